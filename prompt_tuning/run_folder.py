@@ -1,0 +1,207 @@
+"""A run's folder: metrics, TensorBoard events and resumable checkpoints.
+
+    config.gin            the operative configuration (written by the command line)
+    metrics.jsonl         one line per logged step and prompt
+    events.out.tfevents*  the same for TensorBoard
+    checkpoints/step_*.safetensors
+                          step, trained leaves, optimizer state, best so far
+
+A checkpoint holds the trained part only. Running the same command again goes
+on from the last one; metrics logged after it are dropped and logged again.
+"""
+
+from collections.abc import Mapping
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+
+from prompt_tuning import storage
+from prompt_tuning.shapes import PyTree
+
+_STEP = re.compile(r'step_(\d+)\.safetensors')
+
+
+class RunFolder:
+  """Reads and writes one run's folder.
+
+  Args:
+    path: the folder; it is made if it is missing.
+    settings: what the run depends on (JSON values). A checkpoint of a run with
+      other settings is refused.
+    keep: how many checkpoints are kept.
+
+  Raises:
+    ValueError: the folder cannot be written to.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    settings: Mapping[str, Any] | None = None,
+    keep: int = 2,
+  ):
+    self.path = pathlib.Path(path)
+    self.settings = json.loads(json.dumps(dict(settings or {})))
+    self.keep = keep
+    self._events = None
+    self._checked('be created', self.path.mkdir, parents=True, exist_ok=True)
+    self._checked('be written to', storage.write_text, self._probe, 'probe')
+    self._probe.unlink()
+
+  @property
+  def _probe(self) -> pathlib.Path:
+    return self.path / '.writable'
+
+  @property
+  def metrics_file(self) -> pathlib.Path:
+    """metrics.jsonl."""
+    return self.path / 'metrics.jsonl'
+
+  def _checked(self, verb, action, *args, **kwargs):
+    try:
+      return action(*args, **kwargs)
+    except OSError as error:
+      raise ValueError(
+        f"The run's folder MODEL_DIR={self.path} cannot {verb} "
+        f'({error.strerror or error}). Everything written there before is '
+        'kept. Free some space or choose another folder, then run the same '
+        'command again to go on from the last checkpoint.'
+      ) from error
+
+  # Checkpoints.
+
+  def checkpoint_steps(self) -> list[int]:
+    """The steps that have a checkpoint, oldest first."""
+    folder = self.path / 'checkpoints'
+    names = folder.iterdir() if folder.is_dir() else ()
+    found = (_STEP.fullmatch(entry.name) for entry in names)
+    return sorted(int(match[1]) for match in found if match)
+
+  def _checkpoint(self, step: int) -> pathlib.Path:
+    return self.path / 'checkpoints' / f'step_{step:08d}.safetensors'
+
+  def save(self, step: int, arrays: PyTree, record: Mapping[str, Any]) -> None:
+    """Writes a checkpoint atomically, then removes the oldest ones.
+
+    Args:
+      step: updates done.
+      arrays: a pytree of arrays.
+      record: JSON values that travel with it.
+    """
+    tree = {path: np.asarray(leaf) for path, leaf in _leaves(arrays)}
+    metadata = {'settings': self.settings, 'record': dict(record)}
+    self._checked(
+      'be written to', storage.save_tree, self._checkpoint(step), tree, metadata
+    )
+    for old in self.checkpoint_steps()[: -self.keep]:
+      self._checkpoint(old).unlink(missing_ok=True)
+
+  def restore(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
+    """The last checkpoint as (step, arrays, record); None if there is none.
+
+    Args:
+      like: a pytree of the structure that was saved.
+
+    Raises:
+      ValueError: it is damaged, or belongs to a run with other settings.
+    """
+    steps = self.checkpoint_steps()
+    if not steps:
+      return None
+    path = self._checkpoint(steps[-1])
+    try:
+      tree, metadata = storage.load_tree(path)
+    except ValueError as error:
+      older = (
+        f'to go on from step {steps[-2]}' if steps[1:] else 'to start anew'
+      )
+      raise ValueError(f'{error} Remove it {older}.') from error
+    self._compare(metadata['settings'], path)
+    arrays = _fill(like, storage.flatten(tree), path)
+    self._drop_metrics_after(steps[-1])
+    return steps[-1], arrays, metadata['record']
+
+  def _compare(self, found: Mapping[str, Any], path) -> None:
+    for name in sorted({*found, *self.settings}):
+      if found.get(name) != self.settings.get(name):
+        raise ValueError(
+          f'{path} belongs to a run with {name}={found.get(name)!r}, this '
+          f'one has {name}={self.settings.get(name)!r}. Choose another '
+          'MODEL_DIR, or remove the folder to start anew.'
+        )
+
+  # Metrics.
+
+  def log(self, step: int, prompt: str, values: Mapping[str, float]) -> None:
+    """Appends one line to metrics.jsonl and the values to TensorBoard."""
+    line = json.dumps({'step': step, 'prompt': prompt, **values})
+
+    def append():
+      with open(self.metrics_file, 'a', encoding='utf-8') as file:
+        file.write(line + '\n')
+
+    self._checked('be written to', append)
+    events = self._event_writer(step)
+    for name, value in values.items():
+      events.add_scalar(f'{name}/{prompt}' if prompt else name, value, step)
+
+  def _event_writer(self, step):
+    if self._events is None:
+      import tensorboardX  # here, because most uses of this module never log
+
+      self._events = tensorboardX.SummaryWriter(
+        str(self.path), purge_step=step
+      )
+    return self._events
+
+  def metrics(self) -> list[dict]:
+    """The lines of metrics.jsonl; a half-written last line is left out."""
+    if not self.metrics_file.is_file():
+      return []
+    rows = []
+    for line in self.metrics_file.read_text(encoding='utf-8').splitlines():
+      try:
+        rows.append(json.loads(line))
+      except json.JSONDecodeError:
+        break
+    return rows
+
+  def _drop_metrics_after(self, step: int) -> None:
+    rows = [row for row in self.metrics() if row['step'] <= step]
+    text = ''.join(json.dumps(row) + '\n' for row in rows)
+    self._checked('be written to', storage.write_text, self.metrics_file, text)
+
+  def close(self) -> None:
+    """Flushes the TensorBoard events."""
+    if self._events is not None:
+      self._events.close()
+      self._events = None
+
+
+def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
+  """Leaves of any pytree, with their paths as text."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return [
+    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+    for path, leaf in leaves
+  ]
+
+
+def _fill(like: PyTree, tensors: Mapping[str, np.ndarray], where) -> PyTree:
+  """`like` with its leaves replaced by the tensors of their paths."""
+  paths = [path for path, _ in _leaves(like)]
+  lost = [path for path in paths if path not in tensors]
+  if lost or len(paths) != len(tensors):
+    name = (lost or [path for path in tensors if path not in paths])[0]
+    raise ValueError(
+      f'{where} does not fit this run: the tensor {name} is in only one of '
+      'the two. Choose another MODEL_DIR, or remove the folder to start anew.'
+    )
+  return jax.tree.unflatten(
+    jax.tree.structure(like), [tensors[path] for path in paths]
+  )

@@ -1,0 +1,25 @@
+"""The letters of every array shape in this package, and the array types.
+
+    B  examples of a batch          E  embedding width
+    T  input tokens                 V  rows of the embedding table
+    L  target tokens                N  prompts in a bank
+    P  positions of a prompt        K  beams or samples of an example
+    H  attention heads              D  width of one head
+
+Docstrings write shapes as `[B, P + T, E]`. Annotations are jaxtyping's
+(`Float[Array, 'B T E']`); the test suite checks them at every call.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+Array = jax.Array | np.ndarray
+"""An array of JAX, traced or not, or of numpy."""
+
+PyTree = Any
+"""Nested dictionaries of arrays."""
+
+__all__ = ['Array', 'Bool', 'Float', 'Int', 'PyTree', 'Shaped']

@@ -1,0 +1,173 @@
+"""Files that are whole or absent: atomic writes, tensors with a hash.
+
+A tree of arrays is one safetensors file whose keys are the parameter paths
+(`encoder/layers_0/mlp/wo/kernel`). Its metadata holds a hash of every tensor,
+so that a truncated or altered file is noticed when it is read. Nothing is ever
+unpickled.
+"""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from prompt_tuning.shapes import PyTree
+
+_HASHES = 'tensor_sha256'
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+  """The leaves of nested dictionaries by path, in the order of the paths."""
+  flat = {}
+
+  def walk(node, prefix):
+    if isinstance(node, Mapping):
+      for key, child in node.items():
+        walk(child, (*prefix, str(key)))
+    else:
+      flat['/'.join(prefix)] = node
+
+  walk(tree, ())
+  return dict(sorted(flat.items()))
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict:
+  """Nested dictionaries from paths."""
+  tree: dict = {}
+  for path, leaf in flat.items():
+    *parents, last = path.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[last] = leaf
+  return tree
+
+
+def tensor_hash(array) -> str:
+  """SHA-256 of a tensor's dtype, shape and bytes, in hexadecimal."""
+  array = np.asarray(array)
+  digest = hashlib.sha256(f'{array.dtype.name} {array.shape}'.encode())
+  digest.update(np.asarray(array, order='C').reshape(-1).view(np.uint8))
+  return digest.hexdigest()
+
+
+def tree_hash(tree: PyTree) -> str:
+  """SHA-256 over the paths and hashes of all leaves."""
+  lines = (f'{k} {tensor_hash(v)}\n' for k, v in flatten(tree).items())
+  return hashlib.sha256(''.join(lines).encode()).hexdigest()
+
+
+def write_atomically(path, write: Callable[[str], None]) -> pathlib.Path:
+  """Calls `write(temporary name)`, then renames that file to `path`.
+
+  Raises:
+    OSError: the disk is full or read-only. What stood at `path` stays.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, temporary = tempfile.mkstemp(
+    prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent
+  )
+  os.close(handle)
+  try:
+    write(temporary)
+    with open(temporary, 'rb') as file:
+      os.fsync(file.fileno())
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.unlink(temporary)
+    raise
+  folder = os.open(path.parent, os.O_RDONLY)
+  try:
+    os.fsync(folder)
+  finally:
+    os.close(folder)
+  return path
+
+
+def _umask() -> int:
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
+
+
+def write_text(path, text: str) -> pathlib.Path:
+  """Writes a text file atomically."""
+  return write_atomically(
+    path, lambda name: pathlib.Path(name).write_text(text, encoding='utf-8')
+  )
+
+
+def write_json(path, value) -> pathlib.Path:
+  """Writes indented JSON atomically."""
+  return write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_json(path):
+  """Reads JSON.
+
+  Raises:
+    ValueError: the file is no JSON; the message names it.
+  """
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(
+      f'{path} is not valid JSON ({error}). It may have been truncated; '
+      'restore it or remove it.'
+    ) from error
+
+
+def save_tree(path, tree: PyTree, metadata: Mapping[str, Any] | None = None):
+  """Writes a tree of arrays as safetensors, atomically, with hashes."""
+  # safetensors scrambles what is not C-contiguous.
+  flat = {k: np.asarray(v, order='C') for k, v in flatten(tree).items()}
+  header = {k: json.dumps(v) for k, v in (metadata or {}).items()}
+  header[_HASHES] = json.dumps({k: tensor_hash(v) for k, v in flat.items()})
+  return write_atomically(
+    path, lambda name: safetensors.numpy.save_file(flat, name, header)
+  )
+
+
+def load_tree(path) -> tuple[dict, dict[str, Any]]:
+  """Reads what `save_tree` wrote: the tree and the metadata.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is truncated or a tensor is not what was written.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'There is no file {path}.')
+  flat = {}
+  try:
+    with safetensors.safe_open(path, framework='numpy') as file:
+      metadata = {
+        k: json.loads(v) for k, v in (file.metadata() or {}).items()
+      }
+      for key in file.keys():  # noqa: SIM118 (no mapping)
+        flat[key] = file.get_tensor(key)
+  except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+    raise ValueError(
+      f'{path} cannot be read as safetensors ({error}). It is truncated or '
+      'damaged: restore it from a copy, or remove it.'
+    ) from error
+  for key, expected in metadata.pop(_HASHES, {}).items():
+    if key not in flat:
+      raise ValueError(f'{path} has lost its tensor {key}.')
+    if tensor_hash(flat[key]) != expected:
+      raise ValueError(
+        f'{path}: the tensor {key} is not what was written (its hash '
+        'differs). Restore the file from a copy, or remove it.'
+      )
+  return unflatten(flat), metadata

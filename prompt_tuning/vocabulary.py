@@ -1,0 +1,77 @@
+"""Text to ids and back, by SentencePiece, without TensorFlow.
+
+Sentinels stand behind the pieces as in T5: `<extra_id_i>` has the id
+`size - 1 - i`. The ids are those of `seqio.SentencePieceVocabulary`.
+"""
+
+from collections.abc import Iterable, Sequence
+import functools
+import pathlib
+
+import sentencepiece
+
+PAD, EOS, UNK = 0, 1, 2
+
+
+class Vocabulary:
+  """A SentencePiece model and the sentinels behind its pieces.
+
+  Attributes:
+    path: the .model file.
+    extra_ids: how many sentinels there are.
+  """
+
+  def __init__(self, path: str, extra_ids: int = 100):
+    if not pathlib.Path(path).is_file():
+      raise FileNotFoundError(f'There is no vocabulary file {path}.')
+    self.path = str(path)
+    self.extra_ids = extra_ids
+
+  @functools.cached_property
+  def _pieces(self) -> sentencepiece.SentencePieceProcessor:
+    try:
+      return sentencepiece.SentencePieceProcessor(model_file=self.path)
+    except RuntimeError as error:
+      raise ValueError(
+        f'{self.path} is no SentencePiece model ({error}).'
+      ) from error
+
+  @property
+  def num_pieces(self) -> int:
+    """How many pieces there are without the sentinels."""
+    return self._pieces.get_piece_size()
+
+  @property
+  def size(self) -> int:
+    """Pieces and sentinels."""
+    return self.num_pieces + self.extra_ids
+
+  def sentinel(self, i: int) -> int:
+    """The id of `<extra_id_i>`."""
+    return self.size - 1 - i
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of a text, without EOS."""
+    return self._pieces.encode(text)
+
+  def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of many texts."""
+    return self._pieces.encode(list(texts), num_threads=2)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Text of ids up to the first EOS; padding is dropped."""
+    kept: list[int] = []
+    for token in ids:
+      if token == EOS:
+        break
+      if token == PAD:
+        continue
+      kept.append(int(token) if token < self.num_pieces else UNK)
+    return self._pieces.decode(kept)
+
+  def piece(self, token: int) -> str:
+    """The piece of one id, as SentencePiece writes it."""
+    if token >= self.num_pieces:
+      i = self.size - 1 - token
+      return f'<extra_id_{i}>' if i >= 0 else f'<unused_{token}>'
+    return self._pieces.id_to_piece(int(token))
