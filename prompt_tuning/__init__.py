@@ -1,7 +1,7 @@
 """Prompt tuning: a frozen T5, and a few trained vectors in front of its input.
 
-Importing this package is instant: it loads no JAX and no TensorFlow. A name
-in `EXPORTS` loads its module when it is first asked for (PEP 562).
+Importing this package is instant: it loads no JAX and no TensorFlow. A name in
+`EXPORTS` loads its module when it is first asked for (PEP 562).
 """
 
 import importlib
@@ -13,8 +13,6 @@ EXPORTS = {
   "T5": "prompt_tuning.t5",
   "T5Config": "prompt_tuning.t5",
 }
-
-__all__ = ["__version__", *EXPORTS]
 
 
 def __getattr__(name: str):

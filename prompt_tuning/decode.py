@@ -43,13 +43,13 @@ class Sample:
   def __post_init__(self):
     if self.temperature <= 0:
       raise ValueError(
-        f'temperature must be above 0, got {self.temperature}. Use Greedy for '
-        'the most likely token.'
+        f"temperature must be above 0, got {self.temperature}. Use Greedy for "
+        "the most likely token."
       )
     if self.top_k < 0 or not 0 < self.top_p <= 1:
       raise ValueError(
-        f'top_k must be 0 or more and top_p in (0, 1], got {self.top_k} and '
-        f'{self.top_p}.'
+        f"top_k must be 0 or more and top_p in (0, 1], got {self.top_k} and "
+        f"{self.top_p}."
       )
 
 
@@ -68,22 +68,34 @@ class Beam:
 
   def __post_init__(self):
     if self.num_beams < 1:
-      raise ValueError(f'num_beams must be at least 1, got {self.num_beams}.')
+      raise ValueError(f"num_beams must be at least 1, got {self.num_beams}.")
 
 
-Strategy = Greedy | Sample | Beam
+@dataclasses.dataclass(frozen=True)
+class Rank:
+  """The most likely of given labels (rank classification).
+
+  Attributes:
+    labels: the labels as text; by default the distinct targets of the task.
+  """
+
+  labels: tuple[str, ...] = ()
+
+
+Writer = Greedy | Sample | Beam
+Strategy = Writer | Rank
 
 
 def make_decoder(
-  network: t5.T5, strategy: Strategy, max_length: int
-) -> Callable[..., Int[Array, 'B L']]:
+  network: t5.T5, strategy: Writer, max_length: int
+) -> Callable[..., Int[Array, "B L"]]:
   """A jitted function (params, tokens [B, T], key) -> ids [B, max_length].
 
   The ids end with EOS where the target is shorter, and PAD follows. The key is
   used by `Sample` only.
   """
 
-  def decoder(params: PyTree, tokens: Int[Array, 'B T'], key: Array):
+  def decoder(params: PyTree, tokens: Int[Array, "B T"], key: Array):
     steps = _Steps(network, params, tokens, max_length)
     if isinstance(strategy, Beam):
       return _beam(steps, strategy)
@@ -92,7 +104,7 @@ def make_decoder(
   return jax.jit(decoder)
 
 
-def make_ranker(network: t5.T5) -> Callable[..., Float[Array, 'B C']]:
+def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
   """A jitted function (params, tokens [B, T], labels [C, L]) -> [B, C].
 
   The score of a label is the log-probability of its tokens, EOS included, in
@@ -100,15 +112,15 @@ def make_ranker(network: t5.T5) -> Callable[..., Float[Array, 'B C']]:
   """
 
   def ranker(
-    params: PyTree, tokens: Int[Array, 'B T'], labels: Int[Array, 'C L']
+    params: PyTree, tokens: Int[Array, "B T"], labels: Int[Array, "C L"]
   ):
-    variables = {'params': params}
-    encoded = network.apply(variables, tokens, method='encode')
+    variables = {"params": params}
+    encoded = network.apply(variables, tokens, method="encode")
 
     def score(label):
       targets = jnp.broadcast_to(label, (tokens.shape[0], label.shape[0]))
       logits = network.apply(
-        variables, encoded, tokens, t5.shift_right(targets), method='decode'
+        variables, encoded, tokens, t5.shift_right(targets), method="decode"
       )
       return -losses.token_losses(logits, targets).sum(axis=-1)
 
@@ -122,13 +134,13 @@ class _Steps:
 
   def __init__(self, network, params, tokens, max_length):
     self.network, self.max_length = network, max_length
-    self.variables = {'params': params}
-    encoded = network.apply(self.variables, tokens, method='encode')
-    kv = network.apply(self.variables, encoded, method='keys_values')
+    self.variables = {"params": params}
+    encoded = network.apply(self.variables, tokens, method="encode")
+    kv = network.apply(self.variables, encoded, method="keys_values")
     self.batch = tokens.shape[0]
     self.tokens, self.encoded, self.keys_values = tokens, encoded, kv
 
-  def repeated(self, copies: int) -> '_Steps':
+  def repeated(self, copies: int) -> "_Steps":
     """The same with each example `copies` times, one behind the other."""
     other = object.__new__(_Steps)
     other.__dict__.update(self.__dict__)
@@ -148,8 +160,8 @@ class _Steps:
       keys_values=self.keys_values,
       decode=True,
       max_decode_length=self.max_length,
-      mutable=['cache'],
-      method='decode',
+      mutable=["cache"],
+      method="decode",
     )
 
   def empty_cache(self) -> PyTree:
@@ -158,7 +170,7 @@ class _Steps:
     _, shapes = jax.eval_shape(self._decode, {}, ids)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-  def __call__(self, cache, last: Int[Array, 'B']):
+  def __call__(self, cache, last: Int[Array, "B"]):
     """Logits [B, V] of the place after `last`, and the cache with it."""
     logits, cache = self._decode(cache, last[:, None])
     return logits[:, 0], cache
@@ -172,7 +184,7 @@ class _Row(NamedTuple):
   cache: PyTree
 
 
-def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, 'B L']:
+def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, "B L"]:
   """Greedy decoding and sampling."""
 
   def pick(logits, place):
@@ -189,9 +201,7 @@ def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, 'B L']:
     ids = lax.dynamic_update_slice_in_dim(
       row.ids, chosen[:, None], row.place, axis=1
     )
-    return _Row(
-      row.place + 1, ids, chosen, row.done | (chosen == EOS), cache
-    )
+    return _Row(row.place + 1, ids, chosen, row.done | (chosen == EOS), cache)
 
   def more(row: _Row):
     return (row.place < steps.max_length) & ~row.done.all()
@@ -205,8 +215,8 @@ def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, 'B L']:
 
 
 def _restricted(
-  logits: Float[Array, 'B V'], strategy: Sample
-) -> Float[Array, 'B V']:
+  logits: Float[Array, "B V"], strategy: Sample
+) -> Float[Array, "B V"]:
   """Logits at the temperature, with what top_k and top_p exclude at -1e9."""
   logits = logits / strategy.temperature
   if strategy.top_k:
@@ -234,7 +244,7 @@ class _Beams(NamedTuple):
   cache: PyTree  # leaves [B * K, …]
 
 
-def _beam(single: _Steps, strategy: Beam) -> Int[Array, 'B L']:
+def _beam(single: _Steps, strategy: Beam) -> Int[Array, "B L"]:
   """Beam search: 2 K candidates a place, so that K of them can go on.
 
   A candidate ends if it is among the best K, and an example is done when K

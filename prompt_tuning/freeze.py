@@ -16,10 +16,10 @@ import optax
 from prompt_tuning import storage
 from prompt_tuning.shapes import PyTree
 
-PROMPT = (r'(.*/)?prompt/.*',)
+PROMPT = (r"(.*/)?prompt/.*",)
 """Prompt tuning: only the prompt trains."""
 
-EVERYTHING_ELSE = (r'(?!(.*/)?prompt/).*',)
+EVERYTHING_ELSE = (r"(?!(.*/)?prompt/).*",)
 """Model tuning: all of the network trains, a prompt (if any) does not."""
 
 _HOLE = optax.MaskedNode()
@@ -35,11 +35,11 @@ def mask(params: PyTree, trainable: Sequence[str]) -> PyTree:
   patterns = [re.compile(pattern) for pattern in trainable]
   for pattern in patterns:
     if not any(pattern.fullmatch(path) for path in paths):
-      listing = '\n  '.join(paths)
+      listing = "\n  ".join(paths)
       raise ValueError(
-        f'The pattern {pattern.pattern!r} of the trainable parameters matches '
-        f'none of the {len(paths)} parameter paths. Write a regular '
-        f'expression for a whole path; the paths are:\n  {listing}'
+        f"The pattern {pattern.pattern!r} of the trainable parameters matches "
+        f"none of the {len(paths)} parameter paths. Write a regular "
+        f"expression for a whole path; the paths are:\n  {listing}"
       )
   return storage.unflatten(
     {p: any(pattern.fullmatch(p) for pattern in patterns) for p in paths}

@@ -21,14 +21,14 @@ PLACEHOLDER = 1 << 30
 """The first placeholder id: far above every vocabulary."""
 
 
-def is_placeholder(tokens: Int[Array, '*B']) -> Bool[Array, '*B']:
+def is_placeholder(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
   """Which tokens stand for a prompt's row."""
   return tokens >= PLACEHOLDER
 
 
 def reserve(
-  tokens: Int[np.ndarray, 'B T'], prompt_id: Int[np.ndarray, 'B'], length: int
-) -> Int[np.ndarray, 'B P+T']:
+  tokens: Int[np.ndarray, "B T"], prompt_id: Int[np.ndarray, "B"], length: int
+) -> Int[np.ndarray, "B {length}+T"]:
   """Puts `length` places for each example's prompt in front of its tokens.
 
   Args:
@@ -42,10 +42,10 @@ def reserve(
 
 
 def swap(
-  embedded: Float[Array, 'B T E'],
-  tokens: Int[Array, 'B T'],
-  prompt: Float[Array, '*N P E'],
-) -> Float[Array, 'B T E']:
+  embedded: Float[Array, "B T E"],
+  tokens: Int[Array, "B T"],
+  prompt: Float[Array, "*N P E"],
+) -> Float[Array, "B T E"]:
   """Replaces the embedding of every placeholder by its row of the prompt.
 
   The prompt keeps its own dtype until here, where it takes the embedding's.
@@ -54,7 +54,7 @@ def swap(
   if not rows.shape[0]:
     return embedded
   row = jnp.clip(tokens - PLACEHOLDER, 0, rows.shape[0] - 1)
-  chosen = jnp.take(rows, row, axis=0, mode='clip')
+  chosen = jnp.take(rows, row, axis=0, mode="clip")
   return jnp.where(is_placeholder(tokens)[..., None], chosen, embedded)
 
 
@@ -69,6 +69,6 @@ class PromptedEmbedding(nn.Module):
   embed: nn.Module
   prompt: nn.Module
 
-  def __call__(self, tokens: Int[Array, 'B T']) -> Float[Array, 'B T E']:
+  def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T E"]:
     words = jnp.where(is_placeholder(tokens), 0, tokens)
     return swap(self.embed(words), tokens, self.prompt())

@@ -47,10 +47,10 @@ class Plan:
   steps_per_dispatch: int = 10
 
   def __post_init__(self):
-    for name in ('steps', 'eval_every', 'log_every', 'steps_per_dispatch'):
+    for name in ("steps", "eval_every", "log_every", "steps_per_dispatch"):
       if getattr(self, name) < 1:
         raise ValueError(
-          f'{name} must be at least 1, got {getattr(self, name)}.'
+          f"{name} must be at least 1, got {getattr(self, name)}."
         )
 
   @property
@@ -93,7 +93,7 @@ class Best:
   misses: list[int]
 
   @classmethod
-  def none(cls, n: int) -> 'Best':
+  def none(cls, n: int) -> "Best":
     """No evaluation yet."""
     return cls([-math.inf] * n, [0] * n, [0] * n)
 
@@ -139,7 +139,7 @@ def fit(
   *,
   plan: Plan,
   folder: run_folder.RunFolder,
-  names: Sequence[str] = ('',),
+  names: Sequence[str] = ("",),
   evaluate: Callable[[PyTree], tuple[list[float], list[dict]]] | None = None,
 ) -> Outcome:
   """Trains the trained part; the frozen one is read only.
@@ -162,12 +162,12 @@ def fit(
   state = step.initial_state(problem, trained)
   best = Best.none(len(names))
   kept = jax.tree.map(np.asarray, trained)
-  restored = folder.restore({'state': state, 'best': kept})
+  restored = folder.restore({"state": state, "best": kept})
   if restored is not None:
     _, arrays, record = restored
-    state = jax.tree.map(jnp.asarray, arrays['state'])
-    kept = arrays['best']
-    best = Best(**record['best'])
+    state = jax.tree.map(jnp.asarray, arrays["state"])
+    kept = arrays["best"]
+    best = Best(**record["best"])
   start = int(state.step)
 
   run = step.make_steps(problem)
@@ -175,7 +175,7 @@ def fit(
   bar = tqdm.tqdm(
     total=plan.steps,
     initial=start,
-    unit='step',
+    unit="step",
     disable=not sys.stderr.isatty() or start >= plan.steps,
     dynamic_ncols=True,
   )
@@ -190,7 +190,7 @@ def fit(
       if not plan.logs_at(end):
         continue
       means = _means(pending)
-      _check_finite(names, end, means['loss'])
+      _check_finite(names, end, means["loss"])
       for i, name in enumerate(names):
         folder.log(end, name, {k: float(v[i]) for k, v in means.items()})
       if evaluate is not None and plan.evaluates_at(end):
@@ -199,12 +199,12 @@ def fit(
           folder.log(end, name, row)
         improved = best.update(scores, end, plan.patience)
         kept = _choose(improved, state.trained, kept)
-      _show(bar, means, best, stacked['inputs'].shape[1])
+      _show(bar, means, best, stacked["inputs"].shape[1])
       if plan.saves_at(end):
         folder.save(
           end,
-          {'state': state, 'best': kept},
-          {'best': dataclasses.asdict(best)},
+          {"state": state, "best": kept},
+          {"best": dataclasses.asdict(best)},
         )
   folder.close()
   return Outcome(
@@ -259,21 +259,21 @@ def _check_finite(names, at, loss) -> None:
   if np.isfinite(loss).all():
     return
   bad = [n for n, x in zip(names, loss, strict=True) if not np.isfinite(x)]
-  which = f' of {", ".join(bad)}' if any(bad) else ''
+  which = f" of {', '.join(bad)}" if any(bad) else ""
   raise ValueError(
-    f'The loss{which} is not finite at step {at}. Lower LEARNING_RATE, or '
-    'use float32 activations; the last checkpoint is unharmed.'
+    f"The loss{which} is not finite at step {at}. Lower LEARNING_RATE, or "
+    "use float32 activations; the last checkpoint is unharmed."
   )
 
 
 def _show(bar, means, best: Best, batch_size: int) -> None:
   """Loss, best score and speed behind the progress bar."""
-  shown = {'loss': f'{means["loss"].mean():.3f}'}
+  shown = {"loss": f"{means['loss'].mean():.3f}"}
   if max(best.steps):
-    shown['best'] = f'{np.mean(best.scores):.1f}'
-  rate = bar.format_dict['rate']
+    shown["best"] = f"{np.mean(best.scores):.1f}"
+  rate = bar.format_dict["rate"]
   if rate:
-    shown['examples/s'] = f'{batch_size * rate:.0f}'
+    shown["examples/s"] = f"{batch_size * rate:.0f}"
   bar.set_postfix(shown, refresh=False)
 
 

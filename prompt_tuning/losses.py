@@ -15,10 +15,10 @@ PAD = 0
 
 
 def token_losses(
-  logits: Float[Array, '*B L V'],
-  targets: Int[Array, '*B L'],
+  logits: Float[Array, "*B L V"],
+  targets: Int[Array, "*B L"],
   z_loss: float = 0.0,
-) -> Float[Array, '*B L']:
+) -> Float[Array, "*B L"]:
   """Cross-entropy in nats plus `z_loss` * log(Z)^2; 0 where the target is PAD.
 
   T5 was trained with z_loss 1e-4, and t5x trains prompts with it.
@@ -30,21 +30,21 @@ def token_losses(
 
 
 def sum_per_prompt(
-  values: Float[Array, 'B'], prompt_id: Int[Array, 'B'], num_prompts: int
-) -> Float[Array, 'N']:
+  values: Float[Array, "B"], prompt_id: Int[Array, "B"], num_prompts: int
+) -> Float[Array, "N"]:
   """Adds up the values of the examples of each prompt."""
   member = prompt_id[None, :] == jnp.arange(num_prompts)[:, None]
   return jnp.sum(jnp.where(member, values[None, :], 0.0), axis=1)
 
 
 def per_prompt(
-  logits: Float[Array, 'B L V'],
-  targets: Int[Array, 'B L'],
-  prompt_id: Int[Array, 'B'],
+  logits: Float[Array, "B L V"],
+  targets: Int[Array, "B L"],
+  prompt_id: Int[Array, "B"],
   *,
   num_prompts: int,
   z_loss: float,
-) -> tuple[Float[Array, 'N'], Float[Array, 'N']]:
+) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
   """Mean loss and mean token accuracy over the target tokens of each prompt."""
   losses = token_losses(logits, targets, z_loss)
   real = (targets != PAD).astype(jnp.float32)

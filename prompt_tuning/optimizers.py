@@ -67,8 +67,10 @@ def adamw(
 ) -> optax.GradientTransformation:
   """AdamW, with the gradient clipped to a global norm if `clip_norm` is set."""
   tx = optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
-  return tx if clip_norm is None else optax.chain(
-    optax.clip_by_global_norm(clip_norm), tx
+  return (
+    tx
+    if clip_norm is None
+    else optax.chain(optax.clip_by_global_norm(clip_norm), tx)
   )
 
 

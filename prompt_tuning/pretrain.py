@@ -64,7 +64,7 @@ class TextBatches:
     texts = itertools.islice(iter(stage.documents(seed)), num_documents)
     self._documents = vocabulary.encode_all(list(texts))
     if not self._documents:
-      raise ValueError('The documents to pre-train on are empty.')
+      raise ValueError("The documents to pre-train on are empty.")
     self._objective = stage.objective
     self._sentinel = vocabulary.sentinel
     self._batch_size = batch_size
@@ -85,9 +85,9 @@ class TextBatches:
     pairs = self._pairs[begin : begin + self._batch_size]
     inputs, targets = zip(*pairs, strict=True)
     return {
-      'inputs': self._pad(inputs, self._lengths[0]),
-      'targets': self._pad(targets, self._lengths[1]),
-      'prompt_id': np.zeros(self._batch_size, np.int32),
+      "inputs": self._pad(inputs, self._lengths[0]),
+      "targets": self._pad(targets, self._lengths[1]),
+      "prompt_id": np.zeros(self._batch_size, np.int32),
     }
 
   def _sorted_pairs(self, group: int) -> list[objectives.Pair]:
@@ -117,7 +117,7 @@ def pretrain(
   vocabulary: Vocabulary,
   *,
   stages: Sequence[Stage],
-  settings: 'Settings',
+  settings: "Settings",
   evaluate: Callable | None = None,
 ) -> loop.Outcome:
   """Pre-trains a T5 from random weights through all stages, resumably.
@@ -145,7 +145,7 @@ def pretrain(
     evaluate=evaluate,
   )
   pretrained.save(
-    folder.path / 'model',
+    folder.path / "model",
     config,
     jax.tree.map(np.asarray, outcome.last),
     vocabulary=vocabulary,
@@ -176,7 +176,7 @@ class Settings:
   num_documents: int = 200_000
   seed: int = 0
   eval_every: int = 500
-  save_dtype: str = 'float16'
+  save_dtype: str = "float16"
 
   def plan(self, steps: int) -> loop.Plan:
     """When the loop evaluates and saves."""
@@ -212,7 +212,7 @@ def lines(path) -> Callable[[int], Iterator[str]]:
 
   def read(seed: int) -> Iterator[str]:
     del seed  # the order is drawn per step
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding="utf-8") as file:
       yield from (line.strip() for line in file if line.strip())
 
   return read

@@ -26,13 +26,13 @@ from prompt_tuning import freeze, storage, t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.vocabulary import Vocabulary
 
-SHIPPED = 'microworld'
+SHIPPED = "microworld"
 """The name of the frozen model that ships with the package."""
 
 CONFIG, WEIGHTS, VOCABULARY = (
-  'config.json',
-  'weights.safetensors',
-  'vocabulary.model',
+  "config.json",
+  "weights.safetensors",
+  "vocabulary.model",
 )
 
 
@@ -63,22 +63,28 @@ class FrozenModel:
   @property
   def embedding(self) -> np.ndarray:
     """The embedding table [V, E] in float32."""
-    table = self.params['token_embedder']['embedding']
+    table = self.params["token_embedder"]["embedding"]
     return np.asarray(table.astype(jnp.float32))
 
 
 def shipped_folder(name: str = SHIPPED) -> pathlib.Path:
   """Where the package keeps a shipped model."""
   return pathlib.Path(
-    str(importlib.resources.files('prompt_tuning') / 'assets' / name)
+    str(importlib.resources.files("prompt_tuning") / "assets" / name)
   )
 
 
-def load(path: str | os.PathLike, dtype: str | None = None) -> FrozenModel:
+def load(
+  path: str | os.PathLike,
+  config: t5.T5Config | None = None,
+  dtype: str | None = None,
+) -> FrozenModel:
   """Loads a frozen T5.
 
   Args:
     path: a folder as above, or 'microworld' for the model that ships.
+    config: the shape that the model is expected to have; the folder's own
+      config.json decides if it is None.
     dtype: cast the weights to 'float32', 'bfloat16' or 'float16'; None means
       float32 for weights stored in float16, else what is stored.
 
@@ -91,15 +97,21 @@ def load(path: str | os.PathLike, dtype: str | None = None) -> FrozenModel:
     folder = shipped_folder()
   if not folder.is_dir():
     raise FileNotFoundError(
-      f'There is no model folder {str(path)!r}. Give a folder with '
-      f'{CONFIG} and {WEIGHTS}, or {SHIPPED!r} for the model that ships.'
+      f"There is no model folder {str(path)!r}. Give a folder with "
+      f"{CONFIG} and {WEIGHTS}, or {SHIPPED!r} for the model that ships."
     )
   for name in (CONFIG, WEIGHTS):
     if not (folder / name).is_file():
-      raise FileNotFoundError(f'The model folder {folder} has no {name}.')
+      raise FileNotFoundError(f"The model folder {folder} has no {name}.")
   settings = storage.read_json(folder / CONFIG)
-  extra_ids = settings.pop('extra_ids', 0)
-  config = _config(settings, folder / CONFIG)
+  extra_ids = settings.pop("extra_ids", 0)
+  found = _config(settings, folder / CONFIG)
+  if config is not None and config != found:
+    raise ValueError(
+      f"{folder / CONFIG} describes {found}, the run asks for {config}. Use "
+      "the gin file of this model."
+    )
+  config = found
   tree, _ = storage.load_tree(folder / WEIGHTS)
   check_tree(tree, config, folder / WEIGHTS)
   vocabulary = None
@@ -115,17 +127,17 @@ def random(
   vocabulary: Vocabulary | None = None,
   *,
   seed: int = 0,
-  dtype: str = 'float32',
+  dtype: str = "float32",
 ) -> FrozenModel:
   """A T5 of random weights: for tests, and for trying out sizes."""
   tokens = jnp.ones((1, 1), jnp.int32)
   init = jax.jit(t5.T5(config).init)
-  tree = init(jax.random.key(seed), tokens, tokens)['params']
+  tree = init(jax.random.key(seed), tokens, tokens)["params"]
   return FrozenModel(
     config,
     _cast(tree, dtype),
     vocabulary,
-    f'random weights (seed {seed})',
+    f"random weights (seed {seed})",
     weights_hash(tree),
   )
 
@@ -146,7 +158,7 @@ def save(
   storage.save_tree(folder / WEIGHTS, tree)
   settings = dataclasses.asdict(config)
   if vocabulary is not None:
-    settings['extra_ids'] = vocabulary.extra_ids
+    settings["extra_ids"] = vocabulary.extra_ids
     target = folder / VOCABULARY
     if not target.exists() or not target.samefile(vocabulary.path):
       storage.write_atomically(
@@ -164,8 +176,8 @@ def weights_hash(tree: PyTree) -> str:
   """
   digest = hashlib.sha256()
   for path, leaf in storage.flatten(tree).items():
-    digest.update(f'{path} {tuple(leaf.shape)}\n'.encode())
-    values = np.asarray(leaf, np.float32, order='C')
+    digest.update(f"{path} {tuple(leaf.shape)}\n".encode())
+    values = np.asarray(leaf, np.float32, order="C")
     digest.update(values.reshape(-1).view(np.uint8))
   return digest.hexdigest()
 
@@ -181,20 +193,20 @@ def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
   missing = [path for path in want if path not in have]
   if missing:
     raise ValueError(
-      f'{where} has no tensor {missing[0]} ({len(missing)} of {len(want)} are '
-      'missing). Its configuration describes another model.'
+      f"{where} has no tensor {missing[0]} ({len(missing)} of {len(want)} are "
+      "missing). Its configuration describes another model."
     )
   surplus = [path for path in have if path not in want]
   if surplus:
     raise ValueError(
-      f'{where} has a tensor {surplus[0]} that its configuration has no place '
-      f'for ({len(surplus)} such tensors).'
+      f"{where} has a tensor {surplus[0]} that its configuration has no place "
+      f"for ({len(surplus)} such tensors)."
     )
   for path, leaf in have.items():
     if tuple(leaf.shape) != tuple(want[path].shape):
       raise ValueError(
-        f'{where}: the tensor {path} has shape {tuple(leaf.shape)}, the '
-        f'configuration asks for {tuple(want[path].shape)}.'
+        f"{where}: the tensor {path} has shape {tuple(leaf.shape)}, the "
+        f"configuration asks for {tuple(want[path].shape)}."
       )
 
 
@@ -202,16 +214,14 @@ def _config(settings: Mapping, where) -> t5.T5Config:
   try:
     return t5.T5Config(**settings)
   except TypeError as error:
-    raise ValueError(
-      f'{where} does not describe a T5: {error}.'
-    ) from error
+    raise ValueError(f"{where} does not describe a T5: {error}.") from error
 
 
 def _cast(tree, dtype):
   def cast(leaf):
     wanted = dtype
     if wanted is None:
-      wanted = 'float32' if leaf.dtype == np.float16 else leaf.dtype
+      wanted = "float32" if leaf.dtype == np.float16 else leaf.dtype
     return jnp.asarray(leaf, wanted)
 
   return jax.tree.map(cast, tree)

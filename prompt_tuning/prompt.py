@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from prompt_tuning.shapes import Array, Float
 
-AXES = ('prompt', 'prompt_embed')
+AXES = ("prompt", "prompt_embed")
 """Logical axes of [P, E]; a bank puts 'prompts' in front. No rule maps them,
 so a prompt is replicated on every device."""
 
@@ -33,10 +33,10 @@ class Prompt(nn.Module):
   initializer: Callable = nn.initializers.uniform(1.0)
 
   @nn.compact
-  def __call__(self) -> Float[Array, '*N P E']:
+  def __call__(self) -> Float[Array, "*N P E"]:
     shape, axes = (self.length, self.emb_dim), AXES
     if self.num_prompts is not None:
-      shape, axes = (self.num_prompts, *shape), ('prompts', *axes)
+      shape, axes = (self.num_prompts, *shape), ("prompts", *axes)
     return partitioning.param_with_axes(
-      'embedding', self.initializer, shape, jnp.float32, axes=axes
+      "embedding", self.initializer, shape, jnp.float32, axes=axes
     )

@@ -23,7 +23,7 @@ import numpy as np
 from prompt_tuning import storage
 from prompt_tuning.shapes import PyTree
 
-_STEP = re.compile(r'step_(\d+)\.safetensors')
+_STEP = re.compile(r"step_(\d+)\.safetensors")
 
 
 class RunFolder:
@@ -49,18 +49,18 @@ class RunFolder:
     self.settings = json.loads(json.dumps(dict(settings or {})))
     self.keep = keep
     self._events = None
-    self._checked('be created', self.path.mkdir, parents=True, exist_ok=True)
-    self._checked('be written to', storage.write_text, self._probe, 'probe')
+    self._checked("be created", self.path.mkdir, parents=True, exist_ok=True)
+    self._checked("be written to", storage.write_text, self._probe, "probe")
     self._probe.unlink()
 
   @property
   def _probe(self) -> pathlib.Path:
-    return self.path / '.writable'
+    return self.path / ".writable"
 
   @property
   def metrics_file(self) -> pathlib.Path:
     """metrics.jsonl."""
-    return self.path / 'metrics.jsonl'
+    return self.path / "metrics.jsonl"
 
   def _checked(self, verb, action, *args, **kwargs):
     try:
@@ -68,22 +68,22 @@ class RunFolder:
     except OSError as error:
       raise ValueError(
         f"The run's folder MODEL_DIR={self.path} cannot {verb} "
-        f'({error.strerror or error}). Everything written there before is '
-        'kept. Free some space or choose another folder, then run the same '
-        'command again to go on from the last checkpoint.'
+        f"({error.strerror or error}). Everything written there before is "
+        "kept. Free some space or choose another folder, then run the same "
+        "command again to go on from the last checkpoint."
       ) from error
 
   # Checkpoints.
 
   def checkpoint_steps(self) -> list[int]:
     """The steps that have a checkpoint, oldest first."""
-    folder = self.path / 'checkpoints'
+    folder = self.path / "checkpoints"
     names = folder.iterdir() if folder.is_dir() else ()
     found = (_STEP.fullmatch(entry.name) for entry in names)
     return sorted(int(match[1]) for match in found if match)
 
   def _checkpoint(self, step: int) -> pathlib.Path:
-    return self.path / 'checkpoints' / f'step_{step:08d}.safetensors'
+    return self.path / "checkpoints" / f"step_{step:08d}.safetensors"
 
   def save(self, step: int, arrays: PyTree, record: Mapping[str, Any]) -> None:
     """Writes a checkpoint atomically, then removes the oldest ones.
@@ -94,9 +94,9 @@ class RunFolder:
       record: JSON values that travel with it.
     """
     tree = {path: np.asarray(leaf) for path, leaf in _leaves(arrays)}
-    metadata = {'settings': self.settings, 'record': dict(record)}
+    metadata = {"settings": self.settings, "record": dict(record)}
     self._checked(
-      'be written to', storage.save_tree, self._checkpoint(step), tree, metadata
+      "be written to", storage.save_tree, self._checkpoint(step), tree, metadata
     )
     for old in self.checkpoint_steps()[: -self.keep]:
       self._checkpoint(old).unlink(missing_ok=True)
@@ -118,45 +118,43 @@ class RunFolder:
       tree, metadata = storage.load_tree(path)
     except ValueError as error:
       older = (
-        f'to go on from step {steps[-2]}' if steps[1:] else 'to start anew'
+        f"to go on from step {steps[-2]}" if steps[1:] else "to start anew"
       )
-      raise ValueError(f'{error} Remove it {older}.') from error
-    self._compare(metadata['settings'], path)
+      raise ValueError(f"{error} Remove it {older}.") from error
+    self._compare(metadata["settings"], path)
     arrays = _fill(like, storage.flatten(tree), path)
     self._drop_metrics_after(steps[-1])
-    return steps[-1], arrays, metadata['record']
+    return steps[-1], arrays, metadata["record"]
 
   def _compare(self, found: Mapping[str, Any], path) -> None:
     for name in sorted({*found, *self.settings}):
       if found.get(name) != self.settings.get(name):
         raise ValueError(
-          f'{path} belongs to a run with {name}={found.get(name)!r}, this '
-          f'one has {name}={self.settings.get(name)!r}. Choose another '
-          'MODEL_DIR, or remove the folder to start anew.'
+          f"{path} belongs to a run with {name}={found.get(name)!r}, this "
+          f"one has {name}={self.settings.get(name)!r}. Choose another "
+          "MODEL_DIR, or remove the folder to start anew."
         )
 
   # Metrics.
 
   def log(self, step: int, prompt: str, values: Mapping[str, float]) -> None:
     """Appends one line to metrics.jsonl and the values to TensorBoard."""
-    line = json.dumps({'step': step, 'prompt': prompt, **values})
+    line = json.dumps({"step": step, "prompt": prompt, **values})
 
     def append():
-      with open(self.metrics_file, 'a', encoding='utf-8') as file:
-        file.write(line + '\n')
+      with open(self.metrics_file, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
-    self._checked('be written to', append)
+    self._checked("be written to", append)
     events = self._event_writer(step)
     for name, value in values.items():
-      events.add_scalar(f'{name}/{prompt}' if prompt else name, value, step)
+      events.add_scalar(f"{name}/{prompt}" if prompt else name, value, step)
 
   def _event_writer(self, step):
     if self._events is None:
       import tensorboardX  # here, because most uses of this module never log
 
-      self._events = tensorboardX.SummaryWriter(
-        str(self.path), purge_step=step
-      )
+      self._events = tensorboardX.SummaryWriter(str(self.path), purge_step=step)
     return self._events
 
   def metrics(self) -> list[dict]:
@@ -164,7 +162,7 @@ class RunFolder:
     if not self.metrics_file.is_file():
       return []
     rows = []
-    for line in self.metrics_file.read_text(encoding='utf-8').splitlines():
+    for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
       try:
         rows.append(json.loads(line))
       except json.JSONDecodeError:
@@ -172,9 +170,9 @@ class RunFolder:
     return rows
 
   def _drop_metrics_after(self, step: int) -> None:
-    rows = [row for row in self.metrics() if row['step'] <= step]
-    text = ''.join(json.dumps(row) + '\n' for row in rows)
-    self._checked('be written to', storage.write_text, self.metrics_file, text)
+    rows = [row for row in self.metrics() if row["step"] <= step]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    self._checked("be written to", storage.write_text, self.metrics_file, text)
 
   def close(self) -> None:
     """Flushes the TensorBoard events."""
@@ -187,7 +185,7 @@ def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
   """Leaves of any pytree, with their paths as text."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return [
-    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+    (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
     for path, leaf in leaves
   ]
 
@@ -199,8 +197,8 @@ def _fill(like: PyTree, tensors: Mapping[str, np.ndarray], where) -> PyTree:
   if lost or len(paths) != len(tensors):
     name = (lost or [path for path in tensors if path not in paths])[0]
     raise ValueError(
-      f'{where} does not fit this run: the tensor {name} is in only one of '
-      'the two. Choose another MODEL_DIR, or remove the folder to start anew.'
+      f"{where} does not fit this run: the tensor {name} is in only one of "
+      "the two. Choose another MODEL_DIR, or remove the folder to start anew."
     )
   return jax.tree.unflatten(
     jax.tree.structure(like), [tensors[path] for path in paths]

@@ -22,4 +22,4 @@ Array = jax.Array | np.ndarray
 PyTree = Any
 """Nested dictionaries of arrays."""
 
-__all__ = ['Array', 'Bool', 'Float', 'Int', 'PyTree', 'Shaped']
+__all__ = ["Array", "Bool", "Float", "Int", "PyTree", "Shaped"]

@@ -71,20 +71,20 @@ def make_step(problem: Problem) -> Callable:
   def loss_of(trained, frozen, batch, step):
     key = jax.random.fold_in(jax.random.key(problem.seed), step)
     logits = problem.network.apply(
-      {'params': freeze.merge(trained, frozen)},
-      batch['inputs'],
-      t5.shift_right(batch['targets']),
+      {"params": freeze.merge(trained, frozen)},
+      batch["inputs"],
+      t5.shift_right(batch["targets"]),
       enable_dropout=dropout,
-      rngs={'dropout': key} if dropout else {},
+      rngs={"dropout": key} if dropout else {},
     )
     loss, accuracy = losses.per_prompt(
       logits,
-      batch['targets'],
-      batch['prompt_id'],
+      batch["targets"],
+      batch["prompt_id"],
       num_prompts=problem.num_prompts,
       z_loss=problem.z_loss,
     )
-    return loss.sum(), {'loss': loss, 'token_accuracy': accuracy}
+    return loss.sum(), {"loss": loss, "token_accuracy": accuracy}
 
   def step(state, frozen, batch):
     gradient, metrics = jax.grad(loss_of, has_aux=True)(

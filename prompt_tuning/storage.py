@@ -21,7 +21,7 @@ import safetensors.numpy
 
 from prompt_tuning.shapes import PyTree
 
-_HASHES = 'tensor_sha256'
+_HASHES = "tensor_sha256"
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
       for key, child in node.items():
         walk(child, (*prefix, str(key)))
     else:
-      flat['/'.join(prefix)] = node
+      flat["/".join(prefix)] = node
 
   walk(tree, ())
   return dict(sorted(flat.items()))
@@ -43,7 +43,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
   """Nested dictionaries from paths."""
   tree: dict = {}
   for path, leaf in flat.items():
-    *parents, last = path.split('/')
+    *parents, last = path.split("/")
     node = tree
     for parent in parents:
       node = node.setdefault(parent, {})
@@ -54,15 +54,15 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
 def tensor_hash(array) -> str:
   """SHA-256 of a tensor's dtype, shape and bytes, in hexadecimal."""
   array = np.asarray(array)
-  digest = hashlib.sha256(f'{array.dtype.name} {array.shape}'.encode())
-  digest.update(np.asarray(array, order='C').reshape(-1).view(np.uint8))
+  digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
+  digest.update(np.asarray(array, order="C").reshape(-1).view(np.uint8))
   return digest.hexdigest()
 
 
 def tree_hash(tree: PyTree) -> str:
   """SHA-256 over the paths and hashes of all leaves."""
-  lines = (f'{k} {tensor_hash(v)}\n' for k, v in flatten(tree).items())
-  return hashlib.sha256(''.join(lines).encode()).hexdigest()
+  lines = (f"{k} {tensor_hash(v)}\n" for k, v in flatten(tree).items())
+  return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def write_atomically(path, write: Callable[[str], None]) -> pathlib.Path:
@@ -74,12 +74,12 @@ def write_atomically(path, write: Callable[[str], None]) -> pathlib.Path:
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(
-    prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent
+    prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
   )
   os.close(handle)
   try:
     write(temporary)
-    with open(temporary, 'rb') as file:
+    with open(temporary, "rb") as file:
       os.fsync(file.fileno())
     os.chmod(temporary, 0o666 & ~_umask())
     os.replace(temporary, path)
@@ -104,13 +104,13 @@ def _umask() -> int:
 def write_text(path, text: str) -> pathlib.Path:
   """Writes a text file atomically."""
   return write_atomically(
-    path, lambda name: pathlib.Path(name).write_text(text, encoding='utf-8')
+    path, lambda name: pathlib.Path(name).write_text(text, encoding="utf-8")
   )
 
 
 def write_json(path, value) -> pathlib.Path:
   """Writes indented JSON atomically."""
-  return write_text(path, json.dumps(value, indent=2) + '\n')
+  return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path):
@@ -120,18 +120,18 @@ def read_json(path):
     ValueError: the file is no JSON; the message names it.
   """
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
   except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise ValueError(
-      f'{path} is not valid JSON ({error}). It may have been truncated; '
-      'restore it or remove it.'
+      f"{path} is not valid JSON ({error}). It may have been truncated; "
+      "restore it or remove it."
     ) from error
 
 
 def save_tree(path, tree: PyTree, metadata: Mapping[str, Any] | None = None):
   """Writes a tree of arrays as safetensors, atomically, with hashes."""
   # safetensors scrambles what is not C-contiguous.
-  flat = {k: np.asarray(v, order='C') for k, v in flatten(tree).items()}
+  flat = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}
   header = {k: json.dumps(v) for k, v in (metadata or {}).items()}
   header[_HASHES] = json.dumps({k: tensor_hash(v) for k, v in flat.items()})
   return write_atomically(
@@ -148,26 +148,24 @@ def load_tree(path) -> tuple[dict, dict[str, Any]]:
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise FileNotFoundError(f'There is no file {path}.')
+    raise FileNotFoundError(f"There is no file {path}.")
   flat = {}
   try:
-    with safetensors.safe_open(path, framework='numpy') as file:
-      metadata = {
-        k: json.loads(v) for k, v in (file.metadata() or {}).items()
-      }
+    with safetensors.safe_open(path, framework="numpy") as file:
+      metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
       for key in file.keys():  # noqa: SIM118 (no mapping)
         flat[key] = file.get_tensor(key)
   except (safetensors.SafetensorError, json.JSONDecodeError) as error:
     raise ValueError(
-      f'{path} cannot be read as safetensors ({error}). It is truncated or '
-      'damaged: restore it from a copy, or remove it.'
+      f"{path} cannot be read as safetensors ({error}). It is truncated or "
+      "damaged: restore it from a copy, or remove it."
     ) from error
   for key, expected in metadata.pop(_HASHES, {}).items():
     if key not in flat:
-      raise ValueError(f'{path} has lost its tensor {key}.')
+      raise ValueError(f"{path} has lost its tensor {key}.")
     if tensor_hash(flat[key]) != expected:
       raise ValueError(
-        f'{path}: the tensor {key} is not what was written (its hash '
-        'differs). Restore the file from a copy, or remove it.'
+        f"{path}: the tensor {key} is not what was written (its hash "
+        "differs). Restore the file from a copy, or remove it."
       )
   return unflatten(flat), metadata

@@ -45,19 +45,19 @@ class T5Config:
   mlp_dim: int
   num_encoder_layers: int
   num_decoder_layers: int
-  mlp_activations: tuple[str, ...] = ('gelu', 'linear')
+  mlp_activations: tuple[str, ...] = ("gelu", "linear")
   logits_via_embedding: bool = False
   scale_logits: bool | None = None
   relpos_buckets: int = 32
   relpos_max_distance: int = 128
   layer_norm_epsilon: float = 1e-6
   dropout_rate: float = 0.0
-  dtype: str = 'float32'
+  dtype: str = "float32"
 
   def __post_init__(self):
-    object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
+    object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
     if self.scale_logits is None:
-      object.__setattr__(self, 'scale_logits', self.logits_via_embedding)
+      object.__setattr__(self, "scale_logits", self.logits_via_embedding)
 
 
 def _parameter(module, name, initializer, shape, axes):
@@ -80,8 +80,10 @@ class Dense(nn.Module):
   def __call__(self, x):
     kernel = _parameter(
       self,
-      'kernel',
-      nn.initializers.variance_scaling(self.scale, 'fan_in', 'truncated_normal'),
+      "kernel",
+      nn.initializers.variance_scaling(
+        self.scale, "fan_in", "truncated_normal"
+      ),
       (x.shape[-1], self.features),
       self.axes,
     )
@@ -97,7 +99,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x):
     scale = _parameter(
-      self, 'scale', nn.initializers.ones, (x.shape[-1],), ('embed',)
+      self, "scale", nn.initializers.ones, (x.shape[-1],), ("embed",)
     )
     x = x.astype(jnp.float32)
     x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
@@ -114,25 +116,25 @@ class Embed(nn.Module):
   def setup(self):
     self.embedding = _parameter(
       self,
-      'embedding',
+      "embedding",
       nn.initializers.normal(1.0),
       (self.vocab_size, self.emb_dim),
-      ('vocab', 'embed'),
+      ("vocab", "embed"),
     )
 
-  def __call__(self, tokens: Int[Array, '*B T']) -> Float[Array, '*B T E']:
-    return jnp.take(self.embedding, tokens, axis=0, mode='clip').astype(
+  def __call__(self, tokens: Int[Array, "*B T"]) -> Float[Array, "*B T E"]:
+    return jnp.take(self.embedding, tokens, axis=0, mode="clip").astype(
       self.dtype
     )
 
-  def attend(self, x: Float[Array, '*B L E']) -> Float[Array, '*B L V']:
+  def attend(self, x: Float[Array, "*B L E"]) -> Float[Array, "*B L V"]:
     """Logits of the tied table."""
     return jnp.dot(x, self.embedding.astype(x.dtype).T)
 
 
 def relative_buckets(
-  relative: Int[np.ndarray, 'Q S'], *, bidirectional, buckets, max_distance
-) -> Int[np.ndarray, 'Q S']:
+  relative: Int[np.ndarray, "Q S"], *, bidirectional, buckets, max_distance
+) -> Int[np.ndarray, "Q S"]:
   """Bucket of each offset (key position - query position).
 
   Half of the buckets hold exact offsets, the other half grow with the
@@ -164,14 +166,14 @@ class RelativeBias(nn.Module):
   bidirectional: bool
 
   @nn.compact
-  def __call__(self, queries: int, keys: int) -> Float[Array, '1 H Q S']:
+  def __call__(self, queries: int, keys: int) -> Float[Array, "1 H Q S"]:
     config = self.config
     table = _parameter(
       self,
-      'rel_embedding',
-      nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+      "rel_embedding",
+      nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
       (config.num_heads, config.relpos_buckets),
-      ('heads', 'relpos_buckets'),
+      ("heads", "relpos_buckets"),
     )
     relative = np.arange(keys)[None, :] - np.arange(queries)[:, None]
     buckets = relative_buckets(
@@ -196,13 +198,11 @@ class Attention(nn.Module):
   def setup(self):
     config = self.config
     width = config.num_heads * config.head_dim
-    make = functools.partial(
-      Dense, width, ('embed', 'joined_kv'), config.dtype
-    )
+    make = functools.partial(Dense, width, ("embed", "joined_kv"), config.dtype)
     self.query = make(scale=1.0 / config.head_dim)
     self.key = make()
     self.value = make()
-    self.out = Dense(config.emb_dim, ('joined_kv', 'embed'), config.dtype)
+    self.out = Dense(config.emb_dim, ("joined_kv", "embed"), config.dtype)
 
   def _heads(self, x):
     return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
@@ -212,7 +212,13 @@ class Attention(nn.Module):
     return self._heads(self.key(source)), self._heads(self.value(source))
 
   def __call__(
-    self, x, source=None, *, bias=None, keys_values=None, decode=False,
+    self,
+    x,
+    source=None,
+    *,
+    bias=None,
+    keys_values=None,
+    decode=False,
     enable_dropout=False,
   ):
     config = self.config
@@ -224,21 +230,21 @@ class Attention(nn.Module):
     )
     if decode:
       key, value, bias = self._remember(key, value, bias)
-    logits = jnp.einsum('bqhd,bkhd->bhqk', query, key).astype(jnp.float32)
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32)
     if bias is not None:
       logits = logits + bias.astype(jnp.float32)
     weights = jax.nn.softmax(logits).astype(config.dtype)
     weights = _dropout(self, weights, enable_dropout)
-    mixed = jnp.einsum('bhqk,bkhd->bqhd', weights, value)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     return self.out(mixed.reshape(*x.shape[:-1], -1))
 
   @nn.compact
   def _remember(self, key, value, bias):
     """Writes one position into the cache; keys, values and bias of all."""
-    filled = self.has_variable('cache', 'cached_key')
-    keys = self.variable('cache', 'cached_key', jnp.zeros_like, key)
-    values = self.variable('cache', 'cached_value', jnp.zeros_like, value)
-    index = self.variable('cache', 'cache_index', jnp.zeros, (), jnp.int32)
+    filled = self.has_variable("cache", "cached_key")
+    keys = self.variable("cache", "cached_key", jnp.zeros_like, key)
+    values = self.variable("cache", "cached_value", jnp.zeros_like, value)
+    index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
     if not filled:  # the pass that only lays out the cache
       return key, value, bias
     here = index.value
@@ -260,16 +266,16 @@ class Mlp(nn.Module):
     names = config.mlp_activations
     branches = []
     for i, activation in enumerate(names):
-      name = 'wi' if len(names) == 1 else f'wi_{i}'
-      branch = Dense(config.mlp_dim, ('embed', 'mlp'), config.dtype, name=name)(
+      name = "wi" if len(names) == 1 else f"wi_{i}"
+      branch = Dense(config.mlp_dim, ("embed", "mlp"), config.dtype, name=name)(
         x
       )
-      if activation != 'linear':
+      if activation != "linear":
         branch = getattr(nn, activation)(branch)
       branches.append(branch)
     hidden = functools.reduce(jnp.multiply, branches)
     hidden = _dropout(self, hidden, enable_dropout)
-    return Dense(config.emb_dim, ('mlp', 'embed'), config.dtype, name='wo')(
+    return Dense(config.emb_dim, ("mlp", "embed"), config.dtype, name="wo")(
       hidden
     )
 
@@ -281,7 +287,7 @@ def _dropout(module, x, enable, length_axis=-2):
     return x
   shape = list(x.shape)
   shape[length_axis] = 1
-  keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, shape)
+  keep = jax.random.bernoulli(module.make_rng("dropout"), 1 - rate, shape)
   return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
@@ -380,7 +386,7 @@ class Decoder(nn.Module):
     self.decoder_norm = _norm(config)
     if not config.logits_via_embedding:
       self.logits_dense = Dense(
-        config.vocab_size, ('embed', 'vocab'), jnp.float32
+        config.vocab_size, ("embed", "vocab"), jnp.float32
       )
 
   def keys_values(self, encoded):
@@ -391,7 +397,14 @@ class Decoder(nn.Module):
     ]
 
   def __call__(
-    self, x, encoded, masks, *, keys_values, decode, enable_dropout,
+    self,
+    x,
+    encoded,
+    masks,
+    *,
+    keys_values,
+    decode,
+    enable_dropout,
     max_decode_length,
   ):
     length = max_decode_length if decode and max_decode_length else x.shape[1]
@@ -418,8 +431,8 @@ def _mask_bias(mask, dtype):
 
 
 def _pair_mask(
-  queries: Bool[Array, 'B Q'], keys: Bool[Array, 'B S'], segments=None
-) -> Bool[Array, 'B 1 Q S']:
+  queries: Bool[Array, "B Q"], keys: Bool[Array, "B S"], segments=None
+) -> Bool[Array, "B 1 Q S"]:
   """What may look where: keys that are no padding, in the same segment."""
   mask = jnp.logical_and(queries[:, :, None], keys[:, None, :])
   if segments is not None:
@@ -441,9 +454,7 @@ class T5(nn.Module):
 
   def setup(self):
     config = self.config
-    self.token_embedder = Embed(
-      config.vocab_size, config.emb_dim, config.dtype
-    )
+    self.token_embedder = Embed(config.vocab_size, config.emb_dim, config.dtype)
     self.encoder_embedder = (
       self.token_embedder
       if self.prompt is None
@@ -454,10 +465,10 @@ class T5(nn.Module):
 
   def encode(
     self,
-    encoder_input_tokens: Int[Array, 'B T'],
-    encoder_segment_ids: Int[Array, 'B T'] | None = None,
+    encoder_input_tokens: Int[Array, "B T"],
+    encoder_segment_ids: Int[Array, "B T"] | None = None,
     enable_dropout: bool = False,
-  ) -> Float[Array, 'B T E']:
+  ) -> Float[Array, "B T E"]:
     """Encoder output; padding (id 0) is attended by nothing."""
     real = encoder_input_tokens > PAD
     segments = encoder_segment_ids
@@ -467,24 +478,24 @@ class T5(nn.Module):
     x = self.encoder_embedder(encoder_input_tokens)
     return self.encoder(x, mask, enable_dropout)
 
-  def keys_values(self, encoded: Float[Array, 'B T E']):
+  def keys_values(self, encoded: Float[Array, "B T E"]):
     """The decoder's cross-attention keys and values, for cached decoding."""
     return self.decoder.keys_values(encoded)
 
   def decode(
     self,
-    encoded: Float[Array, 'B T E'],
-    encoder_input_tokens: Int[Array, 'B T'],
-    decoder_input_tokens: Int[Array, 'B L'],
-    decoder_target_tokens: Int[Array, 'B L'] | None = None,
-    encoder_segment_ids: Int[Array, 'B T'] | None = None,
-    decoder_segment_ids: Int[Array, 'B L'] | None = None,
+    encoded: Float[Array, "B T E"],
+    encoder_input_tokens: Int[Array, "B T"],
+    decoder_input_tokens: Int[Array, "B L"],
+    decoder_target_tokens: Int[Array, "B L"] | None = None,
+    encoder_segment_ids: Int[Array, "B T"] | None = None,
+    decoder_segment_ids: Int[Array, "B L"] | None = None,
     *,
     keys_values=None,
     enable_dropout: bool = False,
     decode: bool = False,
     max_decode_length: int | None = None,
-  ) -> Float[Array, 'B L V']:
+  ) -> Float[Array, "B L V"]:
     """Float32 logits of the next target token at each position.
 
     With `decode` and a filled `cache` collection the tokens are one position
@@ -524,15 +535,15 @@ class T5(nn.Module):
 
   def __call__(
     self,
-    encoder_input_tokens: Int[Array, 'B T'],
-    decoder_input_tokens: Int[Array, 'B L'],
-    decoder_target_tokens: Int[Array, 'B L'] | None = None,
-    encoder_segment_ids: Int[Array, 'B T'] | None = None,
-    decoder_segment_ids: Int[Array, 'B L'] | None = None,
+    encoder_input_tokens: Int[Array, "B T"],
+    decoder_input_tokens: Int[Array, "B L"],
+    decoder_target_tokens: Int[Array, "B L"] | None = None,
+    encoder_segment_ids: Int[Array, "B T"] | None = None,
+    decoder_segment_ids: Int[Array, "B L"] | None = None,
     **options,
-  ) -> Float[Array, 'B L V']:
+  ) -> Float[Array, "B L V"]:
     """Teacher-forced logits: `decode(encode(inputs), targets so far)`."""
-    enable_dropout = options.get('enable_dropout', False)
+    enable_dropout = options.get("enable_dropout", False)
     encoded = self.encode(
       encoder_input_tokens, encoder_segment_ids, enable_dropout
     )
@@ -550,12 +561,10 @@ class T5(nn.Module):
 def abstract_parameters(config: T5Config):
   """The parameter tree of `T5(config)` as shapes, without computing it."""
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-  variables = jax.eval_shape(
-    T5(config).init, jax.random.key(0), tokens, tokens
-  )
-  return variables['params']
+  variables = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens)
+  return variables["params"]
 
 
-def shift_right(targets: Int[Array, 'B L']) -> Int[Array, 'B L']:
+def shift_right(targets: Int[Array, "B L"]) -> Int[Array, "B L"]:
   """The decoder's input: the targets one place later, behind id 0."""
   return jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]

@@ -23,7 +23,7 @@ class Vocabulary:
 
   def __init__(self, path: str, extra_ids: int = 100):
     if not pathlib.Path(path).is_file():
-      raise FileNotFoundError(f'There is no vocabulary file {path}.')
+      raise FileNotFoundError(f"There is no vocabulary file {path}.")
     self.path = str(path)
     self.extra_ids = extra_ids
 
@@ -33,7 +33,7 @@ class Vocabulary:
       return sentencepiece.SentencePieceProcessor(model_file=self.path)
     except RuntimeError as error:
       raise ValueError(
-        f'{self.path} is no SentencePiece model ({error}).'
+        f"{self.path} is no SentencePiece model ({error})."
       ) from error
 
   @property
@@ -73,5 +73,5 @@ class Vocabulary:
     """The piece of one id, as SentencePiece writes it."""
     if token >= self.num_pieces:
       i = self.size - 1 - token
-      return f'<extra_id_{i}>' if i >= 0 else f'<unused_{token}>'
+      return f"<extra_id_{i}>" if i >= 0 else f"<unused_{token}>"
     return self._pieces.id_to_piece(int(token))

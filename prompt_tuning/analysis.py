@@ -1,0 +1,46 @@
+"""What a prompt means: the pieces of the vocabulary nearest to its positions.
+
+The paper (section 7) finds that the neighbours of a position form clusters of
+one meaning, and that class labels persist where a prompt started from them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from prompt_tuning import pretrained
+from prompt_tuning.shapes import Array, Float
+from prompt_tuning.vocabulary import Vocabulary
+
+
+class Neighbor(NamedTuple):
+  """A piece and its cosine similarity with a prompt position."""
+
+  piece: str
+  cosine: float
+
+
+def nearest_pieces(
+  prompt: Float[Array, "P E"],
+  model: pretrained.FrozenModel,
+  count: int = 5,
+) -> list[list[Neighbor]]:
+  """For each position the `count` nearest pieces by cosine, nearest first.
+
+  Rows of the table behind the vocabulary are left out.
+  """
+  vocabulary = model.vocabulary
+  if not isinstance(vocabulary, Vocabulary):
+    raise ValueError(f"The model {model.source} has no vocabulary.")
+  table = _unit(model.embedding[: vocabulary.num_pieces])
+  cosines = _unit(np.asarray(prompt, np.float32)) @ table.T
+  order = np.argsort(-cosines, axis=1)[:, :count]
+  return [
+    [Neighbor(vocabulary.piece(int(i)), float(row[i])) for i in best]
+    for row, best in zip(cosines, order, strict=True)
+  ]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+  norms = np.linalg.norm(rows, axis=1, keepdims=True)
+  return rows / np.maximum(norms, 1e-12)

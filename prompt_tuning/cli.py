@@ -1,0 +1,223 @@
+"""The command `prompt-tuning`.
+
+    train     tune a prompt (or the model) on seqio tasks
+    eval      score saved prompts on a split
+    infer     predict the lines of a text file
+    pretrain  pre-train or adapt a T5 on text
+    demo      the whole job in minutes, on the model that ships
+
+A mistake of the user ends in one clear line and exit code 2; `--debug` shows
+the traceback as well.
+"""
+
+import argparse
+from collections.abc import Sequence
+import importlib
+import logging
+import os
+import pathlib
+import re
+import sys
+
+import prompt_tuning
+
+_EXAMPLES = {
+  "train": """\
+examples:
+  prompt-tuning train --gin_file=demo/prompt_tuning.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/boolq
+
+  prompt-tuning train --gin_file=models/microworld.gin \\
+    --gin_file=prompts/class_labels.gin --gin_file=runs/prompt_tuning.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/boolq \\
+    --gin.TRAIN_STEPS=300 --gin.EVAL_PERIOD=100
+
+Running the same command again goes on from the last checkpoint.""",
+  "eval": """\
+example:
+  prompt-tuning eval --gin_file=models/microworld.gin --gin_file=runs/eval.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.PROMPT_PATH=runs/boolq \\
+    --gin.SPLIT=test --gin.EVAL_OUTPUT_DIR=runs/boolq/test""",
+  "infer": """\
+example:
+  prompt-tuning infer --gin_file=models/microworld.gin \\
+    --gin_file=runs/infer.gin --gin.PROMPT_PATH=runs/boolq \\
+    --gin.INPUT_FILE=questions.txt --gin.INFER_OUTPUT_DIR=runs/boolq/answers""",
+  "pretrain": """\
+example (makes the model that ships again):
+  prompt-tuning pretrain --gin_file=demo/pretrain_microworld.gin \\
+    --gin.MODEL_DIR=runs/microworld""",
+}
+_SUMMARIES = {
+  "train": "tune a prompt (or the model) on seqio tasks",
+  "eval": "score saved prompts on a split of a task",
+  "infer": "predict the lines of a text file",
+  "pretrain": "pre-train or adapt a T5 on text",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = _parser()
+  known, rest = parser.parse_known_args(arguments)
+  logging.basicConfig(
+    level=logging.WARNING, format="%(message)s", stream=sys.stderr
+  )
+  _import_quietly()
+  try:
+    if known.command == "demo":
+      if rest:
+        parser.error(f"unknown argument {rest[0]}")
+      from prompt_tuning import demo  # heavy, and only for this command
+
+      demo.demo(
+        pathlib.Path(known.output), with_model_tuning=known.model_tuning
+      )
+      return 0
+    return _run(known, _bindings(rest, parser))
+  except (ValueError, FileNotFoundError) as error:
+    if known.debug:
+      raise
+    print(f"prompt-tuning {known.command}: {_plain(error)}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(
+      "Stopped. The same command goes on from the last checkpoint.",
+      file=sys.stderr,
+    )
+    return 130
+
+
+def _import_quietly() -> None:
+  """Imports TensorFlow behind seqio, which greets on file descriptor 2."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  terminal = os.dup(2)
+  with open(os.devnull, "wb") as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+    try:
+      importlib.import_module("prompt_tuning.data")
+    finally:
+      os.dup2(terminal, 2)
+      os.close(terminal)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="prompt-tuning",
+    description="Prompt tuning of a frozen T5 (Lester et al. 2021).",
+  )
+  parser.add_argument(
+    "--version", action="version", version=prompt_tuning.__version__
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  for name, summary in _SUMMARIES.items():
+    command = commands.add_parser(
+      name,
+      help=summary,
+      description=summary.capitalize() + ".",
+      epilog=_EXAMPLES[name],
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+      "--gin_file",
+      action="append",
+      default=[],
+      metavar="FILE",
+      help="a gin file, from the package (models/…, prompts/…, runs/…) or a "
+      "path; repeat it to compose a run, later files override earlier ones",
+    )
+    command.add_argument(
+      "--gin_search_paths",
+      default="",
+      metavar="A,B",
+      help="folders that gin files are looked for in first",
+    )
+    command.add_argument(
+      "--gin.NAME",
+      dest="unused",
+      metavar="VALUE",
+      help="sets a macro or parameter, for example --gin.PROMPT_LENGTH=20",
+    )
+    _add_debug(command)
+  demo = commands.add_parser(
+    "demo",
+    help="the whole job in minutes, on the model that ships",
+    description="Prompt-tunes the frozen model that ships, on the CPU, and "
+    "shows what came of it.",
+  )
+  demo.add_argument(
+    "--output",
+    default="runs/demo",
+    metavar="FOLDER",
+    help="where prompts, scores and pictures go (default: %(default)s)",
+  )
+  demo.add_argument(
+    "--model_tuning",
+    action="store_true",
+    help="run model tuning too instead of quoting the shipped results",
+  )
+  _add_debug(demo)
+  return parser
+
+
+def _add_debug(parser) -> None:
+  parser.add_argument(
+    "--debug", action="store_true", help="show the traceback of an error"
+  )
+
+
+def _bindings(rest: Sequence[str], parser) -> list[str]:
+  """`--gin.NAME=value` and `--gin.NAME value` as gin bindings."""
+  bindings, queue = [], list(rest)
+  while queue:
+    flag = queue.pop(0)
+    if not flag.startswith("--gin."):
+      parser.error(f"unknown argument {flag}; settings are --gin.NAME=value")
+    binding = flag.removeprefix("--gin.")
+    if "=" not in binding and queue and not queue[0].startswith("--"):
+      binding += "=" + queue.pop(0)
+    bindings.append(binding)
+  return bindings
+
+
+def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
+  """Configures by gin and calls the command's function."""
+  from prompt_tuning import configuration, jobs, pretrain, train
+
+  if not known.gin_file:
+    raise ValueError(
+      f"Give at least one --gin_file; see prompt-tuning {known.command} --help."
+    )
+  paths = [path for path in known.gin_search_paths.split(",") if path]
+  configuration.configure(known.gin_file, bindings, paths)
+  function, folder = {
+    "train": (train.train, "MODEL_DIR"),
+    "eval": (jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"),
+    "infer": (jobs.infer_lines, "INFER_OUTPUT_DIR"),
+    "pretrain": (pretrain.pretrain, "MODEL_DIR"),
+  }[known.command]
+  outcome = configuration.call(function)
+  configuration.save(pathlib.Path(configuration.macro(folder)) / "config.gin")
+  if known.command == "train":
+    for results in outcome.results:
+      _print_results(results)
+  elif known.command == "eval":
+    _print_results(outcome)
+  print(f"Everything is in {configuration.macro(folder)}.")
+  return 0
+
+
+def _print_results(results) -> None:
+  for result in results:
+    values = ", ".join(f"{k} {v:.2f}" for k, v in result.metrics.items())
+    print(f"{result.task} ({result.split}): {values}")
+
+
+def _plain(error: Exception) -> str:
+  """The message without what gin adds of calls and files."""
+  text = re.split(r"\n\s+In (call|file|bindings)", str(error))[0].strip()
+  return text
+
+
+if __name__ == "__main__":
+  sys.exit(main())

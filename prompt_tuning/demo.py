@@ -1,0 +1,234 @@
+"""The demo: the whole job on the model that ships, in minutes on a CPU.
+
+score no prompt and hand-written prompts -> tune one prompt per task, all
+together -> compare -> look: hash, files, a mixed batch, nearest words
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import time
+
+import numpy as np
+
+from prompt_tuning import analysis, checkpoints, data, decode, freeze, infer
+from prompt_tuning import initializers, loop, optimizers, plots
+from prompt_tuning import pretrained, prompt_design, storage, train
+from prompt_tuning.tasks import microworld_prompts
+from prompt_tuning.tasks import microworld  # registers the tasks
+
+TASKS = ("microworld_boolq", "microworld_rte", "microworld_sst2")
+LENGTHS = {"inputs": 64, "targets": 8}
+STEPS = 300
+RESULTS = "results.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One task's line of the table, accuracies in percent."""
+
+  task: str
+  chance: float
+  no_prompt: float
+  by_hand: float
+  prompt_tuning: float
+  model_tuning: float | None
+
+
+def demo(
+  output: pathlib.Path,
+  *,
+  with_model_tuning: bool = False,
+  tasks: Sequence[str] = TASKS,
+  steps: int = STEPS,
+) -> list[Row]:
+  """Runs the demo, prints it and writes everything to `output`.
+
+  Args:
+    output: the folder.
+    with_model_tuning: run model tuning too instead of quoting the results that
+      ship.
+    tasks: the tasks to tune prompts for, one prompt each.
+    steps: updates.
+  """
+  begin = time.monotonic()
+  model = pretrained.load(pretrained.SHIPPED)
+  before = storage.tree_hash(model.params)
+  print(
+    f"Frozen model  {model.source}: a T5 1.1 of {model.num_parameters:,} "
+    f"parameters, {model.config.num_encoder_layers} + "
+    f"{model.config.num_decoder_layers} layers, width {model.config.emb_dim}\n"
+    f"              weights sha256 {before[:16]}…"
+  )
+  tests = {name: data.load(name, "test", LENGTHS) for name in tasks}
+  for name, examples in tests.items():
+    print(f"\n{name}\n  input   {data.input_texts(examples)[0]}")
+    print(f"  target  {examples.target_texts()[0]}")
+
+  print("\nWithout training: no prompt, and five hand-written prompts …")
+  designed = {name: _designed(model, tests[name]) for name in tasks}
+
+  print(f"Prompt tuning: {len(tasks)} prompts together, {steps} steps …")
+  tuned = train.train(
+    model_dir=output / "prompt_tuning",
+    model=model,
+    tasks=_tasks(tasks),
+    tuning=_prompt_tuning(),
+    plan=loop.Plan(steps=steps, eval_every=max(steps // 6, 1)),
+    decoding=infer.Decoding(max_length=LENGTHS["targets"]),
+  )
+  assert tuned.bank is not None
+  print(
+    f"  trained {tuned.bank[0].size:,} numbers per task beside "
+    f"{model.num_parameters:,} frozen ones "
+    f"({100 * tuned.bank[0].size / model.num_parameters:.2f} %)"
+  )
+  shipped = shipped_results()
+  rows = []
+  for n, name in enumerate(tasks):
+    no_prompt, by_hand = designed[name]
+    if with_model_tuning:
+      print(f"Model tuning: {name} …")
+      mark = _model_tuning(model, name, output, steps)
+    else:
+      mark = shipped.get(name, {}).get("model_tuning")
+    rows.append(
+      Row(name, 50.0, no_prompt, by_hand, _accuracy(tuned.results[n]), mark)
+    )
+  print("\n" + _table(rows, quoted=not with_model_tuning) + "\n")
+  storage.write_json(
+    output / "scores.json", [dataclasses.asdict(row) for row in rows]
+  )
+
+  after = storage.tree_hash(model.params)
+  same = "bit-identical" if after == before else "CHANGED"
+  print(f"Frozen weights after training: sha256 {after[:16]}…, {same}")
+  folders = [output / "prompt_tuning" / "prompts" / name for name in tasks]
+  size = (folders[0] / checkpoints.ARRAY).stat().st_size
+  print(f"A task is a file: {folders[0] / checkpoints.ARRAY}, {size:,} bytes")
+  _show_mixed_batch(model, folders, [tests[name] for name in tasks])
+  _show_words(model, folders[0])
+  plots.scores([dataclasses.asdict(row) for row in rows], output / "scores.png")
+  print(
+    f"\nPictures: {output / 'prompt_tuning' / 'curves.png'}, "
+    f"{output / 'scores.png'}"
+  )
+  print(_NEXT.format(folder=folders[0]))
+  print(f"({time.monotonic() - begin:.0f} s)")
+  return rows
+
+
+_NEXT = """
+Try next:
+  prompt-tuning train --gin_file=demo/prompt_tuning.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_wic --gin.MODEL_DIR=runs/wic
+  prompt-tuning eval --gin_file=models/microworld.gin --gin_file=runs/eval.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.SPLIT=test \\
+    --gin.PROMPT_PATH={folder} --gin.EVAL_OUTPUT_DIR=runs/boolq_test
+  prompt-tuning train --help"""
+
+
+def shipped_results() -> dict[str, dict[str, float]]:
+  """Test accuracies per task that were measured before, by `benchmarks/`."""
+  path = pretrained.shipped_folder() / RESULTS
+  return storage.read_json(path)["tasks"] if path.is_file() else {}
+
+
+def _tasks(names: Sequence[str] | str) -> train.Tasks:
+  return train.Tasks(names, LENGTHS, test_splits=("test",))
+
+
+def _prompt_tuning() -> train.Tuning:
+  return train.Tuning(
+    optimizer=optimizers.adafactor(),
+    prompt_length=20,
+    initializer=initializers.from_class_labels(),
+  )
+
+
+def _model_tuning(model, name, output: pathlib.Path, steps: int) -> float:
+  """Test accuracy of tuning all weights on one task."""
+  tuned = train.train(
+    model_dir=output / "model_tuning" / name,
+    model=model,
+    tasks=_tasks(name),
+    tuning=train.Tuning(
+      optimizer=optimizers.adamw(1e-3),
+      trainable=freeze.EVERYTHING_ELSE,
+      prompt_length=0,
+    ),
+    plan=loop.Plan(steps=steps, eval_every=max(steps // 6, 1)),
+  )
+  return _accuracy(tuned.results[0])
+
+
+def _accuracy(results) -> float:
+  """Of the test split."""
+  return next(r.metrics["accuracy"] for r in results if r.split == "test")
+
+
+def _designed(model, examples: data.Examples) -> tuple[float, float]:
+  """Accuracy without a prompt and of the best hand-written prompt."""
+  labels = microworld.LABELS[examples.task]
+  classes = [labels.index(text) for text in examples.target_texts()]
+  inputs = data.input_texts(examples)
+  templates = microworld_prompts.HAND_PROMPTS[examples.task]
+  found = prompt_design.accuracies(
+    model,
+    [inputs, *([t.format(input=text) for text in inputs] for t in templates)],
+    classes,
+    labels,
+  )
+  return found[0], max(found[1:])
+
+
+def _table(rows: Sequence[Row], *, quoted: bool) -> str:
+  """The comparison as text."""
+  mark = "model tuning*" if quoted else "model tuning"
+  head = ("test accuracy, %", "chance", "no prompt", "best of 5 by hand")
+  lines = [[*head, "prompt tuning", mark]]
+  for row in rows:
+    values = dataclasses.astuple(row)
+    lines.append(
+      [values[0], *("-" if v is None else f"{v:.1f}" for v in values[1:])]
+    )
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  text = "\n".join(
+    "  ".join(
+      cell.ljust(w) if i == 0 else cell.rjust(w)
+      for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+    )
+    for line in lines
+  )
+  if quoted:
+    text += (
+      "\n* measured before and shipped with the package; --model_tuning runs it"
+    )
+  return text
+
+
+def _show_mixed_batch(model, folders, tests: Sequence[data.Examples]) -> None:
+  """One batch in which every example brings the prompt of its own task."""
+  prompted = infer.PromptedModel(
+    model, folders, infer.Decoding(max_length=LENGTHS["targets"])
+  )
+  chosen = [(n, i) for i in range(2) for n in range(min(2, len(tests)))]
+  texts = [data.input_texts(tests[n])[i] for n, i in chosen]
+  answers = prompted.predict(texts, [n for n, _ in chosen])
+  print("\nOne batch, two tasks, each example with its own prompt:")
+  for (n, i), text, answer in zip(chosen, texts, answers, strict=True):
+    target = tests[n].target_texts()[i]
+    print(f"  [{tests[n].task}] {text}\n    -> {answer}   (target {target})")
+
+
+def _show_words(model: pretrained.FrozenModel, folder: pathlib.Path) -> None:
+  """The nearest pieces of some positions of one prompt."""
+  saved = checkpoints.load_prompt(folder, model)
+  print(f"\nNearest words of the prompt of {saved.name} (cosine):")
+  words = analysis.nearest_pieces(saved.values, model, 4)
+  moved = np.argsort([-row[0].cosine for row in words])[:6]
+  for position in sorted(moved):
+    shown = ", ".join(
+      f"{n.piece.lstrip('▁')} {n.cosine:.2f}" for n in words[position]
+    )
+    print(f"  position {position:2d}: {shown}")

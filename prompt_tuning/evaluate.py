@@ -1,0 +1,134 @@
+"""Scores of prompts on their tasks: predict, postprocess, task's metrics.
+
+Examples per prompt -> one stream of examples that names its prompts
+                    -> predictions -> metrics per prompt
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from prompt_tuning import data, decode, infer, t5
+from prompt_tuning.shapes import PyTree
+from prompt_tuning.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """The evaluation of one prompt on one split.
+
+  Attributes:
+    task: the task's name.
+    split: the split's name.
+    metrics: the task's metrics.
+    predictions: a text per example.
+  """
+
+  task: str
+  split: str
+  metrics: dict[str, float]
+  predictions: list[str]
+
+
+class Evaluator:
+  """Evaluates a bank: prompt n on its own examples.
+
+  Args:
+    network: a T5 with the bank, or without one.
+    vocabulary: ids to text.
+    sets: for each prompt the examples it is scored on.
+    decoding: how predictions are made. `Rank` without labels takes the
+      distinct targets of each task.
+    prompt_length: P.
+    first_prompt: the place in the bank of the first set's prompt.
+  """
+
+  def __init__(
+    self,
+    network: t5.T5,
+    vocabulary: Vocabulary,
+    sets: Sequence[data.Examples],
+    *,
+    decoding: infer.Decoding,
+    prompt_length: int,
+    first_prompt: int = 0,
+  ):
+    self._sets = sets
+    self._first_prompt = first_prompt
+    self._groups: dict[Any, tuple[infer.Predictor, list[int]]] = {}
+    for n, examples in enumerate(sets):
+      chosen = _with_labels(decoding, examples)
+      if chosen not in self._groups:
+        predictor = infer.Predictor(
+          network, vocabulary, chosen, prompt_length=prompt_length
+        )
+        self._groups[chosen] = (predictor, [])
+      self._groups[chosen][1].append(n)
+
+  def __call__(
+    self, params: PyTree, show_progress: bool = False
+  ) -> list[Result]:
+    """The results of all prompts; prompts of like decoding share batches."""
+    results: dict[int, Result] = {}
+    for predictor, members in self._groups.values():
+      rows, prompt_id = [], []
+      for n in members:
+        inputs = self._sets[n].inputs
+        rows += np.split(inputs.ids, inputs.starts[1:-1])
+        prompt_id += [self._first_prompt + n] * len(inputs)
+      texts = predictor(params, rows, prompt_id, show_progress)
+      begin = 0
+      for n in members:
+        examples = self._sets[n]
+        own = texts[begin : begin + len(examples)]
+        begin += len(examples)
+        results[n] = Result(
+          examples.task, examples.split, data.metrics(examples, own), own
+        )
+    return [results[n] for n in range(len(self._sets))]
+
+
+def _with_labels(
+  decoding: infer.Decoding, examples: data.Examples
+) -> infer.Decoding:
+  strategy = decoding.strategy
+  if not isinstance(strategy, decode.Rank) or strategy.labels:
+    return decoding
+  found = decode.Rank(tuple(data.labels(examples)))
+  return dataclasses.replace(decoding, strategy=found)
+
+
+def score(metrics: dict[str, float], select_by: str | None) -> float:
+  """The number that the best prompt is chosen by.
+
+  Args:
+    metrics: of one evaluation.
+    select_by: a metric's name; None means the mean of all, as benchmarks
+      average tasks with two metrics.
+
+  Raises:
+    ValueError: there is no such metric.
+  """
+  if select_by is None:
+    return float(np.mean(list(metrics.values())))
+  if select_by not in metrics:
+    raise ValueError(
+      f"SELECT_BY={select_by!r} is no metric of this task; it has "
+      f"{', '.join(metrics)}."
+    )
+  return metrics[select_by]
+
+
+def prediction_rows(examples: data.Examples, result: Result) -> list[dict]:
+  """The lines of a predictions file: input, target and prediction."""
+  return [
+    {"input": source, "target": target, "prediction": prediction}
+    for source, target, prediction in zip(
+      data.input_texts(examples),
+      examples.target_texts(),
+      result.predictions,
+      strict=True,
+    )
+  ]

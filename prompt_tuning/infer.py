@@ -1,0 +1,237 @@
+"""Predictions: inputs and the prompt each of them uses -> texts.
+
+    rows of ids, prompt_id -> padded batches with places for the prompt
+                           -> decoder or ranker -> text
+
+A batch mixes prompts freely: each example names its own.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import tqdm
+
+from prompt_tuning import checkpoints, decode, inject, pretrained, prompt
+from prompt_tuning import storage, t5
+from prompt_tuning.shapes import Float, PyTree
+from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+  """How predictions are made.
+
+  Attributes:
+    strategy: see `decode`.
+    max_length: target tokens at most, EOS included.
+    batch_size: examples of one call.
+    seed: of sampling.
+  """
+
+  strategy: decode.Strategy = decode.Greedy()
+  max_length: int = 16
+  batch_size: int = 128
+  seed: int = 0
+
+
+class Predictor:
+  """Turns rows of ids into texts with a network and its parameters.
+
+  Args:
+    network: a T5, with the bank of prompts if `prompt_length` is not 0.
+    vocabulary: ids to text.
+    decoding: strategy and sizes.
+    prompt_length: P.
+  """
+
+  def __init__(
+    self,
+    network: t5.T5,
+    vocabulary: Vocabulary,
+    decoding: Decoding,
+    *,
+    prompt_length: int,
+  ):
+    self._vocabulary = vocabulary
+    self._decoding = decoding
+    self._prompt_length = prompt_length
+    strategy = decoding.strategy
+    if isinstance(strategy, decode.Rank):
+      if not strategy.labels:
+        raise ValueError(
+          "Rank classification needs labels. Set CLASS_LABELS, or use a task "
+          "whose targets are few."
+        )
+      self._ranker = decode.make_ranker(network)
+      self._label_ids = padded(
+        [[*vocabulary.encode(label), EOS] for label in strategy.labels]
+      )
+    else:
+      self._decoder = decode.make_decoder(
+        network, strategy, decoding.max_length
+      )
+
+  def _batches(self, rows, prompt_id) -> Iterator[tuple[slice, np.ndarray]]:
+    """Padded inputs of equal shape; the last batch repeats its last row."""
+    size = min(self._decoding.batch_size, len(rows))
+    longest = max(len(row) for row in rows)
+    tokens = padded(rows, -(-longest // 8) * 8)
+    ids = np.asarray(prompt_id, np.int32)
+    for begin in range(0, len(rows), size):
+      here = slice(begin, min(begin + size, len(rows)))
+      index = np.minimum(np.arange(begin, begin + size), len(rows) - 1)
+      yield (
+        here,
+        inject.reserve(tokens[index], ids[index], self._prompt_length),
+      )
+
+  def __call__(
+    self,
+    params: PyTree,
+    rows: Sequence[Sequence[int]],
+    prompt_id: Sequence[int],
+    show_progress: bool = False,
+  ) -> list[str]:
+    """Texts of rows of ids (EOS included), each with its own prompt."""
+    if isinstance(self._decoding.strategy, decode.Rank):
+      best = self.label_scores(params, rows, prompt_id).argmax(axis=1)
+      return [self._decoding.strategy.labels[i] for i in best]
+    texts: list[str] = []
+    key = jax.random.key(self._decoding.seed)
+    bar = tqdm.tqdm(
+      total=len(rows),
+      unit="example",
+      disable=not (show_progress and sys.stderr.isatty()),
+    )
+    with bar:
+      for i, (here, tokens) in enumerate(self._batches(rows, prompt_id)):
+        ids = self._decoder(params, tokens, jax.random.fold_in(key, i))
+        count = here.stop - here.start
+        texts += [
+          self._vocabulary.decode(row) for row in np.asarray(ids)[:count]
+        ]
+        bar.update(count)
+    return texts
+
+  def label_scores(
+    self,
+    params: PyTree,
+    rows: Sequence[Sequence[int]],
+    prompt_id: Sequence[int],
+  ) -> Float[np.ndarray, "B C"]:
+    """Log-probability of each label in nats (only with `decode.Rank`)."""
+    scores = []
+    for here, tokens in self._batches(rows, prompt_id):
+      part = self._ranker(params, tokens, self._label_ids)
+      scores.append(np.asarray(part)[: here.stop - here.start])
+    return np.concatenate(scores)
+
+
+def padded(rows: Sequence[Sequence[int]], length: int = 0) -> np.ndarray:
+  """Rows of ids as one array, PAD behind them."""
+  length = max(length, max(len(row) for row in rows))
+  array = np.full((len(rows), length), PAD, np.int32)
+  for i, row in enumerate(rows):
+    array[i, : len(row)] = row
+  return array
+
+
+def with_prompts(
+  model: pretrained.FrozenModel, bank: Float[np.ndarray, "N P E"] | None
+) -> tuple[t5.T5, PyTree]:
+  """A network that injects a bank of prompts, and its parameters."""
+  if bank is None or not bank.shape[1]:
+    return t5.T5(model.config), model.params
+  count, length, emb_dim = bank.shape
+  module = prompt.Prompt(length, emb_dim, count)
+  network = t5.T5(model.config, prompt=module)
+  return network, {**model.params, "prompt": {"embedding": bank}}
+
+
+class PromptedModel:
+  """One frozen model with one or several prompts, for predicting texts.
+
+  Args:
+    model: the frozen model.
+    prompts: saved prompts, or paths to them. Prompts of different lengths are
+      served together: a shorter one leaves its last places unused.
+    decoding: strategy and sizes.
+
+  Example:
+    model = pretrained.load('microworld')
+    prompted = PromptedModel(model, ['runs/boolq', 'runs/rte'])
+    prompted.predict(['passage: … question: …', 'hypothesis: …'], [0, 1])
+  """
+
+  def __init__(
+    self,
+    model: pretrained.FrozenModel,
+    prompts: Sequence[checkpoints.SavedPrompt | str | os.PathLike] = (),
+    decoding: Decoding = Decoding(),
+  ):
+    if model.vocabulary is None:
+      raise ValueError(
+        f"The model {model.source} has no vocabulary; put vocabulary.model "
+        "into its folder."
+      )
+    self.prompts = [
+      p
+      if isinstance(p, checkpoints.SavedPrompt)
+      else checkpoints.load_prompt(p, model)
+      for p in prompts
+    ]
+    self._vocabulary = model.vocabulary
+    self._lengths = [p.values.shape[0] for p in self.prompts]
+    length = max(self._lengths, default=0)
+    if len(set(self._lengths)) > 1:
+      raise ValueError(
+        f"The prompts have different lengths {self._lengths}; serve prompts "
+        "of one length together."
+      )
+    bank = np.stack([p.values for p in self.prompts]) if prompts else None
+    network, self._params = with_prompts(model, bank)
+    self._predictor = Predictor(
+      network, self._vocabulary, decoding, prompt_length=length
+    )
+
+  def predict(
+    self, texts: Sequence[str], prompt_id: Sequence[int] | int = 0
+  ) -> list[str]:
+    """One prediction per text.
+
+    Args:
+      texts: inputs in the form that the prompts were trained on.
+      prompt_id: which of the prompts each text uses, or one for all.
+
+    Raises:
+      ValueError: a text is empty, or a prompt_id has no prompt.
+    """
+    ids = np.broadcast_to(np.asarray(prompt_id, np.int32), (len(texts),))
+    count = max(len(self.prompts), 1)
+    if len(texts) and not (0 <= ids.min() and ids.max() < count):
+      raise ValueError(
+        f"prompt_id must be from 0 to {count - 1}, got {ids.tolist()}."
+      )
+    rows = []
+    for i, text in enumerate(texts):
+      pieces = self._vocabulary.encode(text)
+      if not pieces:
+        raise ValueError(f"Text {i} is empty ({text!r}).")
+      rows.append([*pieces, EOS])
+    if not rows:
+      return []
+    return self._predictor(self._params, rows, ids.tolist())
+
+
+def write_predictions(
+  path: str | os.PathLike, rows: Sequence[dict]
+) -> pathlib.Path:
+  """Writes one JSON object per line, atomically."""
+  lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+  return storage.write_text(path, "".join(lines))

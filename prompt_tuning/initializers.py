@@ -1,0 +1,198 @@
+"""How a prompt starts: functions that build an initialiser [P, E].
+
+    from_vocabulary() -> initialiser(key, length, source) -> float32 [P, E]
+
+A `Source` holds what an initialiser may need of the frozen model: its embedding
+table, its vocabulary and the task's class labels. Paper section 3.2 compares
+random uniform, sampled vocabulary and class labels.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning.shapes import Array, Float
+
+SPECIAL = 3
+"""PAD, EOS and UNK are the first three ids; they are no words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What the frozen model and the task offer to an initialiser.
+
+  Attributes:
+    embedding: the frozen table [V, E].
+    encode: text to ids, without EOS.
+    num_pieces: pieces of the vocabulary, sentinels not counted.
+    labels: the class labels of the task.
+  """
+
+  embedding: np.ndarray
+  encode: Callable[[str], list[int]]
+  num_pieces: int
+  labels: Sequence[str] = ()
+
+
+Initializer = Callable[[Array, int, Source], Float[Array, "P E"]]
+
+
+def random_uniform(scale: float = 0.5) -> Initializer:
+  """Numbers uniform in [-scale, scale]; the paper's range is 0.5."""
+  if scale < 0:
+    raise ValueError(f"The scale of random_uniform is {scale}; give 0 or more.")
+
+  def initializer(key, length: int, source: Source):
+    shape = (length, source.embedding.shape[1])
+    return jax.random.uniform(key, shape, jnp.float32, -scale, scale)
+
+  return initializer
+
+
+def from_vocabulary(most_common: int = 5000) -> Initializer:
+  """Embeddings of different pieces drawn from the `most_common` first.
+
+  A SentencePiece vocabulary is in the order of frequency. PAD, EOS, UNK and
+  sentinels are left out. A prompt longer than that repeats pieces.
+  """
+
+  def initializer(key, length: int, source: Source):
+    end = min(SPECIAL + most_common, source.num_pieces)
+    if end <= SPECIAL:
+      raise ValueError(
+        f"There is no piece to draw from: most_common={most_common}, the "
+        f"vocabulary has {source.num_pieces} pieces."
+      )
+    pieces = np.arange(SPECIAL, end)
+    repeat = length > len(pieces)
+    drawn = jax.random.choice(key, pieces, (length,), replace=repeat)
+    return _rows(source, np.asarray(drawn))
+
+  return initializer
+
+
+def from_class_labels(
+  class_labels: Sequence[str] = (), most_common: int = 5000
+) -> Initializer:
+  """One position per class label: the mean of its pieces' embeddings.
+
+  The positions behind the labels are sampled from the vocabulary.
+
+  Args:
+    class_labels: the labels; by default the distinct targets of the task.
+    most_common: for the rest, as in `from_vocabulary`.
+  """
+
+  def initializer(key, length: int, source: Source):
+    names = list(class_labels or source.labels)
+    if not names:
+      raise ValueError(
+        "There are no class labels to start from. Set CLASS_LABELS, or choose "
+        "another initialiser such as prompts/vocabulary.gin."
+      )
+    if len(names) > length:
+      raise ValueError(
+        f"PROMPT_LENGTH={length} has no room for {len(names)} class labels "
+        f"({', '.join(names[:5])}, …). Set it to {len(names)} or more."
+      )
+    rows = []
+    for name in names:
+      ids = source.encode(name)
+      if not ids:
+        raise ValueError(f"The class label {name!r} has no pieces.")
+      rows.append(_rows(source, ids).mean(axis=0))
+    rest = from_vocabulary(most_common)(key, length - len(names), source)
+    return jnp.concatenate([jnp.stack(rows), rest])
+
+  return initializer
+
+
+def from_string(text: str, most_common: int = 5000) -> Initializer:
+  """The embeddings of a text's pieces, then sampled vocabulary."""
+
+  def initializer(key, length: int, source: Source):
+    ids = source.encode(text)
+    if not ids:
+      raise ValueError("The text to start the prompt from is empty.")
+    if len(ids) > length:
+      raise ValueError(
+        f"The text {text!r} has {len(ids)} pieces, PROMPT_LENGTH={length} has "
+        f"no room for them. Set it to {len(ids)} or more, or shorten the text."
+      )
+    rest = from_vocabulary(most_common)(key, length - len(ids), source)
+    return jnp.concatenate([_rows(source, ids), rest])
+
+  return initializer
+
+
+def from_array(path: str | os.PathLike) -> Initializer:
+  """A prompt from a .npy file [P, E]; it is never unpickled."""
+
+  def initializer(key, length: int, source: Source):
+    del key
+    values = read_array(path)
+    check_prompt(values, path, length, source.embedding.shape[1])
+    return jnp.asarray(values, jnp.float32)
+
+  return initializer
+
+
+def read_array(path: str | os.PathLike) -> np.ndarray:
+  """Reads a numpy file without unpickling.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no numpy file, or would have to be unpickled.
+  """
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"There is no prompt file {path}.")
+  try:
+    return np.load(path, allow_pickle=False)
+  except (ValueError, EOFError, OSError) as error:
+    raise ValueError(
+      f"{path} cannot be read as a numpy array ({error}). It is truncated, "
+      "damaged, or of another format."
+    ) from error
+
+
+def check_prompt(
+  values: np.ndarray, path, length: int | None = None, width: int | None = None
+) -> None:
+  """Checks a prompt that came from outside.
+
+  Raises:
+    ValueError: it is no finite float array [P, E] of the shape wanted.
+  """
+  if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
+    raise ValueError(
+      f"{path} holds an array of shape {values.shape} and type "
+      f"{values.dtype}; a prompt is a float array [P, E]."
+    )
+  got_length, got_width = values.shape
+  if width is not None and got_width != width:
+    raise ValueError(
+      f"The prompt in {path} has shape {values.shape}, so its width is "
+      f"{got_width}; the frozen model needs {width}. It was trained for a "
+      "model of another size."
+    )
+  if length is not None and got_length != length:
+    raise ValueError(
+      f"The prompt in {path} has shape {values.shape}, the run expects "
+      f"({length}, {got_width}). Set PROMPT_LENGTH={got_length}."
+    )
+  bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+  if bad.size:
+    shown = ", ".join(map(str, bad[:8])) + (", …" if bad.size > 8 else "")
+    raise ValueError(
+      f"The prompt in {path} has NaN or infinity in row {shown} "
+      f"({bad.size} of {got_length} rows). It cannot be used."
+    )
+
+
+def _rows(source: Source, ids) -> jax.Array:
+  return jnp.asarray(source.embedding[np.asarray(ids, int)], jnp.float32)

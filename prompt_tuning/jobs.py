@@ -1,0 +1,172 @@
+"""Evaluation and inference of what was trained: scores and predictions files.
+
+frozen model + saved prompts + task split -> metrics.json, predictions/
+frozen model + saved prompts + lines of text -> predictions.jsonl
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+
+import numpy as np
+
+from prompt_tuning import checkpoints, data, evaluate, infer, pretrained
+from prompt_tuning import run_folder, storage
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike] | None
+
+
+def _prompts(paths: Paths, model, allow_other_model):
+  """The saved prompts of one or several paths."""
+  if paths is None:
+    return []
+  one = isinstance(paths, str | os.PathLike)
+  return [
+    checkpoints.load_prompt(path, model, allow_other_model=allow_other_model)
+    for path in ([paths] if one else paths)
+  ]
+
+
+def _bank(prompts: Sequence[checkpoints.SavedPrompt]) -> np.ndarray | None:
+  lengths = sorted({p.values.shape[0] for p in prompts})
+  if len(lengths) > 1:
+    raise ValueError(
+      f"PROMPT_PATH names prompts of different lengths {lengths}; use prompts "
+      "of one length together."
+    )
+  return np.stack([p.values for p in prompts]) if prompts else None
+
+
+def _pairs(names: Sequence[str], prompts) -> list[tuple[str, int]]:
+  """(task, prompt) pairs: one by one, or one task with every prompt."""
+  count = max(len(prompts), 1)
+  if len(names) == 1:
+    return [(names[0], n) for n in range(count)]
+  if count == 1:
+    return [(name, 0) for name in names]
+  if len(names) != count:
+    raise ValueError(
+      f"There are {len(names)} tasks in MIXTURE_OR_TASK_NAME and {count} "
+      "prompts in PROMPT_PATH. Give one task, one prompt, or as many of both."
+    )
+  return list(zip(names, range(count), strict=True))
+
+
+def evaluate_prompts(
+  *,
+  eval_output_dir: str | os.PathLike,
+  model: pretrained.FrozenModel,
+  mixture_or_task_name: str | Sequence[str],
+  task_feature_lengths: Mapping[str, int],
+  prompt_path: Paths = None,
+  split: str = "validation",
+  decoding: infer.Decoding | None = None,
+  allow_other_model: bool = False,
+) -> list[evaluate.Result]:
+  """Scores saved prompts (or a model without one) on a split of tasks.
+
+  Writes `metrics.json` and `predictions/<task>-<split>.jsonl`.
+
+  Raises:
+    ValueError: a prompt, a task or the folder is not usable.
+  """
+  folder = run_folder.RunFolder(eval_output_dir)
+  prompts = _prompts(prompt_path, model, allow_other_model)
+  bank = _bank(prompts)
+  network, params = infer.with_prompts(model, bank)
+  given = mixture_or_task_name
+  names = [given] if isinstance(given, str) else list(given)
+  names = [member for name in names for member, _ in data.members(name)]
+  pairs = _pairs(names, prompts)
+  for name in names:
+    data.check_vocabulary(name, model.vocabulary)
+  loaded = {
+    name: data.load(name, split, task_feature_lengths) for name in names
+  }
+  decoding = decoding or infer.Decoding(
+    max_length=task_feature_lengths["targets"]
+  )
+  results = []
+  for name, n in pairs:
+    scorer = evaluate.Evaluator(
+      network,
+      _vocabulary(model),
+      [loaded[name]],
+      decoding=decoding,
+      prompt_length=0 if bank is None else bank.shape[1],
+      first_prompt=n,
+    )
+    (result,) = scorer(params, show_progress=True)
+    results.append(result)
+    label = name if len(names) == len(pairs) else f"{name}-prompt{n}"
+    infer.write_predictions(
+      folder.path / "predictions" / f"{label}-{split}.jsonl",
+      evaluate.prediction_rows(loaded[name], result),
+    )
+  storage.write_json(
+    folder.path / "metrics.json",
+    [
+      {
+        "task": name,
+        "split": split,
+        "prompt": prompts[n].path if prompts else None,
+        "examples": len(loaded[name]),
+        "truncated": loaded[name].truncated,
+        **result.metrics,
+      }
+      for (name, n), result in zip(pairs, results, strict=True)
+    ],
+  )
+  return results
+
+
+def infer_lines(
+  *,
+  infer_output_dir: str | os.PathLike,
+  model: pretrained.FrozenModel,
+  input_file: str | os.PathLike,
+  task_feature_lengths: Mapping[str, int],
+  prompt_path: Paths = None,
+  decoding: infer.Decoding | None = None,
+  allow_other_model: bool = False,
+) -> pathlib.Path:
+  """Predicts every line of a text file; writes predictions.jsonl.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: a line is empty or too long; the message has its number.
+  """
+  source = pathlib.Path(input_file)
+  if not source.is_file():
+    raise FileNotFoundError(f"INPUT_FILE={source} does not exist.")
+  folder = run_folder.RunFolder(infer_output_dir)
+  texts = source.read_text(encoding="utf-8").splitlines()
+  limit = task_feature_lengths["inputs"]
+  for i, text in enumerate(texts, 1):
+    tokens = len(_vocabulary(model).encode(text)) + 1
+    if tokens == 1:
+      raise ValueError(f"{source}, line {i} is empty.")
+    if tokens > limit:
+      raise ValueError(
+        f"{source}, line {i} has {tokens} tokens, more than "
+        f"TASK_FEATURE_LENGTHS['inputs']={limit}. Raise it or shorten the line."
+      )
+  prompts = _prompts(prompt_path, model, allow_other_model)
+  decoding = decoding or infer.Decoding(
+    max_length=task_feature_lengths["targets"]
+  )
+  prompted = infer.PromptedModel(model, prompts[:1], decoding)
+  answers = prompted.predict(texts)
+  return infer.write_predictions(
+    folder.path / "predictions.jsonl",
+    [
+      {"input": text, "prediction": answer}
+      for text, answer in zip(texts, answers, strict=True)
+    ],
+  )
+
+
+def _vocabulary(model: pretrained.FrozenModel):
+  if model.vocabulary is None:
+    raise ValueError(f"The model {model.source} has no vocabulary.")
+  return model.vocabulary

@@ -1,0 +1,369 @@
+"""The job: tune prompts (or the model) on seqio tasks, into a run's folder.
+
+    model + tasks + initialiser -> fit -> prompt.npy, prompt.json, predictions,
+                                          curves.png
+
+Prompt tuning and model tuning are two settings of `train`: which parameters
+the mask trains, and whether there is a prompt at all.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import importlib.metadata
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from prompt_tuning import checkpoints, data, evaluate, freeze, infer
+from prompt_tuning import initializers, loop, optimizers, plots, pretrained
+from prompt_tuning import prompt, run_folder, step, storage, t5
+from prompt_tuning.shapes import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+  """What is learned, and how it is read.
+
+  Attributes:
+    mixture_or_task_name: a task; several of them train one prompt each.
+    task_feature_lengths: tokens of inputs and targets, EOS included.
+    seeds: one prompt per task and seed.
+    batch_size: B, examples per prompt and step.
+    train_split: the split to train on.
+    validation_split: the split to choose the best prompt on; None for none.
+    test_splits: splits that the chosen prompt is scored on at the end.
+    truncate: cut long examples (and count them) instead of refusing them.
+  """
+
+  mixture_or_task_name: str | Sequence[str]
+  task_feature_lengths: Mapping[str, int]
+  seeds: Sequence[int] = (0,)
+  batch_size: int = 32
+  train_split: str = "train"
+  validation_split: str | None = "validation"
+  test_splits: Sequence[str] = ()
+  truncate: bool = True
+
+  @property
+  def names(self) -> list[str]:
+    """The tasks as a list."""
+    given = self.mixture_or_task_name
+    return [given] if isinstance(given, str) else list(given)
+
+  @property
+  def members(self) -> list[tuple[str, int]]:
+    """(task, seed) of each prompt of the bank."""
+    seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
+    return [(name, seed) for name in self.names for seed in seeds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """What trains, from where, and by which optimizer.
+
+  Attributes:
+    trainable: regexes over parameter paths, see `freeze`.
+    prompt_length: P; 0 for no prompt.
+    initializer: how the prompt starts, see `initializers`.
+    optimizer: an optax transformation.
+    dropout_rate: of the network while training; the paper uses none.
+    z_loss: weight of log(Z)^2 in the loss.
+    select_by: the metric that chooses the best prompt; None for the mean.
+  """
+
+  optimizer: optax.GradientTransformation
+  trainable: Sequence[str] = freeze.PROMPT
+  prompt_length: int = 100
+  initializer: initializers.Initializer | None = None
+  dropout_rate: float = 0.0
+  z_loss: float = 1e-4
+  select_by: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What a run leaves, also in its folder.
+
+  Attributes:
+    params: all parameters, with the best trained part.
+    bank: the best prompts [N, P, E]; None without prompts.
+    results: for each prompt the results on validation and test splits.
+    step: updates done.
+    best: scores and steps that the prompts were chosen by, if there were any.
+    frozen_unchanged: whether every frozen leaf is bit-identical to the start.
+  """
+
+  params: PyTree
+  bank: np.ndarray | None
+  results: list[list[evaluate.Result]]
+  step: int
+  best: loop.Best | None
+  frozen_unchanged: bool
+
+
+def train(
+  *,
+  model_dir: str | os.PathLike,
+  model: pretrained.FrozenModel,
+  tasks: Tasks,
+  tuning: Tuning,
+  plan: loop.Plan,
+  decoding: infer.Decoding | None = None,
+) -> Trained:
+  """Trains, resuming from the folder's last checkpoint if there is one.
+
+  Args:
+    model_dir: the run's folder.
+    model: the frozen model.
+    tasks: what to learn.
+    tuning: what trains.
+    plan: how long.
+    decoding: how validation predictions are made; greedy by default, with
+      the length of the targets.
+
+  Raises:
+    ValueError: a setting, a task or the folder is not usable; the message says
+      which and what to do.
+  """
+  if model.vocabulary is None:
+    raise ValueError(
+      f"The model {model.source} has no vocabulary. Put vocabulary.model into "
+      "its folder, or set VOCABULARY_PATH."
+    )
+  members = tasks.members
+  names = _names(members)
+  folder = run_folder.RunFolder(
+    model_dir, _settings(model, tasks, tuning), keep=2
+  )
+
+  # Read the tasks.
+  train_sets = [_train_set(name, tasks, model) for name in tasks.names]
+  seeds_per_task = len(members) // len(train_sets)
+  sets = [parts for parts in train_sets for _ in range(seeds_per_task)]
+
+  # Put the prompts in front of the frozen model.
+  length = tuning.prompt_length
+  bank = _initial_bank(model, members, sets, tuning) if length else None
+  config = dataclasses.replace(model.config, dropout_rate=tuning.dropout_rate)
+  network, params = infer.with_prompts(
+    dataclasses.replace(model, config=config), bank
+  )
+  trains = freeze.mask(params, tuning.trainable)
+  trained, frozen = freeze.split(params, trains)
+  only_prompts = bank is not None and _is_only_prompts(trained)
+  if len(members) > 1 and not only_prompts:
+    raise ValueError(
+      f"{len(members)} runs at once ({', '.join(names)}) can share one frozen "
+      "model only if nothing but their prompts trains. Give one task and one "
+      "seed, or train only the prompt."
+    )
+  optimizer = tuning.optimizer
+  problem = step.Problem(
+    network,
+    optimizers.per_prompt(optimizer) if only_prompts else optimizer,
+    num_prompts=len(members),
+    z_loss=tuning.z_loss,
+    seed=members[0][1],
+  )
+  before = storage.tree_hash(frozen)
+
+  # Train, and keep the best on the validation split.
+  decoding = decoding or infer.Decoding(
+    max_length=tasks.task_feature_lengths.get("targets", 16)
+  )
+
+  def evaluator(split: str) -> tuple[evaluate.Evaluator, list[data.Examples]]:
+    loaded = {name: _evaluation_set(name, split, tasks) for name in tasks.names}
+    examples = [loaded[name] for name, _ in members]
+    assert model.vocabulary is not None
+    return evaluate.Evaluator(
+      network,
+      model.vocabulary,
+      examples,
+      decoding=decoding,
+      prompt_length=length,
+    ), examples
+
+  validate = None
+  if tasks.validation_split:
+    validator, _ = evaluator(tasks.validation_split)
+
+    def validate(params):
+      metrics = [result.metrics for result in validator(params)]
+      return [evaluate.score(m, tuning.select_by) for m in metrics], metrics
+
+  outcome = loop.fit(
+    problem,
+    (trained, frozen),
+    data.TaskBatches(
+      sets,
+      [seed for _, seed in members],
+      batch_size=tasks.batch_size,
+      prompt_length=length,
+    ),
+    plan=plan,
+    folder=folder,
+    names=names,
+    evaluate=validate,
+  )
+  best = freeze.merge(jax.tree.map(np.asarray, outcome.trained), frozen)
+
+  # Score the best, and write what the run is for.
+  results: list[list[evaluate.Result]] = [[] for _ in members]
+  for split in [tasks.validation_split, *tasks.test_splits]:
+    if not split:
+      continue
+    scorer, examples = evaluator(split)
+    for n, result in enumerate(scorer(best)):
+      at = outcome.best.steps[n] if outcome.best else outcome.step
+      results[n].append(result)
+      infer.write_predictions(
+        folder.path / "predictions" / f"{names[n]}-{split}-{at}.jsonl",
+        evaluate.prediction_rows(examples[n], result),
+      )
+  report = Trained(
+    params=best,
+    bank=np.asarray(best["prompt"]["embedding"]) if bank is not None else None,
+    results=results,
+    step=outcome.step,
+    best=outcome.best,
+    frozen_unchanged=storage.tree_hash(frozen) == before,
+  )
+  _write(folder, report, model=model, tasks=tasks, tuning=tuning, sets=sets)
+  plots.curves(folder.metrics(), folder.path / "curves.png")
+  return report
+
+
+def _names(members: Sequence[tuple[str, int]]) -> list[str]:
+  """Names of the prompts: the task, and the seed where it tells them apart."""
+  if len({name for name, _ in members}) == len(members):
+    return [name for name, _ in members]
+  return [f"{name}-seed{seed}" for name, seed in members]
+
+
+def _train_set(name: str, tasks: Tasks, model: pretrained.FrozenModel):
+  """The tasks of a task or mixture with their rates, in memory."""
+  parts = []
+  for member, rate in data.members(name):
+    data.check_vocabulary(member, model.vocabulary)
+    examples = data.load(
+      member, tasks.train_split, tasks.task_feature_lengths, tasks.truncate
+    )
+    parts.append((examples, rate))
+  return parts
+
+
+def _evaluation_set(name: str, split: str, tasks: Tasks) -> data.Examples:
+  found = data.members(name)
+  if len(found) > 1:
+    raise ValueError(
+      f"{name} is a mixture of {len(found)} tasks and cannot be scored as "
+      "one. Set VALIDATION_SPLIT=None and evaluate its tasks one by one."
+    )
+  return data.load(
+    found[0][0], split, tasks.task_feature_lengths, tasks.truncate
+  )
+
+
+def _initial_bank(model, members, sets, tuning: Tuning) -> np.ndarray:
+  """The prompts before training, [N, P, E]."""
+  initializer = tuning.initializer or initializers.from_vocabulary()
+  embedding, rows = model.embedding, []
+  for (_, seed), parts in zip(members, sets, strict=True):
+    found = {t for examples, _ in parts for t in examples.target_texts()}
+    source = initializers.Source(
+      embedding,
+      model.vocabulary.encode,
+      model.vocabulary.num_pieces,
+      tuple(sorted(found)) if len(found) <= tuning.prompt_length else (),
+    )
+    key = jax.random.key(seed)
+    rows.append(initializer(key, tuning.prompt_length, source))
+  return np.stack([np.asarray(row, np.float32) for row in rows])
+
+
+def _is_only_prompts(trained: PyTree) -> bool:
+  return all(
+    path == "prompt/embedding" or not jax.tree.leaves(leaf)
+    for path, leaf in storage.flatten(trained).items()
+  )
+
+
+def _settings(model, tasks: Tasks, tuning: Tuning) -> dict[str, Any]:
+  """What a checkpoint must agree with to be gone on from."""
+  return {
+    "MIXTURE_OR_TASK_NAME": tasks.names,
+    "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
+    "SEEDS": [seed for _, seed in tasks.members],
+    "BATCH_SIZE": tasks.batch_size,
+    "PROMPT_LENGTH": tuning.prompt_length,
+    "TRAINABLE": list(tuning.trainable),
+    "model": model.stored_hash,
+  }
+
+
+def _write(
+  folder: run_folder.RunFolder,
+  report: Trained,
+  *,
+  model: pretrained.FrozenModel,
+  tasks: Tasks,
+  tuning: Tuning,
+  sets,
+) -> None:
+  """Writes the artefacts: a prompt per member, or the tuned model."""
+  members, names = tasks.members, _names(tasks.members)
+  for n, (task, seed) in enumerate(members):
+    if report.bank is None:
+      break
+    alone = len(members) == 1
+    checkpoints.save_prompt(
+      folder.path if alone else folder.path / "prompts" / names[n],
+      report.bank[n],
+      {
+        "task": task,
+        "seed": seed,
+        "steps": report.step,
+        "best_step": report.best.steps[n] if report.best else report.step,
+        "initializer": _initializer_name(tuning.initializer),
+        "scores": {r.split: r.metrics for r in report.results[n]},
+        "truncated": {
+          examples.task: examples.truncated for examples, _ in sets[n]
+        },
+        "model": {
+          "source": model.source,
+          "hash": model.stored_hash,
+          "num_parameters": model.num_parameters,
+        },
+        "versions": _versions(),
+      },
+    )
+  if not _is_only_prompts(_trained_part(report.params, tuning)):
+    params = {k: v for k, v in report.params.items() if k != "prompt"}
+    pretrained.save(
+      pathlib.Path(folder.path) / "model",
+      model.config,
+      params,
+      vocabulary=model.vocabulary,
+    )
+
+
+def _trained_part(params: PyTree, tuning: Tuning) -> PyTree:
+  return freeze.split(params, freeze.mask(params, tuning.trainable))[0]
+
+
+def _initializer_name(initializer) -> str:
+  """The function that built an initialiser, `from_vocabulary` for example."""
+  if initializer is None:
+    return "from_vocabulary"
+  return initializer.__qualname__.partition(".")[0]
+
+
+def _versions() -> dict[str, str]:
+  return {
+    name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")
+  }

@@ -1,0 +1,1 @@
+"""The tasks this project brings, one file per benchmark."""
