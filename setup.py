@@ -45,6 +45,7 @@ EXTRAS = {
   "test": [
     "beartype>=0.20",
     "hypothesis",
+    "ml_dtypes",
     "packaging",
     "pytest>=9",
     "setuptools>=77",  # a test builds the wheel

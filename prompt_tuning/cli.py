@@ -35,9 +35,10 @@ examples:
 Running the same command again goes on from the last checkpoint.""",
   "eval": """\
 example:
-  prompt-tuning eval --gin_file=models/microworld.gin --gin_file=runs/eval.gin \\
+  prompt-tuning eval --gin_file=models/microworld.gin \\
+    --gin_file=runs/eval.gin --gin.SPLIT=test \\
     --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.PROMPT_PATH=runs/boolq \\
-    --gin.SPLIT=test --gin.EVAL_OUTPUT_DIR=runs/boolq/test""",
+    --gin.EVAL_OUTPUT_DIR=runs/boolq/test""",
   "infer": """\
 example:
   prompt-tuning infer --gin_file=models/microworld.gin \\

@@ -6,8 +6,8 @@ gin accepts a misspelt macro in silence; here every macro that is set must be
 one that some file uses. Macros have t5x's names.
 """
 
-from collections.abc import Callable, Iterable, Sequence
 import ast
+from collections.abc import Callable, Iterable, Sequence
 import difflib
 import importlib
 import logging

@@ -11,11 +11,25 @@ import time
 
 import numpy as np
 
-from prompt_tuning import analysis, checkpoints, data, decode, freeze, infer
-from prompt_tuning import initializers, loop, optimizers, plots
-from prompt_tuning import pretrained, prompt_design, storage, train
-from prompt_tuning.tasks import microworld_prompts
-from prompt_tuning.tasks import microworld  # registers the tasks
+from prompt_tuning import (
+  analysis,
+  checkpoints,
+  data,
+  freeze,
+  infer,
+  initializers,
+  loop,
+  optimizers,
+  plots,
+  pretrained,
+  prompt_design,
+  storage,
+  train,
+)
+from prompt_tuning.tasks import (
+  microworld,  # registers the tasks
+  microworld_prompts,
+)
 
 TASKS = ("microworld_boolq", "microworld_rte", "microworld_sst2")
 LENGTHS = {"inputs": 64, "targets": 8}
@@ -122,7 +136,8 @@ _NEXT = """
 Try next:
   prompt-tuning train --gin_file=demo/prompt_tuning.gin \\
     --gin.MIXTURE_OR_TASK_NAME=microworld_wic --gin.MODEL_DIR=runs/wic
-  prompt-tuning eval --gin_file=models/microworld.gin --gin_file=runs/eval.gin \\
+  prompt-tuning eval --gin_file=models/microworld.gin \\
+    --gin_file=runs/eval.gin \\
     --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.SPLIT=test \\
     --gin.PROMPT_PATH={folder} --gin.EVAL_OUTPUT_DIR=runs/boolq_test
   prompt-tuning train --help"""

@@ -17,10 +17,21 @@ import jax
 import numpy as np
 import tqdm
 
-from prompt_tuning import checkpoints, decode, inject, pretrained, prompt
-from prompt_tuning import storage, t5
+from prompt_tuning import (
+  checkpoints,
+  decode,
+  inject,
+  pretrained,
+  prompt,
+  storage,
+  t5,
+)
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
+
+
+Ids = Sequence[int] | np.ndarray
+"""The ids of one text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +105,8 @@ class Predictor:
   def __call__(
     self,
     params: PyTree,
-    rows: Sequence[Sequence[int]],
-    prompt_id: Sequence[int],
+    rows: Sequence[Ids],
+    prompt_id: Ids,
     show_progress: bool = False,
   ) -> list[str]:
     """Texts of rows of ids (EOS included), each with its own prompt."""
@@ -122,8 +133,8 @@ class Predictor:
   def label_scores(
     self,
     params: PyTree,
-    rows: Sequence[Sequence[int]],
-    prompt_id: Sequence[int],
+    rows: Sequence[Ids],
+    prompt_id: Ids,
   ) -> Float[np.ndarray, "B C"]:
     """Log-probability of each label in nats (only with `decode.Rank`)."""
     scores = []
@@ -133,7 +144,7 @@ class Predictor:
     return np.concatenate(scores)
 
 
-def padded(rows: Sequence[Sequence[int]], length: int = 0) -> np.ndarray:
+def padded(rows: Sequence[Ids], length: int = 0) -> np.ndarray:
   """Rows of ids as one array, PAD behind them."""
   length = max(length, max(len(row) for row in rows))
   array = np.full((len(rows), length), PAD, np.int32)
@@ -201,7 +212,7 @@ class PromptedModel:
     )
 
   def predict(
-    self, texts: Sequence[str], prompt_id: Sequence[int] | int = 0
+    self, texts: Sequence[str], prompt_id: Ids | int = 0
   ) -> list[str]:
     """One prediction per text.
 

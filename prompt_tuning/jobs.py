@@ -10,8 +10,15 @@ import pathlib
 
 import numpy as np
 
-from prompt_tuning import checkpoints, data, evaluate, infer, pretrained
-from prompt_tuning import run_folder, storage
+from prompt_tuning import (
+  checkpoints,
+  data,
+  evaluate,
+  infer,
+  pretrained,
+  run_folder,
+  storage,
+)
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike] | None
 

@@ -1,7 +1,8 @@
 """Pre-training objectives on token sequences: span corruption and prefix LM.
 
-    span corruption   a b c d e f  ->  inputs a <0> d <1>    targets <0> b c <1> e f
-    prefix LM         a b c d e f  ->  inputs a b            targets c d e f
+    text              a b c d e f
+    span corruption   a <0> d <1>  ->  <0> b c <1> e f
+    prefix LM         a b          ->  c d e f
 
 Both end inputs and targets with EOS. Randomness comes from a numpy generator,
 so an example is a function of the text and the seed.
@@ -98,6 +99,6 @@ class Mixture:
 
 
 def _partition(total: int, parts: int, rng: np.random.Generator) -> list[int]:
-  """`parts` positive numbers that add up to `total`, all ways equally likely."""
+  """`parts` positive numbers of sum `total`, all ways equally likely."""
   cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1
   return np.diff([0, *cuts.tolist(), total]).tolist()

@@ -20,7 +20,7 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
   prompts = list(dict.fromkeys(row["prompt"] for row in rows))
   found = (name for row in rows for name in row if name not in _NOT_METRICS)
   panels = [_LOSS, *dict.fromkeys(found)]
-  drawing, *axes = _figure(5 * len(panels), len(panels))
+  drawing, *axes = _figure(5.0 * len(panels), len(panels))
   for axis, name in zip(axes, panels, strict=True):
     for prompt in prompts:
       points = [

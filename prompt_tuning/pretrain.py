@@ -13,8 +13,16 @@ import itertools
 import jax
 import numpy as np
 
-from prompt_tuning import freeze, loop, objectives, optimizers, pretrained
-from prompt_tuning import run_folder, step, t5
+from prompt_tuning import (
+  freeze,
+  loop,
+  objectives,
+  optimizers,
+  pretrained,
+  run_folder,
+  step,
+  t5,
+)
 from prompt_tuning.vocabulary import PAD, Vocabulary
 
 

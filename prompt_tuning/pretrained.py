@@ -212,8 +212,9 @@ def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
 
 def _config(settings: Mapping, where) -> t5.T5Config:
   try:
-    return t5.T5Config(**settings)
-  except TypeError as error:
+    activations = tuple(settings.pop("mlp_activations"))
+    return t5.T5Config(mlp_activations=activations, **settings)
+  except (TypeError, KeyError) as error:
     raise ValueError(f"{where} does not describe a T5: {error}.") from error
 
 

@@ -1,6 +1,6 @@
 """A run's folder: metrics, TensorBoard events and resumable checkpoints.
 
-    config.gin            the operative configuration (written by the command line)
+    config.gin            the operative configuration, by the command line
     metrics.jsonl         one line per logged step and prompt
     events.out.tfevents*  the same for TensorBoard
     checkpoints/step_*.safetensors

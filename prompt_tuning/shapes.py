@@ -13,8 +13,8 @@ Docstrings write shapes as `[B, P + T, E]`. Annotations are jaxtyping's
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
+import numpy as np
 
 Array = jax.Array | np.ndarray
 """An array of JAX, traced or not, or of numpy."""

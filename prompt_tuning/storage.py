@@ -22,6 +22,7 @@ import safetensors.numpy
 from prompt_tuning.shapes import PyTree
 
 _HASHES = "tensor_sha256"
+_HEADER_HASH = "metadata_sha256"
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
@@ -134,9 +135,19 @@ def save_tree(path, tree: PyTree, metadata: Mapping[str, Any] | None = None):
   flat = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}
   header = {k: json.dumps(v) for k, v in (metadata or {}).items()}
   header[_HASHES] = json.dumps({k: tensor_hash(v) for k, v in flat.items()})
-  return write_atomically(
-    path, lambda name: safetensors.numpy.save_file(flat, name, header)
-  )
+  header[_HEADER_HASH] = _header_hash(header)
+
+  def write(name):
+    try:
+      safetensors.numpy.save_file(flat, name, header)
+    except safetensors.SafetensorError as error:
+      raise OSError(str(error)) from error  # the disk's error is inside
+
+  return write_atomically(path, write)
+
+
+def _header_hash(header: Mapping[str, str]) -> str:
+  return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def load_tree(path) -> tuple[dict, dict[str, Any]]:
@@ -152,14 +163,21 @@ def load_tree(path) -> tuple[dict, dict[str, Any]]:
   flat = {}
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
-      metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+      header = dict(file.metadata() or {})
       for key in file.keys():  # noqa: SIM118 (no mapping)
         flat[key] = file.get_tensor(key)
+    header_hash = header.pop(_HEADER_HASH, None)
+    metadata = {k: json.loads(v) for k, v in header.items()}
   except (safetensors.SafetensorError, json.JSONDecodeError) as error:
     raise ValueError(
       f"{path} cannot be read as safetensors ({error}). It is truncated or "
       "damaged: restore it from a copy, or remove it."
     ) from error
+  if header_hash not in (None, _header_hash(header)):
+    raise ValueError(
+      f"{path}: its metadata are not what was written (their hash differs). "
+      "Restore the file from a copy, or remove it."
+    )
   for key, expected in metadata.pop(_HASHES, {}).items():
     if key not in flat:
       raise ValueError(f"{path} has lost its tensor {key}.")

@@ -509,7 +509,7 @@ class T5(nn.Module):
       masks = np.tril(np.ones((1, 1, span, span), bool))
     else:
       masks = np.tril(np.ones((1, 1, length, length), bool))
-      if decoder_target_tokens is not None and decoder_segment_ids is not None:
+      if decoder_segment_ids is not None:
         same = decoder_segment_ids
         masks = masks & _pair_mask(everywhere, everywhere, (same, same))
     segments = (

@@ -18,9 +18,21 @@ import jax
 import numpy as np
 import optax
 
-from prompt_tuning import checkpoints, data, evaluate, freeze, infer
-from prompt_tuning import initializers, loop, optimizers, plots, pretrained
-from prompt_tuning import prompt, run_folder, step, storage, t5
+from prompt_tuning import (
+  checkpoints,
+  data,
+  evaluate,
+  freeze,
+  infer,
+  initializers,
+  loop,
+  optimizers,
+  plots,
+  pretrained,
+  run_folder,
+  step,
+  storage,
+)
 from prompt_tuning.shapes import PyTree
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import functools
 import pathlib
 
+import numpy as np
 import sentencepiece
 
 PAD, EOS, UNK = 0, 1, 2
@@ -47,7 +48,16 @@ class Vocabulary:
     return self.num_pieces + self.extra_ids
 
   def sentinel(self, i: int) -> int:
-    """The id of `<extra_id_i>`."""
+    """The id of `<extra_id_i>`.
+
+    Raises:
+      ValueError: there are not so many; its id would be that of a piece.
+    """
+    if not 0 <= i < self.extra_ids:
+      raise ValueError(
+        f'There is no sentinel <extra_id_{i}>: the vocabulary has '
+        f'{self.extra_ids} of them. Cut longer texts into several.'
+      )
     return self.size - 1 - i
 
   def encode(self, text: str) -> list[int]:
@@ -58,7 +68,7 @@ class Vocabulary:
     """Ids of many texts."""
     return self._pieces.encode(list(texts), num_threads=2)
 
-  def decode(self, ids: Iterable[int]) -> str:
+  def decode(self, ids: Iterable[int] | np.ndarray) -> str:
     """Text of ids up to the first EOS; padding is dropped."""
     kept: list[int] = []
     for token in ids:

@@ -142,7 +142,9 @@ def question(rng: random.Random, world: World, level: int) -> Example:
   )
 
 
-def _events(rng, world, count, domain="household") -> list[Event]:
+def happenings(
+  rng: random.Random, world: World, count: int, domain: str = "household"
+) -> list[Event]:
   """Events that share no noun."""
   found, seen = [], set()
   while len(found) < count:
@@ -155,7 +157,7 @@ def _events(rng, world, count, domain="household") -> list[Event]:
 
 
 def _event_question(rng, world, level):
-  events = _events(rng, world, min(level, 2))
+  events = happenings(rng, world, min(level, 2))
   event, *others = events
   label = _coin(rng)
   asked = event if label else corrupt(event, rng, world, tuple(others))
@@ -245,7 +247,7 @@ def entailment(
   Level 1 keeps the wording, level 2 changes voice and verb or asks for what
   follows ("Tom has the lemon", "… a fruit"), level 3 has two sentences.
   """
-  event, *others = _events(rng, world, 2 if level > 2 else 1, domain)
+  event, *others = happenings(rng, world, 2 if level > 2 else 1, domain)
   label = _coin(rng)
   wording, synonym = rng.randrange(4), rng.randrange(2)
   premise = [tell(event, wording, synonym)]
@@ -297,7 +299,7 @@ def paraphrase(
   Level 1 keeps the wording, level 2 changes voice and verb, level 3 has a
   second event in one text that the other text may borrow words from.
   """
-  event = _events(rng, world, 1, domain)[0]
+  event = happenings(rng, world, 1, domain)[0]
   label = _coin(rng)
   seen = event if label else corrupt(event, rng, world)
   wording, synonym = rng.randrange(4), rng.randrange(2)
@@ -312,7 +314,7 @@ def paraphrase(
 
 def same_question(rng: random.Random, world: World, level: int) -> Example:
   """Do two questions about the market ask the same?"""
-  event = _events(rng, world, 1, "market")[0]
+  event = happenings(rng, world, 1, "market")[0]
   label = _coin(rng)
   ways = rng.sample(("", "Why", "How"), 2)
   asked, ways = event, ways if not label and _coin(rng, 0.2) else ways[:1] * 2

@@ -89,6 +89,18 @@ def retell_text(rng, level) -> str:
   return f"{example.context} What about {events.the(about)}? {chosen}"
 
 
+def twice_text(rng, level) -> str:
+  """A passage, and the same once more in other words and another order."""
+  domain = rng.choice(events.DOMAINS)
+  told = skills.happenings(rng, WORLD, min(level, 2), domain)
+  first, second = (
+    [events.tell(e, rng.randrange(4), rng.randrange(2)) for e in told]
+    for _ in range(2)
+  )
+  rng.shuffle(second)
+  return " ".join((*first, *second))
+
+
 def lookup_twofact_text(rng, level) -> str:
   return lookup_text(
     rng, level, lambda rng, level: skills.twofact(rng, WORLD, level)
@@ -255,6 +267,7 @@ KINDS = {
   "lookup_twofact": lookup_twofact_text,
   "lookup_isa": lookup_isa_text,
   "retell": retell_text,
+  "twice": twice_text,
   "question": question_text,
   "twofact": twofact_text,
   "isa": isa_text,
@@ -273,6 +286,7 @@ WEIGHTS = {
   "lookup_twofact": 1,
   "lookup_isa": 0.5,
   "retell": 1,
+  "twice": 1,
   "question": 4,
   "twofact": 3,
   "isa": 1.5,

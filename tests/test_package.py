@@ -58,6 +58,7 @@ LAYERS = (
     "plots",
     "pretrain",
     "progress",
+    "prompt_design",
     "t5x_models",
     "train",
   ),
@@ -303,11 +304,13 @@ def declared() -> dict[str, list[Requirement]]:
 def test_every_library_that_is_imported_is_declared():
   known = {canonicalize_name(r.name) for rs in declared().values() for r in rs}
   owners = importlib.metadata.packages_distributions()
+  tests = sorted((ROOT / "tests").rglob("*.py"))
+  own = {"prompt_tuning", *(path.stem for path in tests)}
   undeclared = []
-  for path in [*sources(), *sorted((ROOT / "tests").rglob("*.py"))]:
+  for path in [*sources(), *tests]:
     for line, name in imported(path):
       top = name.split(".")[0]
-      if top in {"prompt_tuning", "t5x", *sys.stdlib_module_names}:
+      if top in own | {"t5x"} | sys.stdlib_module_names:
         continue
       if not known & {*map(canonicalize_name, owners.get(top, [top]))}:
         undeclared.append(f"{path.relative_to(ROOT)}:{line} imports {top}")

@@ -266,8 +266,7 @@ def logits(config, params, *args, **kwargs):
 @pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
 def test_logits_equal_an_independent_numpy_t5(config):
   params = tiny.weights(config)
-  inputs = tiny.tokens(2, 20)
-  targets = tiny.tokens(2, 7, seed=1)
+  inputs, targets = tiny.tokens(2, 20), tiny.tokens(2, 5, seed=1)
   have = logits(config, params, inputs, targets)
   reference = Numpy(config, params)
   for i in range(2):
@@ -281,7 +280,7 @@ def test_scaling_of_the_logits_is_a_division_by_the_root_of_the_width():
   params = tiny.weights(plain)
   scaled = tiny.config(logits_via_embedding=True)
   assert scaled.scale_logits
-  args = params, tiny.tokens(1, 4), tiny.tokens(1, 3)
+  args = params, tiny.tokens(2, 8), tiny.tokens(2, 5)
   np.testing.assert_allclose(
     logits(plain, *args) / 4, logits(scaled, *args), rtol=1e-5, atol=1e-5
   )
@@ -289,9 +288,9 @@ def test_scaling_of_the_logits_is_a_division_by_the_root_of_the_width():
 
 def test_the_decoder_does_not_see_later_targets():
   params = tiny.weights(GATED)
-  inputs, targets = tiny.tokens(1, 5), tiny.tokens(1, 6)
+  inputs, targets = tiny.tokens(2, 8), tiny.tokens(2, 5)
   other = targets.copy()
-  other[0, 3] += 1
+  other[:, 3] += 1
   one = logits(GATED, params, inputs, targets)
   two = logits(GATED, params, inputs, other)
   np.testing.assert_array_equal(one[:, :3], two[:, :3])
@@ -300,16 +299,14 @@ def test_the_decoder_does_not_see_later_targets():
 
 def test_shift_right_starts_with_id_0_and_drops_the_last_target():
   targets = tiny.ids([5, 6, 1], [7, 1, 0])
-  np.testing.assert_array_equal(
-    t5.shift_right(targets), [[0, 5, 6], [0, 7, 1]]
-  )
+  np.testing.assert_array_equal(t5.shift_right(targets), [[0, 5, 6], [0, 7, 1]])
 
 
 def test_padding_changes_nothing():
   params = tiny.weights(GATED)
-  inputs, targets = tiny.tokens(2, 5), tiny.tokens(2, 4)
-  padded = np.pad(inputs, ((0, 0), (0, 3)))
-  later = np.pad(targets, ((0, 0), (0, 2)))
+  inputs, targets = tiny.tokens(2, 6), tiny.tokens(2, 4)
+  padded = np.pad(inputs, ((0, 0), (0, 2)))
+  later = np.pad(targets, ((0, 0), (0, 1)))
   np.testing.assert_allclose(
     logits(GATED, params, padded, later)[:, :4],
     logits(GATED, params, inputs, targets),
@@ -319,26 +316,30 @@ def test_padding_changes_nothing():
 
 def test_segment_ids_isolate_packed_examples():
   params = tiny.weights(GATED)
-  inputs, targets = tiny.tokens(2, 5), tiny.tokens(2, 3)
-  apart = logits(GATED, params, inputs, t5.shift_right(targets))
-  pair = inputs.reshape(1, 10), t5.shift_right(targets).reshape(1, 6)
-  segments = {
-    "encoder_segment_ids": np.repeat(tiny.ids([1, 2]), 5, axis=1),
-    "decoder_segment_ids": np.repeat(tiny.ids([1, 2]), 3, axis=1),
-  }
-  packed = logits(GATED, params, *pair, **segments)
-  np.testing.assert_allclose(
-    packed.reshape(apart.shape), apart, rtol=1e-4, atol=1e-5
+  inputs, targets = tiny.tokens(2, 8), tiny.tokens(2, 6)
+  packed = logits(
+    GATED,
+    params,
+    inputs,
+    targets,
+    encoder_segment_ids=np.repeat([[1, 2]] * 2, 4, axis=1).astype(np.int32),
+    decoder_segment_ids=np.repeat([[1, 2]] * 2, 3, axis=1).astype(np.int32),
   )
-  mixed = logits(GATED, params, *pair)
-  assert not np.allclose(mixed.reshape(apart.shape), apart, atol=1e-2)
+  assert not np.allclose(packed, logits(GATED, params, inputs, targets), 0.1)
+  for first, second in (([0, 0], packed[:, :3]), ([4, 3], packed[:, 3:])):
+    alone = np.zeros_like(inputs), np.zeros_like(targets)
+    alone[0][:, :4] = inputs[:, first[0] :][:, :4]
+    alone[1][:, :3] = targets[:, first[1] :][:, :3]
+    np.testing.assert_allclose(
+      logits(GATED, params, *alone)[:, :3], second, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
 def test_cached_decoding_gives_the_logits_of_teacher_forcing(config):
   params = tiny.weights(config)
-  inputs, targets = tiny.tokens(2, 6), tiny.tokens(2, 5)
-  inputs[1, 4:] = 0
+  inputs, targets = tiny.tokens(2, 8), tiny.tokens(2, 5)
+  inputs[1, 5:] = 0
   want = logits(config, params, inputs, targets)
   variables = {"params": params}
   encoded = apply(config, "encode")(variables, inputs)
@@ -371,7 +372,7 @@ DROPPED = tiny.config(dropout_rate=0.5)
 
 def test_dropout_is_off_unless_asked_for():
   params = tiny.weights(GATED)
-  args = tiny.tokens(1, 4), tiny.tokens(1, 3)
+  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
   config = tiny.config(num_encoder_layers=2, dropout_rate=0.5)
   np.testing.assert_array_equal(
     logits(config, params, *args), logits(GATED, params, *args)
@@ -380,7 +381,7 @@ def test_dropout_is_off_unless_asked_for():
 
 def test_dropout_follows_its_key():
   params = tiny.weights(DROPPED)
-  args = tiny.tokens(1, 4), tiny.tokens(1, 3)
+  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
 
   def with_key(seed):
     rngs = {"dropout": jax.random.key(seed)}
@@ -409,7 +410,7 @@ def rounded(params, dtype):
 def test_weights_in_bfloat16_are_their_values_in_float32(config):
   """Float32 activations beside them lose nothing more."""
   frozen = rounded(tiny.weights(config), jnp.bfloat16)
-  args = tiny.tokens(2, 5), tiny.tokens(2, 4)
+  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
   have = logits(config, frozen, *args)
   assert have.dtype == np.float32
   np.testing.assert_allclose(
@@ -420,7 +421,7 @@ def test_weights_in_bfloat16_are_their_values_in_float32(config):
 def test_activations_in_bfloat16_come_near_and_give_float32_logits():
   half = tiny.config(num_encoder_layers=2, dtype="bfloat16")
   params = tiny.weights(GATED)
-  args = tiny.tokens(2, 5), tiny.tokens(2, 4)
+  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
   encoded = apply(half, "encode")({"params": params}, args[0])
   assert encoded.dtype == jnp.bfloat16
   have, want = logits(half, params, *args), logits(GATED, params, *args)

@@ -1,12 +1,17 @@
 """Small things that many tests share: a network, weights, a vocabulary."""
 
+from collections.abc import Iterator
+import contextlib
 import functools
 import os
 import pathlib
+import resource
+import subprocess
 import tempfile
 
 import jax
 import numpy as np
+import pytest
 import sentencepiece
 
 from prompt_tuning import inject, storage, t5
@@ -127,3 +132,38 @@ def vocabulary(extra_ids: int = 10) -> Vocabulary:
       minloglevel=2,
     )
   return Vocabulary(str(prefix.with_suffix(".model")), extra_ids)
+
+
+@contextlib.contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+  """No file can grow beyond `size` bytes: the system refuses the write."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def disk(path: pathlib.Path, options: str) -> Iterator[pathlib.Path]:
+  """A disk of its own, such as `size=64k` or `ro`; skips without the right."""
+  path.mkdir(exist_ok=True)
+  mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip("to mount a small disk takes root on Linux")
+  try:
+    yield path
+  finally:
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(folder: pathlib.Path) -> pathlib.Path:
+  """Fills a disk to its last byte; the file that does it."""
+  filler = folder / "filler"
+  with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+    while True:
+      file.write(b"x" * 4096)
+  return filler

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import tiny
+import toy
+
+from prompt_tuning import checkpoints, decode, infer, t5
+
+TEXTS = ["the cat sat", "a dog ran to the red house", "mat", "sat on the mat"]
+SHORT = infer.Decoding(max_length=6)
+
+
+def prompts(count=3, length=4):
+  return [
+    checkpoints.SavedPrompt(3 * tiny.rows(length, 16, seed=n), {}, f"p{n}")
+    for n in range(count)
+  ]
+
+
+@pytest.mark.parametrize(
+  "strategy",
+  [decode.Greedy(), decode.Beam(2), decode.Rank(("mat", "ran", "sat"))],
+)
+def test_a_mixed_batch_equals_one_by_one(strategy):
+  decoding = infer.Decoding(strategy, max_length=6)
+  mixed = infer.PromptedModel(toy.model(), prompts(), decoding)
+  together = mixed.predict(TEXTS * 3, [0] * 4 + [1] * 4 + [2] * 4)
+  alone = []
+  for saved in prompts():
+    one = infer.PromptedModel(toy.model(), [saved], decoding)
+    alone += [one.predict([text])[0] for text in TEXTS]
+  assert together == alone
+  assert len(set(together)) > 1
+
+
+def test_the_batch_size_changes_nothing():
+  answers = [
+    infer.PromptedModel(
+      toy.model(), prompts(1), infer.Decoding(max_length=6, batch_size=size)
+    ).predict(TEXTS)
+    for size in (1, 3, 4, 100)
+  ]
+  assert answers[0] == answers[1] == answers[2] == answers[3]
+
+
+def test_rank_picks_the_label_that_greedy_would_have_to_beat():
+  labels = ("yes", "no", "the red house")
+  prompted = infer.PromptedModel(
+    toy.model(), prompts(1), infer.Decoding(decode.Rank(labels))
+  )
+  network, params = infer.with_prompts(
+    toy.model(), prompts(1)[0].values[None]
+  )
+  vocabulary = tiny.vocabulary()
+  for text, answer in zip(TEXTS, prompted.predict(TEXTS), strict=True):
+    tokens = tiny.reserved([[*vocabulary.encode(text), 1]], [0], 4)
+    scores = []
+    for label in labels:
+      target = np.array([[*vocabulary.encode(label), 1]], np.int32)
+      logits = network.apply(
+        {"params": params}, tokens, t5.shift_right(target)
+      )[0]
+      log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+      scores.append(sum(row[i] for row, i in zip(log_p, target[0], strict=True)))
+    assert answer == labels[int(np.argmax(scores))]
+
+
+def test_without_prompts_it_is_the_plain_model():
+  plain = infer.PromptedModel(toy.model(), (), SHORT).predict(TEXTS)
+  steered = infer.PromptedModel(toy.model(), prompts(1), SHORT).predict(TEXTS)
+  run = decode.make_decoder(t5.T5(toy.model().config), decode.Greedy(), 6)
+  vocabulary = tiny.vocabulary()
+  rows = infer.padded([[*vocabulary.encode(text), 1] for text in TEXTS])
+  ids = run(toy.model().params, rows, np.zeros(2, np.uint32))
+  assert plain == [vocabulary.decode(row) for row in np.asarray(ids)]
+  assert plain != steered
+
+
+@pytest.mark.parametrize(
+  "texts, prompt_id, message",
+  [
+    (["the cat", ""], 0, "Text 1 is empty"),
+    (["the cat"], 3, "from 0 to 2, got .3."),
+    (["the cat", "mat"], [0, -1], "from 0 to 2"),
+  ],
+)
+def test_a_bad_request_is_refused(texts, prompt_id, message):
+  prompted = infer.PromptedModel(toy.model(), prompts(), SHORT)
+  with pytest.raises(ValueError, match=message):
+    prompted.predict(texts, prompt_id)
+
+
+def test_no_texts_no_predictions():
+  assert infer.PromptedModel(toy.model(), prompts(1), SHORT).predict([]) == []
+
+
+def test_ranking_without_labels_is_refused():
+  with pytest.raises(ValueError, match="Set CLASS_LABELS"):
+    infer.PromptedModel(toy.model(), (), infer.Decoding(decode.Rank()))

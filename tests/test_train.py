@@ -1,0 +1,187 @@
+import json
+
+import numpy as np
+import pytest
+import tiny
+import toy
+
+from prompt_tuning import checkpoints, freeze, initializers, loop, optimizers
+from prompt_tuning import pretrained, storage
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_moves_the_prompt_and_nothing_else(tmp_path):
+  model = toy.model()
+  before = storage.tree_hash(model.params)
+  trained = toy.run(tmp_path, model=model, steps=8)
+  start = initializers.from_vocabulary()
+  assert trained.frozen_unchanged
+  assert storage.tree_hash(model.params) == before
+  frozen = {k: v for k, v in trained.params.items() if k != "prompt"}
+  assert storage.tree_hash(frozen) == before
+  (first,) = [
+    toy.run(tmp_path / "one", model=model, tuned=toy.tuning(initializer=start),
+            plan=loop.Plan(1, eval_every=1)).bank
+  ]
+  assert (first != trained.bank[0]).any()
+
+
+def test_the_training_loss_falls(tmp_path):
+  toy.run(tmp_path, steps=60, plan=loop.Plan(60, eval_every=30))
+  losses = [r["loss"] for r in lines(tmp_path / "metrics.jsonl") if "loss" in r]
+  assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_folder_holds_what_the_readme_promises(tmp_path):
+  trained = toy.run(tmp_path, test_splits=("test",))
+  best = trained.best.steps[0]
+  assert {p.name for p in tmp_path.iterdir() if p.name[:6] != "events"} == {
+    "checkpoints",
+    "curves.png",
+    "metrics.jsonl",
+    "predictions",
+    "prompt.json",
+    "prompt.npy",
+  }
+  assert any(p.name.startswith("events.out") for p in tmp_path.iterdir())
+  rows = lines(tmp_path / "predictions" / f"toy_cat-test-{best}.jsonl")
+  assert len(rows) == toy.SIZES["test"]
+  assert rows[0].keys() == {"input", "target", "prediction"}
+  hits = [row["target"] == row["prediction"] for row in rows]
+  record = json.loads((tmp_path / "prompt.json").read_text())
+  assert record["scores"]["test"] == {"accuracy": 100 * sum(hits) / len(hits)}
+  assert record["model"]["hash"] == toy.model().stored_hash
+  assert record["best_step"] == best and record["steps"] == 12
+  assert record["initializer"] == "from_vocabulary"
+  assert record["truncated"] == {"toy_cat": {"inputs": 0, "targets": 0}}
+
+
+def test_the_prompt_of_the_best_validation_is_the_one_that_is_kept(tmp_path):
+  trained = toy.run(tmp_path, steps=40, plan=loop.Plan(40, eval_every=4))
+  rows = [r for r in lines(tmp_path / "metrics.jsonl") if "accuracy" in r]
+  best = max(rows, key=lambda row: row["accuracy"])
+  assert trained.best.steps == [best["step"]]
+  assert trained.best.scores == [best["accuracy"]]
+  again = toy.run(
+    tmp_path / "until_best",
+    steps=best["step"],
+    plan=loop.Plan(best["step"], eval_every=4),
+  )
+  np.testing.assert_array_equal(trained.bank, again.bank)
+
+
+def test_prompts_trained_together_equal_single_runs(tmp_path):
+  together = toy.run(
+    tmp_path / "all", [toy.CAT, toy.DOG], seeds=(0, 3), steps=8
+  )
+  members = [(toy.CAT, 0), (toy.CAT, 3), (toy.DOG, 0), (toy.DOG, 3)]
+  for n, (name, seed) in enumerate(members):
+    alone = toy.run(tmp_path / f"{n}", name, seeds=(seed,), steps=8)
+    np.testing.assert_allclose(
+      together.bank[n], alone.bank[0], rtol=2e-4, atol=2e-5
+    )
+    assert together.best.steps[n] == alone.best.steps[0]
+    saved = checkpoints.load_prompt(
+      tmp_path / "all" / "prompts" / f"{name}-seed{seed}", toy.model()
+    )
+    np.testing.assert_array_equal(saved.values, together.bank[n])
+
+
+def test_running_it_again_goes_on_where_it_stopped(tmp_path):
+  whole = toy.run(tmp_path / "whole", steps=12)
+  toy.run(tmp_path / "parts", steps=8)
+  parts = toy.run(tmp_path / "parts", steps=12)
+  np.testing.assert_array_equal(whole.bank, parts.bank)
+  assert parts.frozen_unchanged
+  assert lines(tmp_path / "whole" / "metrics.jsonl") == lines(
+    tmp_path / "parts" / "metrics.jsonl"
+  )
+
+
+def test_a_folder_of_another_run_is_refused_and_kept(tmp_path):
+  first = toy.run(tmp_path, steps=4)
+  with pytest.raises(ValueError, match="BATCH_SIZE=8, this one has BATCH_SIZE=4"):
+    toy.run(tmp_path, steps=8, batch_size=4)
+  saved = checkpoints.load_prompt(tmp_path, toy.model())
+  np.testing.assert_array_equal(saved.values, first.bank[0])
+
+
+def test_model_tuning_trains_everything_and_writes_a_model(tmp_path):
+  tuned = toy.tuning(
+    trainable=freeze.EVERYTHING_ELSE,
+    prompt_length=0,
+    optimizer=optimizers.adamw(1e-2),
+  )
+  trained = toy.run(tmp_path, tuned=tuned, steps=12)
+  assert trained.bank is None
+  before = storage.flatten(toy.model().params)
+  after = storage.flatten(trained.params)
+  assert all((before[path] != after[path]).any() for path in before)
+  saved = pretrained.load(tmp_path / "model")
+  for path, leaf in storage.flatten(saved.params).items():
+    np.testing.assert_array_equal(leaf, after[path])
+  assert not (tmp_path / "prompt.npy").exists()
+
+
+def test_a_mixture_trains_one_prompt(tmp_path):
+  trained = toy.run(tmp_path, "toy_animals", validation_split=None, steps=4)
+  assert trained.bank.shape == (1, 4, 16) and trained.best is None
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"names": "toy_cap"}, "Did you mean toy_cat"),
+    ({"names": "toy_animals"}, "is a mixture of 2 tasks"),
+    ({"names": toy.BROKEN}, "inputs of example 3 of toy_broken"),
+    ({"train_split": "nothing"}, "'nothing' of toy_cat is empty"),
+    (
+      {
+        "names": [toy.CAT, toy.DOG],
+        "tuned": toy.tuning(trainable=(".*",), prompt_length=0),
+      },
+      "can share one frozen model only if",
+    ),
+    (
+      {"tuned": toy.tuning(trainable=("promt/.*",))},
+      "'promt/.*' of the trainable parameters matches none",
+    ),
+    (
+      {"tuned": toy.tuning(initializer=initializers.from_string("the " * 9))},
+      "PROMPT_LENGTH=4 has no room",
+    ),
+    ({"tuned": toy.tuning(select_by="f1")}, "SELECT_BY='f1' is no metric"),
+    (
+      {"tuned": toy.tuning(optimizer=optimizers.adamw(float("nan")))},
+      "The loss.* is not finite",
+    ),
+  ],
+)
+def test_a_mistake_is_named(tmp_path, changes, message):
+  names = changes.pop("names", toy.CAT)
+  with pytest.raises(ValueError, match=message):
+    toy.run(tmp_path, names, **changes)
+
+
+def test_a_model_without_vocabulary_is_refused(tmp_path):
+  import dataclasses
+
+  bare = dataclasses.replace(toy.model(), vocabulary=None)
+  with pytest.raises(ValueError, match="has no vocabulary"):
+    toy.run(tmp_path, model=bare)
+
+
+def test_no_prompt_positions_is_the_plain_model(tmp_path):
+  from prompt_tuning import infer, t5
+
+  network, params = infer.with_prompts(
+    toy.model(), np.zeros((1, 0, 16), np.float32)
+  )
+  tokens = tiny.tokens(3, 5)
+  np.testing.assert_array_equal(
+    network.apply({"params": params}, tokens, tokens),
+    t5.T5(tiny.config()).apply({"params": toy.model().params}, tokens, tokens),
+  )
