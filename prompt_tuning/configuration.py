@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Iterable, Sequence
 import difflib
 import importlib
+import inspect
 import logging
 import pathlib
 import re
@@ -23,6 +24,7 @@ from prompt_tuning import storage
 
 _USED = re.compile(r"%([A-Z][A-Z0-9_]*)\b")
 _DEFINED = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
+_IMPORT = re.compile(r"^(?:from|import) .+$", re.MULTILINE)
 _INCLUDE = re.compile(r'^include\s+[\'"]([^\'"]+)[\'"]', re.MULTILINE)
 TASK_MODULES = "MIXTURE_OR_TASK_MODULE"
 
@@ -61,12 +63,15 @@ def configure(
   try:
     gin.parse_config_files_and_bindings(
       [str(path) for path in paths],
-      bindings,
+      # A flag may refer to whatever the files have imported.
+      [*_imports(texts), *bindings],
       finalize_config=False,
       print_includes_and_imports=False,
     )
   except (SyntaxError, TypeError, NameError) as error:
     raise ValueError(str(error)) from error
+  except ValueError as error:
+    raise _with_parameters(error) from error
   finally:
     logging.disable(logging.NOTSET)
   _import_tasks()
@@ -94,6 +99,12 @@ def _texts(paths, folders) -> list[str]:
     texts.append(text)
     queue += [_find(name, folders) for name in _INCLUDE.findall(text)]
   return texts
+
+
+def _imports(texts: Iterable[str]) -> list[str]:
+  """The import lines of the files; gin's own comes first."""
+  lines = {line for text in texts for line in _IMPORT.findall(text)}
+  return sorted(lines, key=lambda line: ("__gin__" not in line, line))
 
 
 def _defined(texts: Iterable[str]) -> list[str]:
@@ -141,6 +152,26 @@ def _binding(binding: str) -> str:
     if not value.startswith(("@", "%", "[", "(", "{")):
       value = repr(value)
   return f"{name} = {value}"
+
+
+def _with_parameters(error: ValueError) -> ValueError:
+  """Adds the closest parameter to gin's message of an unknown one."""
+  text = str(error)
+  found = re.match(
+    r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", text
+  )
+  if found is None:
+    return error
+  name, parameter = found.groups()
+  module, _, attribute = name.rpartition(".")
+  try:
+    owner = importlib.import_module(f"prompt_tuning.{module}")
+  except ModuleNotFoundError:
+    return error
+  have = list(inspect.signature(getattr(owner, attribute)).parameters)
+  close = difflib.get_close_matches(parameter, have, 1, 0.5)
+  hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(have)}."
+  return ValueError(f"{name} has no parameter {parameter!r}. {hint}")
 
 
 def _import_tasks() -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import time
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ import numpy as np
 from prompt_tuning import storage
 from prompt_tuning.shapes import PyTree
 
-_STEP = re.compile(r"step_(\d+)\.safetensors")
+_STEP = re.compile(r"step_(\d{8,})\.safetensors")
 
 
 class RunFolder:
@@ -112,6 +113,7 @@ class RunFolder:
     """
     steps = self.checkpoint_steps()
     if not steps:
+      self._drop_metrics_after(0)
       return None
     path = self._checkpoint(steps[-1])
     try:
@@ -121,6 +123,8 @@ class RunFolder:
         f"to go on from step {steps[-2]}" if steps[1:] else "to start anew"
       )
       raise ValueError(f"{error} Remove it {older}.") from error
+    if not {"settings", "record"} <= metadata.keys():
+      raise ValueError(f"{path} is no checkpoint of a run. Remove it.")
     self._compare(metadata["settings"], path)
     arrays = _fill(like, storage.flatten(tree), path)
     self._drop_metrics_after(steps[-1])
@@ -146,16 +150,27 @@ class RunFolder:
         file.write(line + "\n")
 
     self._checked("be written to", append)
-    events = self._event_writer(step)
-    for name, value in values.items():
-      events.add_scalar(f"{name}/{prompt}" if prompt else name, value, step)
+    self._checked("be written to", self._add_events, step, prompt, values)
 
-  def _event_writer(self, step):
+  def _add_events(self, step, prompt, values) -> None:
+    """Writes events at once: on a full disk, SummaryWriter's thread hangs."""
+    # Here, because most uses of this module never log.
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
+
+    def add(**content):
+      event = event_pb2.Event(step=step, wall_time=time.time(), **content)
+      self._events.write_event(event)
+
     if self._events is None:
-      import tensorboardX  # here, because most uses of this module never log
-
-      self._events = tensorboardX.SummaryWriter(str(self.path), purge_step=step)
-    return self._events
+      self._events = event_file_writer.EventsWriter(str(self.path / "events"))
+      # TensorBoard then forgets what an interrupted run logged from here on.
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      add(session_log=start)
+    for name, value in values.items():
+      tag = f"{name}/{prompt}" if prompt else name
+      add(summary=summary.scalar(tag, value))
+    self._events.flush()
 
   def metrics(self) -> list[dict]:
     """The lines of metrics.jsonl; a half-written last line is left out."""
@@ -170,12 +185,14 @@ class RunFolder:
     return rows
 
   def _drop_metrics_after(self, step: int) -> None:
+    if not self.metrics_file.exists():
+      return
     rows = [row for row in self.metrics() if row["step"] <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     self._checked("be written to", storage.write_text, self.metrics_file, text)
 
   def close(self) -> None:
-    """Flushes the TensorBoard events."""
+    """Closes the TensorBoard events."""
     if self._events is not None:
       self._events.close()
       self._events = None
@@ -200,6 +217,13 @@ def _fill(like: PyTree, tensors: Mapping[str, np.ndarray], where) -> PyTree:
       f"{where} does not fit this run: the tensor {name} is in only one of "
       "the two. Choose another MODEL_DIR, or remove the folder to start anew."
     )
+  for path, leaf in _leaves(like):
+    if tensors[path].shape != np.shape(leaf):
+      raise ValueError(
+        f"{where} does not fit this run: the tensor {path} has shape "
+        f"{tensors[path].shape} there and {np.shape(leaf)} here. Choose "
+        "another MODEL_DIR, or remove the folder to start anew."
+      )
   return jax.tree.unflatten(
     jax.tree.structure(like), [tensors[path] for path in paths]
   )

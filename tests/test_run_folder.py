@@ -11,6 +11,7 @@ import optax
 import pytest
 import tiny
 
+from prompt_tuning import storage
 from prompt_tuning.run_folder import RunFolder
 
 SETTINGS = {"TRAIN_STEPS": 10, "LEARNING_RATE": 0.3, "SEEDS": (0, 1)}
@@ -72,7 +73,7 @@ def test_the_oldest_checkpoints_go(tmp_path):
 
 def test_other_files_are_no_checkpoints(tmp_path):
   folder = saved(tmp_path)
-  for name in ("notes.txt", ".step_9.safetensors.x.tmp", "step_x.safetensors"):
+  for name in (".step_00000009.safetensors.x.tmp", "step_7.safetensors"):
     (folder.path / "checkpoints" / name).write_text("")
   assert folder.checkpoint_steps() == [5]
 
@@ -121,11 +122,9 @@ def test_a_flipped_bit_in_a_checkpoint_is_refused_with_the_tensors_name(
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path):
-  from prompt_tuning import storage
-
   folder = RunFolder(tmp_path)
-  storage.save_tree(tmp_path / "checkpoints" / "step_7.safetensors", {})
-  with pytest.raises(ValueError, match="step_.*7.safetensors"):
+  storage.save_tree(tmp_path / "checkpoints/step_00000007.safetensors", {})
+  with pytest.raises(ValueError, match="7.safetensors is no checkpoint"):
     folder.restore(arrays())
 
 

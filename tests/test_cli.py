@@ -1,0 +1,242 @@
+"""The commands, as a user calls them, on a model of random weights."""
+
+import json
+
+import gin
+import numpy as np
+import pytest
+import tiny
+import toy
+
+from prompt_tuning import checkpoints, cli, pretrained
+
+
+@pytest.fixture(autouse=True)
+def clean():
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+  model = toy.model()
+  return pretrained.save(
+    tmp_path_factory.mktemp("model"),
+    model.config,
+    model.params,
+    vocabulary=tiny.vocabulary(),
+  )
+
+
+def settings(model_folder, **macros):
+  """Flags of a run on the toy task."""
+  values = {
+    "INITIAL_CHECKPOINT_PATH": model_folder,
+    "MIXTURE_OR_TASK_MODULE": "toy",
+    "MIXTURE_OR_TASK_NAME": toy.CAT,
+    "TASK_FEATURE_LENGTHS": toy.LENGTHS,
+    **macros,
+  }
+  return [f"--gin.{name}={value}" for name, value in values.items()]
+
+
+def train(model_folder, folder, **macros):
+  return cli.main(
+    [
+      "train",
+      "--gin_file=models/microworld.gin",
+      "--gin_file=prompts/class_labels.gin",
+      "--gin_file=runs/prompt_tuning.gin",
+      *settings(
+        model_folder,
+        MODEL_DIR=folder,
+        PROMPT_LENGTH=4,
+        TRAIN_STEPS=6,
+        EVAL_PERIOD=3,
+        BATCH_SIZE=8,
+        **macros,
+      ),
+    ]
+  )
+
+
+def test_train_eval_and_infer_work_together(model_folder, tmp_path, capsys):
+  run = tmp_path / "run"
+  assert train(model_folder, run) == 0
+  assert "toy_cat (validation): accuracy" in capsys.readouterr().out
+  assert 'PROMPT_LENGTH = 4' in (run / "config.gin").read_text()
+  model = pretrained.load(model_folder)
+  record = checkpoints.load_prompt(run, model).record
+  assert record["initializer"] == "from_class_labels"
+
+  scored = tmp_path / "eval"
+  code = cli.main(
+    [
+      "eval",
+      "--gin_file=models/microworld.gin",
+      "--gin_file=runs/eval.gin",
+      *settings(model_folder, PROMPT_PATH=run, EVAL_OUTPUT_DIR=scored),
+    ]
+  )
+  assert code == 0
+  (row,) = json.loads((scored / "metrics.json").read_text())
+  assert row["accuracy"] == record["scores"]["validation"]["accuracy"]
+  assert row["examples"] == toy.SIZES["validation"]
+  best = record["best_step"]
+  assert (scored / "predictions" / "toy_cat-validation.jsonl").read_text() == (
+    run / "predictions" / f"toy_cat-validation-{best}.jsonl"
+  ).read_text()
+
+  lines = tmp_path / "lines.txt"
+  lines.write_text("the cat sat\na dog ran\n")
+  code = cli.main(
+    [
+      "infer",
+      "--gin_file=models/microworld.gin",
+      "--gin_file=runs/infer.gin",
+      *settings(
+        model_folder,
+        PROMPT_PATH=run,
+        INPUT_FILE=lines,
+        INFER_OUTPUT_DIR=tmp_path / "out",
+      ),
+    ]
+  )
+  assert code == 0
+  answers = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+  assert [json.loads(a)["input"] for a in answers] == [
+    "the cat sat",
+    "a dog ran",
+  ]
+
+
+def test_rank_and_beam_are_settings_of_eval(model_folder, tmp_path):
+  for name, strategy in (("r", "@decode.Rank()"), ("b", "@decode.Beam()")):
+    code = cli.main(
+      [
+        "eval",
+        "--gin_file=models/microworld.gin",
+        "--gin_file=runs/eval.gin",
+        *settings(
+          model_folder, EVAL_OUTPUT_DIR=tmp_path / name, DECODING=strategy
+        ),
+      ]
+    )
+    assert code == 0
+  rows = (tmp_path / "r" / "predictions" / "toy_cat-validation.jsonl").read_text()
+  assert {json.loads(r)["prediction"] for r in rows.splitlines()} <= {"yes", "no"}
+
+
+def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
+  assert train(model_folder, tmp_path) == 0
+  first = checkpoints.load_prompt(tmp_path).values
+  assert train(model_folder, tmp_path) == 0
+  np.testing.assert_array_equal(checkpoints.load_prompt(tmp_path).values, first)
+
+
+@pytest.mark.parametrize(
+  "macros, message",
+  [
+    ({"PROMPT_LENGHT": 6}, "Did you mean PROMPT_LENGTH?"),
+    ({"MIXTURE_OR_TASK_NAME": "toy_cap"}, "Did you mean toy_cat"),
+    ({"INITIAL_CHECKPOINT_PATH": "/nowhere"}, "no model folder '/nowhere'"),
+    ({"MIXTURE_OR_TASK_MODULE": "toyy"}, "cannot be imported"),
+    ({"VALIDATION_SPLIT": "nothing"}, "split 'nothing' of toy_cat is empty"),
+    ({"TASK_FEATURE_LENGTHS": {"inputs": 8}}, "no length for 'targets'"),
+    ({"CLASS_LABELS": "('a','b','c','d','e')"}, "no room for 5 class labels"),
+  ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+  model_folder, tmp_path, capsys, macros, message
+):
+  assert train(model_folder, tmp_path / "run", **macros) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("prompt-tuning train: ") and message in error
+  assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_debug_shows_the_traceback(model_folder, tmp_path):
+  with pytest.raises(ValueError, match="Did you mean PROMPT_LENGTH"):
+    cli.main(
+      ["train", "--debug", "--gin_file=runs/prompt_tuning.gin"]
+      + settings(model_folder, PROMPT_LENGHT=3, MODEL_DIR=tmp_path)
+    )
+
+
+@pytest.mark.parametrize(
+  "arguments", [["train", "--steps=3"], ["tune"], [], ["demo", "--gin.A=1"]]
+)
+def test_an_unknown_argument_ends_with_exit_code_2(arguments, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cli.main(arguments)
+  assert stop.value.code == 2
+  assert "usage: prompt-tuning" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "pretrain"])
+def test_help_shows_an_example(command, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cli.main([command, "--help"])
+  assert stop.value.code == 0
+  assert f"prompt-tuning {command} --gin_file=" in capsys.readouterr().out
+
+
+def test_a_prompt_of_another_model_needs_a_flag(model_folder, tmp_path, capsys):
+  assert train(model_folder, tmp_path / "run") == 0
+  other = toy.model(seed=1)
+  folder = pretrained.save(
+    tmp_path / "other",
+    other.config,
+    other.params,
+    vocabulary=tiny.vocabulary(),
+  )
+  flags = [
+    "eval",
+    "--gin_file=models/microworld.gin",
+    "--gin_file=runs/eval.gin",
+    *settings(
+      folder, PROMPT_PATH=tmp_path / "run", EVAL_OUTPUT_DIR=tmp_path / "e"
+    ),
+  ]
+  assert cli.main(flags) == 2
+  assert "ALLOW_OTHER_MODEL=True" in capsys.readouterr().err
+  assert cli.main([*flags, "--gin.ALLOW_OTHER_MODEL=True"]) == 0
+
+
+def test_lines_that_cannot_be_predicted_are_numbered(
+  model_folder, tmp_path, capsys
+):
+  for text, message in (
+    ("the cat\n\nmat\n", "line 2 is empty"),
+    ("the cat\n" + "the cat " * 20, "line 2 has 121 tokens, more than"),
+  ):
+    (tmp_path / "lines.txt").write_text(text)
+    code = cli.main(
+      [
+        "infer",
+        "--gin_file=models/microworld.gin",
+        "--gin_file=runs/infer.gin",
+        *settings(
+          model_folder,
+          INPUT_FILE=tmp_path / "lines.txt",
+          INFER_OUTPUT_DIR=tmp_path / "out",
+        ),
+      ]
+    )
+    assert code == 2 and message in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_the_gin_files_is_refused(
+  model_folder, tmp_path, capsys
+):
+  code = cli.main(
+    [
+      "train",
+      "--gin_file=models/t5_1_1_small.gin",
+      "--gin_file=prompts/vocabulary.gin",
+      "--gin_file=runs/prompt_tuning.gin",
+      *settings(model_folder, MODEL_DIR=tmp_path),
+    ]
+  )
+  assert code == 2
+  assert "Use the gin file of this model" in capsys.readouterr().err
