@@ -6,9 +6,10 @@ The shipped microworld model was made by it; the same code adapts a model to a
 user's own text.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
+import os
 
 import jax
 import numpy as np
@@ -18,9 +19,11 @@ from prompt_tuning import (
   loop,
   objectives,
   optimizers,
+  plots,
   pretrained,
   run_folder,
   step,
+  storage,
   t5,
 )
 from prompt_tuning.vocabulary import PAD, Vocabulary
@@ -55,7 +58,8 @@ class TextBatches:
     vocabulary: text to ids.
     batch_size: B.
     lengths: (T, L); what is longer is cut, and counted in `truncated`.
-    num_documents: how many documents are drawn from the source.
+    num_documents: how many documents are drawn from the source; 0 draws fresh
+      ones for every group of batches from an endless source.
     seed: of documents, order and objective.
   """
 
@@ -69,12 +73,9 @@ class TextBatches:
     num_documents: int,
     seed: int,
   ):
-    texts = itertools.islice(iter(stage.documents(seed)), num_documents)
-    self._documents = vocabulary.encode_all(list(texts))
-    if not self._documents:
-      raise ValueError("The documents to pre-train on are empty.")
-    self._objective = stage.objective
-    self._sentinel = vocabulary.sentinel
+    self._stage = stage
+    self._vocabulary = vocabulary
+    self._pool = self._read(seed, num_documents) if num_documents else []
     self._batch_size = batch_size
     self._lengths = lengths
     self._seed = seed
@@ -102,11 +103,22 @@ class TextBatches:
     """The examples of GROUP batches, from short to long inputs."""
     rng = np.random.default_rng([self._seed, group, 0])
     size = GROUP * self._batch_size
-    chosen = rng.integers(len(self._documents), size=size)
+    if self._pool:
+      chosen = rng.integers(len(self._pool), size=size)
+      documents = [self._pool[i] for i in chosen]
+    else:
+      documents = self._read(int(rng.integers(2**31)), size)
     pairs = [
-      self._objective(self._documents[i], rng, self._sentinel) for i in chosen
+      self._stage.objective(ids, rng, self._vocabulary.sentinel)
+      for ids in documents
     ]
     return sorted(pairs, key=lambda pair: len(pair[0]))
+
+  def _read(self, seed: int, count: int) -> list[list[int]]:
+    texts = list(itertools.islice(iter(self._stage.documents(seed)), count))
+    if not texts:
+      raise ValueError("The documents to pre-train on are empty.")
+    return self._vocabulary.encode_all(texts)
 
   def _pad(self, rows: Sequence[Sequence[int]], limit: int) -> np.ndarray:
     longest = max(len(row) for row in rows)
@@ -117,49 +129,6 @@ class TextBatches:
       row = row[:length]
       array[i, : len(row)] = row
     return array
-
-
-def pretrain(
-  folder: run_folder.RunFolder,
-  config: t5.T5Config,
-  vocabulary: Vocabulary,
-  *,
-  stages: Sequence[Stage],
-  settings: "Settings",
-  evaluate: Callable | None = None,
-) -> loop.Outcome:
-  """Pre-trains a T5 from random weights through all stages, resumably.
-
-  The learning rate warms up and falls over all stages together. The result is
-  a model folder `model/` inside the run's folder.
-  """
-  total = sum(stage.steps for stage in stages)
-  optimizer = optimizers.adamw(
-    optimizers.warmup_cosine(
-      settings.learning_rate, total, warmup=settings.warmup
-    ),
-    b2=0.98,
-    clip_norm=1.0,
-  )
-  problem = step.Problem(t5.T5(config), optimizer)
-  params = pretrained.random(config, seed=settings.seed).params
-  parts = freeze.split(params, freeze.mask(params, freeze.EVERYTHING_ELSE))
-  outcome = loop.fit(
-    problem,
-    parts,
-    _staged(stages, vocabulary, settings),
-    plan=settings.plan(total),
-    folder=folder,
-    evaluate=evaluate,
-  )
-  pretrained.save(
-    folder.path / "model",
-    config,
-    jax.tree.map(np.asarray, outcome.last),
-    vocabulary=vocabulary,
-    dtype=settings.save_dtype,
-  )
-  return outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +160,141 @@ class Settings:
     return loop.Plan(
       steps=steps, eval_every=self.eval_every, steps_per_dispatch=1
     )
+
+
+def pretrain(
+  *,
+  model_dir: str | os.PathLike,
+  start: pretrained.FrozenModel,
+  stages: Sequence[Stage],
+  settings: Settings,
+  probes: Mapping[str, Callable[[int], Iterable[str]]] | None = None,
+) -> loop.Outcome:
+  """Pre-trains a T5 through all stages, resumably.
+
+  The learning rate warms up and falls over all stages together. The result is
+  a model folder `model/` inside the run's folder.
+
+  Args:
+    model_dir: the run's folder.
+    start: the weights to begin with, and the vocabulary.
+    stages: texts and objectives, one after the other.
+    settings: numbers.
+    probes: texts by name; at every evaluation it is measured how often the last
+      sentence is predicted word for word.
+  """
+  if start.vocabulary is None:
+    raise ValueError(f"The model {start.source} has no vocabulary.")
+  total = sum(stage.steps for stage in stages)
+  folder = run_folder.RunFolder(
+    model_dir, {"start": start.stored_hash, "TRAIN_STEPS": total}
+  )
+  optimizer = optimizers.adamw(
+    optimizers.warmup_cosine(
+      settings.learning_rate, total, warmup=settings.warmup
+    ),
+    b2=0.98,
+    clip_norm=1.0,
+  )
+  problem = step.Problem(t5.T5(start.config), optimizer)
+  everything = freeze.mask(start.params, (".*",))
+  outcome = loop.fit(
+    problem,
+    freeze.split(start.params, everything),
+    _staged(stages, start.vocabulary, settings),
+    plan=settings.plan(total),
+    folder=folder,
+    evaluate=_prober(start, probes, settings) if probes else None,
+  )
+  pretrained.save(
+    folder.path / "model",
+    start.config,
+    jax.tree.map(np.asarray, outcome.last),
+    vocabulary=start.vocabulary,
+    dtype=settings.save_dtype,
+  )
+  plots.curves(_by_probe(folder.metrics()), folder.path / "curves.png")
+  return outcome
+
+
+def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
+  """The same weights, but words attend to equal words from the start.
+
+  In the encoder and in cross-attention the keys of the first half of the heads
+  are made the queries; cross-attention writes out what it reads, and the output
+  head is the embedding table. Trained transformers look like this, and a small
+  one that begins so learns to look things up in a fraction of the steps
+  (Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers").
+  """
+  config = model.config
+  half = config.num_heads // 2 * config.head_dim
+  flat = dict(storage.flatten(model.params))
+  for path, kernel in flat.items():
+    module, _, leaf = path.rpartition("/key/")
+    matched = path.startswith("encoder/") or "encoder_decoder" in module
+    if leaf and matched:
+      query = flat[f"{module}/query/kernel"] * np.sqrt(config.head_dim)
+      flat[path] = kernel.at[:, :half].set(query[:, :half])
+    if leaf and "encoder_decoder" in module:
+      flat[f"{module}/out/kernel"] = flat[f"{module}/value/kernel"].T
+  if not config.logits_via_embedding:
+    table = flat["token_embedder/embedding"]
+    flat["decoder/logits_dense/kernel"] = table.T / np.sqrt(config.emb_dim)
+  params = storage.unflatten(flat)
+  return dataclasses.replace(
+    model, params=params, stored_hash=pretrained.weights_hash(params)
+  )
+
+
+def _prober(start: pretrained.FrozenModel, probes, settings: Settings):
+  """Word-for-word accuracy of the last sentence, in percent, by probe."""
+  vocabulary = start.vocabulary
+  assert vocabulary is not None
+  objective = objectives.PrefixLM(1.0, sentence_ends(vocabulary))
+  network = t5.T5(start.config)
+  sets = {
+    name: TextBatches(
+      Stage(documents, objective, 1),
+      vocabulary,
+      batch_size=256,
+      lengths=settings.lengths,
+      num_documents=256,
+      seed=settings.seed + 1_000_003,
+    )(0)
+    for name, documents in probes.items()
+  }
+
+  @jax.jit
+  def exact(params, batch):
+    targets = batch["targets"]
+    logits = network.apply(
+      {"params": params}, batch["inputs"], t5.shift_right(targets)
+    )
+    right = (logits.argmax(-1) == targets) | (targets == PAD)
+    return 100 * right.all(axis=1).mean()
+
+  def evaluate(params):
+    found = {name: float(exact(params, batch)) for name, batch in sets.items()}
+    return [float(np.mean(list(found.values())))], [found]
+
+  return evaluate
+
+
+def sentence_ends(vocabulary: Vocabulary) -> tuple[int, ...]:
+  """The ids of the pieces that end a sentence."""
+  found = {vocabulary.encode(f"a{mark}")[-1] for mark in ".?!"}
+  return tuple(sorted(found))
+
+
+def _by_probe(rows: Sequence[dict]) -> list[dict]:
+  """Lines of metrics.jsonl with one row per probe, for plotting."""
+  return [
+    {"step": row["step"], "prompt": name, "last sentence (%)": value}
+    for row in rows
+    if "loss" not in row
+    for name, value in row.items()
+    if name not in ("step", "prompt")
+  ] + [row for row in rows if "loss" in row]
 
 
 def _staged(stages, vocabulary, settings) -> Callable[[int], dict]:

@@ -74,6 +74,11 @@ def shipped_folder(name: str = SHIPPED) -> pathlib.Path:
   )
 
 
+def shipped_vocabulary(name: str = SHIPPED, extra_ids: int = 16) -> Vocabulary:
+  """The vocabulary of a shipped model; to pre-train that model again."""
+  return Vocabulary(str(shipped_folder(name) / VOCABULARY), extra_ids)
+
+
 def load(
   path: str | os.PathLike,
   config: t5.T5Config | None = None,
