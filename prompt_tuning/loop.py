@@ -23,6 +23,11 @@ from prompt_tuning.shapes import PyTree
 
 Batch = Mapping[str, np.ndarray]
 
+_ADVICE = (
+  "Lower LEARNING_RATE, or use float32 activations; the last checkpoint is "
+  "unharmed."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -47,10 +52,12 @@ class Plan:
   steps_per_dispatch: int = 10
 
   def __post_init__(self):
-    for name in ("steps", "eval_every", "log_every", "steps_per_dispatch"):
-      if getattr(self, name) < 1:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      least = 0 if field.name in ("checkpoint_every", "patience") else 1
+      if value < least:
         raise ValueError(
-          f"{name} must be at least 1, got {getattr(self, name)}."
+          f"{field.name} must be at least {least}, got {value}."
         )
 
   @property
@@ -154,7 +161,8 @@ def fit(
     evaluate: from all parameters to (score to select by, metrics) per prompt.
 
   Raises:
-    ValueError: the loss is not finite, or the folder refuses.
+    ValueError: the loss or the trained part is not finite, or the folder
+      refuses.
   """
   trained, frozen = parts
   # The state is donated to each dispatch, so it must not share the caller's.
@@ -191,6 +199,8 @@ def fit(
         continue
       means = _means(pending)
       _check_finite(names, end, means["loss"])
+      if plan.evaluates_at(end) or plan.saves_at(end):
+        _check_trained(end, state.trained)
       for i, name in enumerate(names):
         folder.log(end, name, {k: float(v[i]) for k, v in means.items()})
       if evaluate is not None and plan.evaluates_at(end):
@@ -260,10 +270,15 @@ def _check_finite(names, at, loss) -> None:
     return
   bad = [n for n, x in zip(names, loss, strict=True) if not np.isfinite(x)]
   which = f" of {', '.join(bad)}" if any(bad) else ""
-  raise ValueError(
-    f"The loss{which} is not finite at step {at}. Lower LEARNING_RATE, or "
-    "use float32 activations; the last checkpoint is unharmed."
-  )
+  raise ValueError(f"The loss{which} is not finite at step {at}. {_ADVICE}")
+
+
+def _check_trained(at, trained) -> None:
+  """The update may have broken down behind a loss that was still finite."""
+  if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trained)):
+    raise ValueError(
+      f"The trained parameters are not finite at step {at}. {_ADVICE}"
+    )
 
 
 def _show(bar, means, best: Best, batch_size: int) -> None:

@@ -229,13 +229,13 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
   config = model.config
   half = config.num_heads // 2 * config.head_dim
   flat = dict(storage.flatten(model.params))
-  for path, kernel in flat.items():
-    module, _, leaf = path.rpartition("/key/")
-    matched = path.startswith("encoder/") or "encoder_decoder" in module
-    if leaf and matched:
-      query = flat[f"{module}/query/kernel"] * np.sqrt(config.head_dim)
-      flat[path] = kernel.at[:, :half].set(query[:, :half])
-    if leaf and "encoder_decoder" in module:
+  for path in list(flat):
+    module = path.removesuffix("/key/kernel")
+    if module == path or module.endswith("self_attention"):
+      continue
+    query = flat[f"{module}/query/kernel"] * np.sqrt(config.head_dim)
+    flat[path] = flat[path].at[:, :half].set(query[:, :half])
+    if module.endswith("encoder_decoder_attention"):
       flat[f"{module}/out/kernel"] = flat[f"{module}/value/kernel"].T
   if not config.logits_via_embedding:
     table = flat["token_embedder/embedding"]
