@@ -9,16 +9,25 @@ import importlib
 __version__ = "0.1.0"
 
 EXPORTS = {
-  "Prompt": "prompt_tuning.prompt",
-  "T5": "prompt_tuning.t5",
-  "T5Config": "prompt_tuning.t5",
+  "Decoding": "infer.Decoding",
+  "FrozenModel": "pretrained.FrozenModel",
+  "Prompt": "prompt.Prompt",
+  "PromptedModel": "infer.PromptedModel",
+  "SavedPrompt": "checkpoints.SavedPrompt",
+  "T5": "t5.T5",
+  "T5Config": "t5.T5Config",
+  "load_model": "pretrained.load",
+  "load_prompt": "checkpoints.load_prompt",
+  "nearest_pieces": "analysis.nearest_pieces",
+  "save_prompt": "checkpoints.save_prompt",
 }
 
 
 def __getattr__(name: str):
   if name not in EXPORTS:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  value = getattr(importlib.import_module(EXPORTS[name]), name)
+  module, attribute = EXPORTS[name].split(".")
+  value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
   globals()[name] = value
   return value
 

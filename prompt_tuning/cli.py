@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   logging.basicConfig(
     level=logging.WARNING, format="%(message)s", stream=sys.stderr
   )
-  _import_quietly()
+  import_quietly()
   try:
     if known.command == "demo":
       if rest:
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 130
 
 
-def _import_quietly() -> None:
+def import_quietly() -> None:
   """Imports TensorFlow behind seqio, which greets on file descriptor 2."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   terminal = os.dup(2)

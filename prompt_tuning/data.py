@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 import functools
+import logging
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,12 @@ def load(
     raise ValueError(
       f"The split {split!r} of {name} is empty. Check the source of the task."
     )
+  for feature, count in truncated.items():
+    if count:
+      logging.getLogger(__name__).warning(
+        "%s, split %s: %d of %d %s were longer than %d tokens and were cut.",
+        *(name, split, count, len(fields), feature, lengths[feature]),
+      )
   return Examples(
     name,
     split,

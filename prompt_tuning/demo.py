@@ -15,7 +15,6 @@ from prompt_tuning import (
   analysis,
   checkpoints,
   data,
-  freeze,
   infer,
   initializers,
   loop,
@@ -53,7 +52,7 @@ def demo(
   output: pathlib.Path,
   *,
   with_model_tuning: bool = False,
-  tasks: Sequence[str] = TASKS,
+  names: Sequence[str] = TASKS,
   steps: int = STEPS,
 ) -> list[Row]:
   """Runs the demo, prints it and writes everything to `output`.
@@ -62,7 +61,7 @@ def demo(
     output: the folder.
     with_model_tuning: run model tuning too instead of quoting the results that
       ship.
-    tasks: the tasks to tune prompts for, one prompt each.
+    names: the tasks to tune prompts for, one prompt each.
     steps: updates.
   """
   begin = time.monotonic()
@@ -74,20 +73,20 @@ def demo(
     f"{model.config.num_decoder_layers} layers, width {model.config.emb_dim}\n"
     f"              weights sha256 {before[:16]}…"
   )
-  tests = {name: data.load(name, "test", LENGTHS) for name in tasks}
+  tests = {name: data.load(name, "test", LENGTHS) for name in names}
   for name, examples in tests.items():
     print(f"\n{name}\n  input   {data.input_texts(examples)[0]}")
     print(f"  target  {examples.target_texts()[0]}")
 
   print("\nWithout training: no prompt, and five hand-written prompts …")
-  designed = {name: _designed(model, tests[name]) for name in tasks}
+  by_words = {name: designed(model, tests[name]) for name in names}
 
-  print(f"Prompt tuning: {len(tasks)} prompts together, {steps} steps …")
+  print(f"Prompt tuning: {len(names)} prompts together, {steps} steps …")
   tuned = train.train(
     model_dir=output / "prompt_tuning",
     model=model,
-    tasks=_tasks(tasks),
-    tuning=_prompt_tuning(),
+    tasks=tasks(names),
+    tuning=prompt_tuning(),
     plan=loop.Plan(steps=steps, eval_every=max(steps // 6, 1)),
     decoding=infer.Decoding(max_length=LENGTHS["targets"]),
   )
@@ -99,15 +98,16 @@ def demo(
   )
   shipped = shipped_results()
   rows = []
-  for n, name in enumerate(tasks):
-    no_prompt, by_hand = designed[name]
+  for n, name in enumerate(names):
+    no_prompt, by_hand = by_words[name]
     if with_model_tuning:
       print(f"Model tuning: {name} …")
-      mark = _model_tuning(model, name, output, steps)
+      folder = output / "model_tuning" / name
+      mark = model_tuning(model, name, folder, steps=steps)
     else:
       mark = shipped.get(name, {}).get("model_tuning")
     rows.append(
-      Row(name, 50.0, no_prompt, by_hand, _accuracy(tuned.results[n]), mark)
+      Row(name, 50.0, no_prompt, by_hand, accuracy(tuned.results[n]), mark)
     )
   print("\n" + _table(rows, quoted=not with_model_tuning) + "\n")
   storage.write_json(
@@ -117,10 +117,10 @@ def demo(
   after = storage.tree_hash(model.params)
   same = "bit-identical" if after == before else "CHANGED"
   print(f"Frozen weights after training: sha256 {after[:16]}…, {same}")
-  folders = [output / "prompt_tuning" / "prompts" / name for name in tasks]
+  folders = [output / "prompt_tuning" / "prompts" / name for name in names]
   size = (folders[0] / checkpoints.ARRAY).stat().st_size
   print(f"A task is a file: {folders[0] / checkpoints.ARRAY}, {size:,} bytes")
-  _show_mixed_batch(model, folders, [tests[name] for name in tasks])
+  _show_mixed_batch(model, folders, [tests[name] for name in names])
   _show_words(model, folders[0])
   plots.scores([dataclasses.asdict(row) for row in rows], output / "scores.png")
   print(
@@ -149,11 +149,15 @@ def shipped_results() -> dict[str, dict[str, float]]:
   return storage.read_json(path)["tasks"] if path.is_file() else {}
 
 
-def _tasks(names: Sequence[str] | str) -> train.Tasks:
-  return train.Tasks(names, LENGTHS, test_splits=("test",))
+def tasks(
+  names: Sequence[str] | str, seeds: Sequence[int] = (0,)
+) -> train.Tasks:
+  """The demo's settings of a task."""
+  return train.Tasks(names, LENGTHS, seeds, test_splits=("test",))
 
 
-def _prompt_tuning() -> train.Tuning:
+def prompt_tuning() -> train.Tuning:
+  """Prompt tuning as in `demo/prompt_tuning.gin`."""
   return train.Tuning(
     optimizer=optimizers.adafactor(),
     prompt_length=20,
@@ -161,28 +165,33 @@ def _prompt_tuning() -> train.Tuning:
   )
 
 
-def _model_tuning(model, name, output: pathlib.Path, steps: int) -> float:
+def model_tuning(
+  model: pretrained.FrozenModel,
+  name: str,
+  folder: pathlib.Path,
+  *,
+  steps: int,
+  seed: int = 0,
+) -> float:
   """Test accuracy of tuning all weights on one task."""
   tuned = train.train(
-    model_dir=output / "model_tuning" / name,
+    model_dir=folder,
     model=model,
-    tasks=_tasks(name),
+    tasks=tasks(name, (seed,)),
     tuning=train.Tuning(
-      optimizer=optimizers.adamw(1e-3),
-      trainable=freeze.EVERYTHING_ELSE,
-      prompt_length=0,
+      optimizer=optimizers.adamw(1e-3), trainable=(".*",), prompt_length=0
     ),
     plan=loop.Plan(steps=steps, eval_every=max(steps // 6, 1)),
   )
-  return _accuracy(tuned.results[0])
+  return accuracy(tuned.results[0])
 
 
-def _accuracy(results) -> float:
+def accuracy(results) -> float:
   """Of the test split."""
   return next(r.metrics["accuracy"] for r in results if r.split == "test")
 
 
-def _designed(model, examples: data.Examples) -> tuple[float, float]:
+def designed(model, examples: data.Examples) -> tuple[float, float]:
   """Accuracy without a prompt and of the best hand-written prompt."""
   labels = microworld.LABELS[examples.task]
   classes = [labels.index(text) for text in examples.target_texts()]

@@ -29,7 +29,6 @@ from prompt_tuning import (
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
 
-
 Ids = Sequence[int] | np.ndarray
 """The ids of one text."""
 

@@ -56,9 +56,7 @@ class Plan:
       value = getattr(self, field.name)
       least = 0 if field.name in ("checkpoint_every", "patience") else 1
       if value < least:
-        raise ValueError(
-          f"{field.name} must be at least {least}, got {value}."
-        )
+        raise ValueError(f"{field.name} must be at least {least}, got {value}.")
 
   @property
   def save_every(self) -> int:

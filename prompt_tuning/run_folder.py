@@ -111,6 +111,8 @@ class RunFolder:
     Raises:
       ValueError: it is damaged, or belongs to a run with other settings.
     """
+    for folder in (self.path, self.path / "checkpoints"):
+      storage.remove_unfinished(folder)
     steps = self.checkpoint_steps()
     if not steps:
       self._drop_metrics_after(0)

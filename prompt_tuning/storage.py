@@ -96,6 +96,12 @@ def write_atomically(path, write: Callable[[str], None]) -> pathlib.Path:
   return path
 
 
+def remove_unfinished(folder) -> None:
+  """Removes what processes that were killed in a write left in a folder."""
+  for path in pathlib.Path(folder).glob(".*.tmp"):
+    path.unlink(missing_ok=True)
+
+
 def _umask() -> int:
   mask = os.umask(0)
   os.umask(mask)

@@ -55,8 +55,8 @@ class Vocabulary:
     """
     if not 0 <= i < self.extra_ids:
       raise ValueError(
-        f'There is no sentinel <extra_id_{i}>: the vocabulary has '
-        f'{self.extra_ids} of them. Cut longer texts into several.'
+        f"There is no sentinel <extra_id_{i}>: the vocabulary has "
+        f"{self.extra_ids} of them. Cut longer texts into several."
       )
     return self.size - 1 - i
 

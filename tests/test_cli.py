@@ -64,7 +64,7 @@ def test_train_eval_and_infer_work_together(model_folder, tmp_path, capsys):
   run = tmp_path / "run"
   assert train(model_folder, run) == 0
   assert "toy_cat (validation): accuracy" in capsys.readouterr().out
-  assert 'PROMPT_LENGTH = 4' in (run / "config.gin").read_text()
+  assert "PROMPT_LENGTH = 4" in (run / "config.gin").read_text()
   model = pretrained.load(model_folder)
   record = checkpoints.load_prompt(run, model).record
   assert record["initializer"] == "from_class_labels"
@@ -123,8 +123,13 @@ def test_rank_and_beam_are_settings_of_eval(model_folder, tmp_path):
       ]
     )
     assert code == 0
-  rows = (tmp_path / "r" / "predictions" / "toy_cat-validation.jsonl").read_text()
-  assert {json.loads(r)["prediction"] for r in rows.splitlines()} <= {"yes", "no"}
+  rows = (
+    tmp_path / "r" / "predictions" / "toy_cat-validation.jsonl"
+  ).read_text()
+  assert {json.loads(r)["prediction"] for r in rows.splitlines()} <= {
+    "yes",
+    "no",
+  }
 
 
 def test_the_same_command_again_changes_nothing(model_folder, tmp_path):

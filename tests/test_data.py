@@ -91,9 +91,7 @@ def test_an_epoch_has_every_example_once_and_the_next_is_shuffled_anew():
     rows = [source(n * steps + i)["inputs"] for i in range(steps)]
     return [tuple(row) for row in np.concatenate(rows)]
 
-  want = load().inputs.padded(
-    np.arange(48), source(0)["inputs"].shape[1]
-  )
+  want = load().inputs.padded(np.arange(48), source(0)["inputs"].shape[1])
   assert sorted(epoch(0)) == sorted(epoch(1)) == sorted(map(tuple, want))
   assert epoch(0) != epoch(1)
 
@@ -140,7 +138,9 @@ def test_metrics_are_the_tasks():
   right = examples.target_texts()
   assert data.metrics(examples, right) == {"accuracy": 100.0}
   wrong = ["neither", *right[1:]]
-  assert data.metrics(examples, wrong)["accuracy"] == pytest.approx(100 * 11 / 12)
+  assert data.metrics(examples, wrong)["accuracy"] == pytest.approx(
+    100 * 11 / 12
+  )
 
 
 def _row(examples, i):

@@ -36,9 +36,7 @@ def test_a_bank_is_scored_as_its_prompts_are_alone(strategy):
     assert (result.task, result.split) == (examples.task, examples.split)
     hits = [
       a == b
-      for a, b in zip(
-        examples.target_texts(), result.predictions, strict=True
-      )
+      for a, b in zip(examples.target_texts(), result.predictions, strict=True)
     ]
     assert result.metrics == {"accuracy": 100 * sum(hits) / len(hits)}
 

@@ -47,9 +47,7 @@ def test_rank_picks_the_label_that_greedy_would_have_to_beat():
   prompted = infer.PromptedModel(
     toy.model(), prompts(1), infer.Decoding(decode.Rank(labels))
   )
-  network, params = infer.with_prompts(
-    toy.model(), prompts(1)[0].values[None]
-  )
+  network, params = infer.with_prompts(toy.model(), prompts(1)[0].values[None])
   vocabulary = tiny.vocabulary()
   for text, answer in zip(TEXTS, prompted.predict(TEXTS), strict=True):
     tokens = tiny.reserved([[*vocabulary.encode(text), 1]], [0], 4)
@@ -60,7 +58,9 @@ def test_rank_picks_the_label_that_greedy_would_have_to_beat():
         {"params": params}, tokens, t5.shift_right(target)
       )[0]
       log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-      scores.append(sum(row[i] for row, i in zip(log_p, target[0], strict=True)))
+      scores.append(
+        sum(row[i] for row, i in zip(log_p, target[0], strict=True))
+      )
     assert answer == labels[int(np.argmax(scores))]
 
 

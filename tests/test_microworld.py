@@ -78,7 +78,7 @@ def test_every_word_is_one_piece(pieces):
 
 
 def test_all_printable_ascii_encodes_and_comes_back(pieces):
-  line = "Why? 3 NASA-cats (queue_1) & \"x\" <y> zeal's ~{a|b}^ @#$%*+=[];/\\"
+  line = 'Why? 3 NASA-cats (queue_1) & "x" <y> zeal\'s ~{a|b}^ @#$%*+=[];/\\'
   assert pieces.unk_id() not in pieces.encode(line)
   assert pieces.decode(pieces.encode(line)) == line
   assert (pieces.pad_id(), pieces.eos_id(), pieces.unk_id()) == (0, 1, 2)

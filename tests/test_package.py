@@ -110,7 +110,7 @@ def own_imports(path: pathlib.Path) -> Iterator[tuple[int, str]]:
   for line, name in imported(path):
     top, *rest = name.split(".")
     if top == "prompt_tuning" and rest:
-      exported = prompt_tuning.EXPORTS.get(rest[0], "").rpartition(".")[2]
+      exported = prompt_tuning.EXPORTS.get(rest[0], "").partition(".")[0]
       if not rest[0].startswith("__"):
         yield line, exported or rest[0]
 
@@ -220,8 +220,9 @@ def test_the_folder_gin_does_not_shadow_gin_config():
 
 @pytest.mark.parametrize("name", prompt_tuning.EXPORTS)
 def test_an_exported_name_is_its_modules(name):
-  module = importlib.import_module(prompt_tuning.EXPORTS[name])
-  assert getattr(prompt_tuning, name) is getattr(module, name)
+  module, attribute = prompt_tuning.EXPORTS[name].split(".")
+  owner = importlib.import_module(f"prompt_tuning.{module}")
+  assert getattr(prompt_tuning, name) is getattr(owner, attribute)
   assert name in dir(prompt_tuning)
 
 

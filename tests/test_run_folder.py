@@ -78,6 +78,15 @@ def test_other_files_are_no_checkpoints(tmp_path):
   assert folder.checkpoint_steps() == [5]
 
 
+def test_restoring_removes_what_a_killed_run_left_half_written(tmp_path):
+  folder = saved(tmp_path)
+  before = [*tmp_path.rglob("*")]
+  (tmp_path / ".metrics.jsonl.x1.tmp").write_text("")
+  (tmp_path / "checkpoints/.step_00000009.safetensors.x2.tmp").write_text("")
+  folder.restore(arrays())
+  assert [*tmp_path.rglob("*")] == before
+
+
 @pytest.mark.parametrize(
   "name, value",
   [("TRAIN_STEPS", 11), ("LEARNING_RATE", 0.1), ("SEEDS", (0, 2)), ("NEW", 1)],
@@ -98,9 +107,7 @@ def test_a_truncated_checkpoint_is_refused_with_the_way_on(tmp_path):
   folder = saved(tmp_path, (5, 10))
   last = folder.path / "checkpoints" / checkpoints(folder)[-1]
   last.write_bytes(last.read_bytes()[:-5])
-  with pytest.raises(
-    ValueError, match=f"{last.name}.*go on from step 5"
-  ):
+  with pytest.raises(ValueError, match=f"{last.name}.*go on from step 5"):
     folder.restore(arrays())
   last.unlink()
   assert folder.restore(arrays())[0] == 5

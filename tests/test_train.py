@@ -23,8 +23,12 @@ def test_a_run_moves_the_prompt_and_nothing_else(tmp_path):
   frozen = {k: v for k, v in trained.params.items() if k != "prompt"}
   assert storage.tree_hash(frozen) == before
   (first,) = [
-    toy.run(tmp_path / "one", model=model, tuned=toy.tuning(initializer=start),
-            plan=loop.Plan(1, eval_every=1)).bank
+    toy.run(
+      tmp_path / "one",
+      model=model,
+      tuned=toy.tuning(initializer=start),
+      plan=loop.Plan(1, eval_every=1),
+    ).bank
   ]
   assert (first != trained.bank[0]).any()
 
@@ -103,7 +107,9 @@ def test_running_it_again_goes_on_where_it_stopped(tmp_path):
 
 def test_a_folder_of_another_run_is_refused_and_kept(tmp_path):
   first = toy.run(tmp_path, steps=4)
-  with pytest.raises(ValueError, match="BATCH_SIZE=8, this one has BATCH_SIZE=4"):
+  with pytest.raises(
+    ValueError, match="BATCH_SIZE=8, this one has BATCH_SIZE=4"
+  ):
     toy.run(tmp_path, steps=8, batch_size=4)
   saved = checkpoints.load_prompt(tmp_path, toy.model())
   np.testing.assert_array_equal(saved.values, first.bank[0])

@@ -58,9 +58,7 @@ def _register(name: str) -> None:
       seqio.preprocessors.tokenize,
       seqio.preprocessors.append_eos_after_trim,
     ],
-    output_features={
-      feature: seqio.Feature(vocabulary) for feature in LENGTHS
-    },
+    output_features={feature: seqio.Feature(vocabulary) for feature in LENGTHS},
     metric_fns=[accuracy],
   )
 

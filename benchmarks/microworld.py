@@ -1,0 +1,141 @@
+"""Measures every microworld task four ways, and writes the results that ship.
+
+    python benchmarks/microworld.py            (about 40 minutes on 2 cores)
+    python benchmarks/microworld.py --tasks microworld_boolq --seeds 1
+
+For each task: chance, no prompt, the best of five hand-written prompts, the
+best hand-written prompt in the corpus' own words (all by rank), prompt tuning
+and model tuning (greedy; mean and spread over seeds). A finished task is kept
+in the output file and skipped when the command is run again.
+"""
+
+import argparse
+import pathlib
+import platform
+import time
+
+import numpy as np
+
+from prompt_tuning import cli
+
+cli.import_quietly()
+
+from prompt_tuning import (  # noqa: E402
+  data,
+  demo,
+  loop,
+  pretrained,
+  prompt_design,
+  storage,
+  train,
+)
+from prompt_tuning.tasks import microworld_prompts  # noqa: E402
+from prompt_tuning.tasks.microworld import LABELS  # noqa: E402
+
+
+def measure(model, task, runs, *, seeds, steps) -> dict:
+  """All figures of one task."""
+  test = data.load(task, "test", demo.LENGTHS)
+  no_prompt, by_hand = demo.designed(model, test)
+  corpus = microworld_prompts.CORPUS_PROMPTS[task]
+  classes = [LABELS[task].index(text) for text in test.target_texts()]
+  (in_corpus_words,) = prompt_design.accuracies(
+    model,
+    [[corpus(text) for text in data.input_texts(test)]],
+    classes,
+    corpus.answers,
+  )
+  begin = time.monotonic()
+  tuned = train.train(
+    model_dir=runs / task / "prompt_tuning",
+    model=model,
+    tasks=demo.tasks(task, seeds=tuple(range(seeds))),
+    tuning=demo.prompt_tuning(),
+    plan=loop.Plan(steps, eval_every=50),
+  )
+  prompts = [demo.accuracy(results) for results in tuned.results]
+  seconds = (time.monotonic() - begin) / seeds
+  models = [
+    demo.model_tuning(
+      model,
+      task,
+      runs / task / f"model_tuning_{seed}",
+      steps=steps,
+      seed=seed,
+    )
+    for seed in range(seeds)
+  ]
+  return {
+    "chance": 50.0,
+    "no_prompt": no_prompt,
+    "by_hand": by_hand,
+    "in_corpus_words": in_corpus_words,
+    "prompt_tuning": float(np.mean(prompts)),
+    "prompt_tuning_seeds": prompts,
+    "model_tuning": float(np.mean(models)),
+    "model_tuning_seeds": models,
+    "seconds_per_prompt": round(seconds, 1),
+  }
+
+
+def table(results: dict) -> str:
+  """The results as Markdown."""
+  columns = (
+    "no_prompt",
+    "by_hand",
+    "in_corpus_words",
+    "prompt_tuning",
+    "model_tuning",
+  )
+  lines = [
+    "| test accuracy, % | " + " | ".join(c.replace("_", " ") for c in columns),
+    "|---" * (len(columns) + 1) + "|",
+  ]
+  for task, row in results.items():
+    cells = [f"{row[column]:.1f}" for column in columns]
+    spread = row["prompt_tuning_seeds"]
+    cells[3] += f" ({min(spread):.1f} to {max(spread):.1f})"
+    lines.append(f"| {task} | " + " | ".join(cells) + " |")
+  lines[0] += " |"
+  return "\n".join(lines)
+
+
+def main() -> None:
+  """Runs what the command line asks for."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--tasks", nargs="*", default=list(LABELS))
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--steps", type=int, default=demo.STEPS)
+  parser.add_argument("--model", default=pretrained.SHIPPED)
+  parser.add_argument("--runs", type=pathlib.Path, default="runs/microworld")
+  parser.add_argument(
+    "--output",
+    type=pathlib.Path,
+    default=pretrained.shipped_folder() / demo.RESULTS,
+  )
+  flags = parser.parse_args()
+  model = pretrained.load(flags.model)
+  kept = storage.read_json(flags.output) if flags.output.is_file() else {}
+  same = kept.get("model") == model.stored_hash
+  results = kept["tasks"] if same else {}
+  for task in flags.tasks:
+    if task in results:
+      continue
+    results[task] = measure(
+      model, task, flags.runs, seeds=flags.seeds, steps=flags.steps
+    )
+    storage.write_json(
+      flags.output,
+      {
+        "model": model.stored_hash,
+        "steps": flags.steps,
+        "machine": f"{platform.machine()}, CPU",
+        "tasks": results,
+      },
+    )
+    print(table({task: results[task]}).splitlines()[-1], flush=True)
+  print(table(results))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,36 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+import toy
+
+from prompt_tuning import analysis
+
+
+def test_a_piece_is_its_own_nearest_neighbour_at_any_length():
+  model = toy.model()
+  ids = tiny.vocabulary().encode("the cat sat")
+  scales = np.linspace(0.1, 50, len(ids))[:, None]
+  found = analysis.nearest_pieces(scales * model.embedding[ids], model, 3)
+  for token, (first, *others) in zip(ids, found, strict=True):
+    assert first.piece == tiny.vocabulary().piece(token)
+    assert first.cosine == pytest.approx(1)
+    assert [n.cosine for n in others] == sorted(
+      (n.cosine for n in others), reverse=True
+    )
+
+
+def test_rows_behind_the_pieces_are_no_neighbours():
+  model = toy.model()
+  last = model.embedding[-1:]
+  pieces = tiny.vocabulary().num_pieces
+  found = analysis.nearest_pieces(last, model, 100)
+  assert len(found[0]) == pieces
+  assert found[0][0].cosine < 0.999
+
+
+def test_a_model_without_vocabulary_has_no_words():
+  bare = dataclasses.replace(toy.model(), vocabulary=None)
+  with pytest.raises(ValueError, match="has no vocabulary"):
+    analysis.nearest_pieces(tiny.rows(2, 16), bare)

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+import tiny
+import toy
+
+from prompt_tuning import checkpoints, jobs
+
+
+def saved(folder, count):
+  """Prompts that steer the toy model into different answers."""
+  return [
+    checkpoints.save_prompt(
+      folder / f"p{n}", 3 * tiny.rows(4, 16, seed=n), {"task": f"t{n}"}
+    )
+    for n in range(count)
+  ]
+
+
+def evaluate(folder, names, prompts):
+  return jobs.evaluate_prompts(
+    eval_output_dir=folder,
+    model=toy.model(),
+    mixture_or_task_name=names,
+    task_feature_lengths=toy.LENGTHS,
+    prompt_path=prompts,
+  )
+
+
+def test_tasks_and_prompts_are_paired_one_by_one(tmp_path):
+  prompts = saved(tmp_path, 2)
+  both = evaluate(tmp_path / "both", [toy.CAT, toy.DOG], prompts)
+  alone = [
+    evaluate(tmp_path / f"{n}", name, prompts[n])[0]
+    for n, name in enumerate((toy.CAT, toy.DOG))
+  ]
+  assert both == alone
+  rows = json.loads((tmp_path / "both" / "metrics.json").read_text())
+  assert [row["prompt"] for row in rows] == [str(p) for p in prompts]
+
+
+def test_one_task_is_scored_with_every_prompt(tmp_path):
+  results = evaluate(tmp_path / "e", toy.CAT, saved(tmp_path, 3))
+  assert [r.task for r in results] == [toy.CAT] * 3
+  assert len({tuple(r.predictions) for r in results}) > 1
+  names = {p.name for p in (tmp_path / "e" / "predictions").iterdir()}
+  assert names == {f"toy_cat-prompt{n}-validation.jsonl" for n in range(3)}
+
+
+def test_a_mixture_is_scored_task_by_task(tmp_path):
+  (prompt,) = saved(tmp_path, 1)
+  results = evaluate(tmp_path / "e", "toy_animals", prompt)
+  assert {r.task for r in results} == {toy.CAT, toy.DOG}
+
+
+def test_numbers_that_do_not_pair_are_refused(tmp_path):
+  with pytest.raises(ValueError, match="2 tasks .* and 3 prompts"):
+    evaluate(tmp_path / "e", [toy.CAT, toy.DOG], saved(tmp_path, 3))
+
+
+def test_prompts_of_different_lengths_are_refused(tmp_path):
+  (one,) = saved(tmp_path, 1)
+  other = checkpoints.save_prompt(tmp_path / "long", tiny.rows(5, 16), {})
+  with pytest.raises(ValueError, match=r"different lengths \[4, 5\]"):
+    evaluate(tmp_path / "e", toy.CAT, [one, other])
