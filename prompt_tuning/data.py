@@ -381,7 +381,8 @@ def metrics(examples: Examples, predictions: Sequence[str]) -> dict[str, float]:
   values = {}
   for function in functions:
     for name, value in function(targets, answers).items():
-      values[name] = float(value)
+      number: Any = getattr(value, "value", value)
+      values[name] = float(number)
   return values
 
 

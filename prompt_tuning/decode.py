@@ -8,7 +8,7 @@ function; `make_ranker` scores given labels instead of writing freely.
 
 from collections.abc import Callable
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -119,7 +119,7 @@ def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
 
     def score(label):
       targets = jnp.broadcast_to(label, (tokens.shape[0], label.shape[0]))
-      logits = network.apply(
+      logits: Any = network.apply(
         variables, encoded, tokens, t5.shift_right(targets), method="decode"
       )
       return -losses.token_losses(logits, targets).sum(axis=-1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -267,7 +268,7 @@ def _prober(start: pretrained.FrozenModel, probes, settings: Settings):
   @jax.jit
   def exact(params, batch):
     targets = batch["targets"]
-    logits = network.apply(
+    logits: Any = network.apply(
       {"params": params}, batch["inputs"], t5.shift_right(targets)
     )
     right = (logits.argmax(-1) == targets) | (targets == PAD)

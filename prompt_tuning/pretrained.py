@@ -9,7 +9,6 @@ This project's folder holds three files:
 The model that ships with the package is called `microworld`.
 """
 
-from collections.abc import Mapping
 import dataclasses
 import functools
 import hashlib
@@ -183,7 +182,7 @@ def weights_hash(tree: PyTree) -> str:
   for path, leaf in storage.flatten(tree).items():
     digest.update(f"{path} {tuple(leaf.shape)}\n".encode())
     values = np.asarray(leaf, np.float32, order="C")
-    digest.update(values.reshape(-1).view(np.uint8))
+    digest.update(values.reshape(-1).view(np.uint8).data)
   return digest.hexdigest()
 
 
@@ -215,7 +214,7 @@ def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
       )
 
 
-def _config(settings: Mapping, where) -> t5.T5Config:
+def _config(settings: dict, where) -> t5.T5Config:
   try:
     activations = tuple(settings.pop("mlp_activations"))
     return t5.T5Config(mlp_activations=activations, **settings)

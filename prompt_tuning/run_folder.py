@@ -49,7 +49,7 @@ class RunFolder:
     self.path = pathlib.Path(path)
     self.settings = json.loads(json.dumps(dict(settings or {})))
     self.keep = keep
-    self._events = None
+    self._events: Any = None
     self._checked("be created", self.path.mkdir, parents=True, exist_ok=True)
     self._checked("be written to", storage.write_text, self._probe, "probe")
     self._probe.unlink()
@@ -158,7 +158,9 @@ class RunFolder:
     """Writes events at once: on a full disk, SummaryWriter's thread hangs."""
     # Here, because most uses of this module never log.
     from tensorboardX import event_file_writer, summary
-    from tensorboardX.proto import event_pb2
+    from tensorboardX.proto import event_pb2 as protos
+
+    event_pb2: Any = protos  # its classes are made at run time
 
     def add(**content):
       event = event_pb2.Event(step=step, wall_time=time.time(), **content)
@@ -197,7 +199,7 @@ class RunFolder:
     """Closes the TensorBoard events."""
     if self._events is not None:
       self._events.close()
-      self._events = None
+      self._events: Any = None
 
 
 def _leaves(tree: PyTree) -> list[tuple[str, Any]]:

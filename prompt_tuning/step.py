@@ -9,7 +9,7 @@ that comes back to nobody.
 
 from collections.abc import Callable
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def make_step(problem: Problem) -> Callable:
 
   def loss_of(trained, frozen, batch, step):
     key = jax.random.fold_in(jax.random.key(problem.seed), step)
-    logits = problem.network.apply(
+    logits: Any = problem.network.apply(
       {"params": freeze.merge(trained, frozen)},
       batch["inputs"],
       t5.shift_right(batch["targets"]),

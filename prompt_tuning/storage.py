@@ -56,7 +56,7 @@ def tensor_hash(array) -> str:
   """SHA-256 of a tensor's dtype, shape and bytes, in hexadecimal."""
   array = np.asarray(array)
   digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
-  digest.update(np.asarray(array, order="C").reshape(-1).view(np.uint8))
+  digest.update(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
   return digest.hexdigest()
 
 
@@ -66,7 +66,7 @@ def tree_hash(tree: PyTree) -> str:
   return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def write_atomically(path, write: Callable[[str], None]) -> pathlib.Path:
+def write_atomically(path, write: Callable[[str], object]) -> pathlib.Path:
   """Calls `write(temporary name)`, then renames that file to `path`.
 
   Raises:

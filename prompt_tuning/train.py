@@ -7,7 +7,7 @@ Prompt tuning and model tuning are two settings of `train`: which parameters
 the mask trains, and whether there is a prompt at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import importlib.metadata
 import os
@@ -200,13 +200,15 @@ def train(
       prompt_length=length,
     ), examples
 
-  validate = None
+  validate: Callable | None = None
   if tasks.validation_split:
     validator, _ = evaluator(tasks.validation_split)
 
-    def validate(params):
+    def score_all(params):
       metrics = [result.metrics for result in validator(params)]
       return [evaluate.score(m, tuning.select_by) for m in metrics], metrics
+
+    validate = score_all
 
   outcome = loop.fit(
     problem,

@@ -225,10 +225,11 @@ def killed(path, at: int) -> bool:
 def test_a_run_killed_again_and_again_is_the_same(tmp_path):
   whole, path = tmp_path / "whole", tmp_path / "killed"
   expected = left(whole, fit(whole, plan=SLOW))
-  # Before the first checkpoint, about one, between two, near the end.
-  kills = [killed(path, at) for at in (3, 10, 28, 44)]
-  assert sum(kills) >= 3
-  assert left(path, fit(path, plan=SLOW)) == expected
+  # One before the first checkpoint, the others anywhere.
+  moments = [3, random.randint(5, 25), random.randint(26, 45)]
+  kills = [killed(path, at) for at in moments]
+  assert sum(kills) >= 2
+  assert left(path, fit(path, plan=SLOW)) == expected, moments
 
 
 def test_a_disk_that_fills_up_costs_nothing_but_time(tmp_path, uninterrupted):

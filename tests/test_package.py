@@ -32,6 +32,7 @@ LAYERS = (
     "freeze",
     "initializers",
     "inject",
+    "layers",
     "losses",
     "objectives",
     "optimizers",

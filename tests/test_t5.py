@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from prompt_tuning import freeze, storage, t5
+from prompt_tuning import freeze, layers, storage, t5
 
 GATED = tiny.config(num_encoder_layers=2)
 TIED = tiny.config(
@@ -153,7 +153,7 @@ def exact_bucket(offset, bidirectional, buckets, max_distance) -> int:
 @pytest.mark.parametrize("buckets, far", [(32, 128), (4, 8), (8, 20)])
 def test_relative_buckets_equal_exact_arithmetic(bidirectional, buckets, far):
   offsets = np.arange(-300, 301, dtype=np.int32)
-  have = t5.relative_buckets(
+  have = layers.relative_buckets(
     offsets[None],
     bidirectional=bidirectional,
     buckets=buckets,
@@ -393,7 +393,7 @@ def test_dropout_follows_its_key():
 
 
 def test_dropout_has_one_pattern_along_the_length():
-  module = t5.Mlp(DROPPED)
+  module = layers.Mlp(DROPPED)
   x = np.broadcast_to(tiny.rows(2, 1, 16), (2, 9, 16))
   params = tiny.weights(DROPPED)["encoder"]["layers_0"]["mlp"]
   rngs = {"dropout": jax.random.key(0)}
