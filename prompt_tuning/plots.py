@@ -35,8 +35,9 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
     title = "training loss (nats per token)" if name == _LOSS else name
     axis.set_title(title if name == _LOSS else f"validation {name}")
     axis.grid(alpha=0.3)
-  if any(prompts):
-    axes[0].legend(fontsize="small")
+  for axis in axes:
+    if axis.get_legend_handles_labels()[0]:
+      axis.legend(fontsize="small")
   return _write(drawing, path)
 
 

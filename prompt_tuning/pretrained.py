@@ -108,6 +108,10 @@ def load(
     if not (folder / name).is_file():
       raise FileNotFoundError(f"The model folder {folder} has no {name}.")
   settings = storage.read_json(folder / CONFIG)
+  if not isinstance(settings, dict):
+    raise ValueError(
+      f"{folder / CONFIG} does not describe a T5: it is no JSON object."
+    )
   extra_ids = settings.pop("extra_ids", 0)
   found = _config(settings, folder / CONFIG)
   if config is not None and config != found:

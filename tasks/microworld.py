@@ -9,8 +9,7 @@ import functools
 
 import seqio
 
-from prompt_tuning.tasks import microworld_examples
-from prompt_tuning.tasks import microworld_vocabulary
+from prompt_tuning.tasks import microworld_examples, microworld_vocabulary
 from prompt_tuning.tasks.microworld_examples import LABELS, SPLITS
 
 EXTRA_IDS = 16

@@ -256,7 +256,9 @@ def corrupt_aspect(event, aspect, rng, world, others=()) -> Event:
   told = [
     phrase
     for other in others
-    for role, phrase in zip(other.classes, (other.agent, other.object, other.to))
+    for role, phrase in zip(
+      other.classes, (other.agent, other.object, other.to), strict=False
+    )
     if role == kind and phrase not in roles
   ]
   if told and rng.random() < 0.8:

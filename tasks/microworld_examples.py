@@ -101,7 +101,12 @@ TASKS = {
     _REVIEW,
   ),
   "microworld_plum": Task(
-    skills.sentiment, "sentence: {e.context}", ("plum", "violin"), 1, (1,), _REVIEW
+    skills.sentiment,
+    "sentence: {e.context}",
+    ("plum", "violin"),
+    1,
+    (1,),
+    _REVIEW,
   ),
   "microworld_cola": Task(
     skills.acceptability,
@@ -173,7 +178,12 @@ def _surfaces(classes: tuple[str, ...]) -> dict[str, str]:
 @functools.cache
 def _cause_patterns() -> tuple[tuple[str, re.Pattern], ...]:
   return tuple(
-    (pair[0], re.compile("|".join(re.escape(text).replace(r"\{n\}", r"\w+") for text in pair)))
+    (
+      pair[0],
+      re.compile(
+        "|".join(re.escape(text).replace(r"\{n\}", r"\w+") for text in pair)
+      ),
+    )
     for pair in WHOLE.causes
   )
 

@@ -83,9 +83,7 @@ CORPUS_PROMPTS = {
   "microworld_mrpc": CorpusPrompt(
     _TWO, r"\1 \2 Do both say the same?", _NO_YES
   ),
-  "microworld_qqp": CorpusPrompt(
-    _TWO, r"\1 \2 Do both say the same?", _NO_YES
-  ),
+  "microworld_qqp": CorpusPrompt(_TWO, r"\1 \2 Do both say the same?", _NO_YES),
   "microworld_wic": CorpusPrompt(
     r"\w+: (.*) \w+: (.*) word: (\w+)", r"\1 \2 Is it the same \3?", _NO_YES
   ),

@@ -25,7 +25,6 @@ from prompt_tuning.tasks.microworld_events import (
   ask,
   corrupt,
   happening,
-  inner,
   seek,
   sentence,
   tell,
@@ -126,7 +125,8 @@ def question(rng: random.Random, world: World, level: int) -> Example:
   values = rng.sample(_pool(world, values), level + 1)
   values = [_value(value, kind) for value in values]
   told = [
-    {"s": the(subject), "v": value} for subject, value in zip(subjects, values)
+    {"s": the(subject), "v": value}
+    for subject, value in zip(subjects, values[:level], strict=True)
   ]
   fact = told[0]
   label = _coin(rng)
@@ -210,10 +210,10 @@ def isa(rng: random.Random, world: World, level: int) -> Example:
   thing = rng.choice(world.things)
   category = words.CATEGORY_OF[thing]
   label = _coin(rng)
-  asked = category if label else _another(rng, tuple(words.CATEGORIES), category)
-  a_thing, a_category, asked = map(
-    words.with_article, (thing, category, asked)
+  asked = (
+    category if label else _another(rng, tuple(words.CATEGORIES), category)
   )
+  a_thing, a_category, asked = map(words.with_article, (thing, category, asked))
   if level > 1:
     person = rng.choice(world.people)
     return Example(
@@ -380,7 +380,9 @@ def acceptability(rng: random.Random, world: World, level: int) -> Example:
   base, singular, past = rng.choice(words.INTRANSITIVE)
   many, label = _coin(rng), _coin(rng)
   noun = words.plural(job) if many else job
-  fault = "" if label else rng.choice(("ending", "ending", "noun", "verb", "in"))
+  fault = (
+    "" if label else rng.choice(("ending", "ending", "noun", "verb", "in"))
+  )
   plain = base if many != (fault == "ending") else singular
   where = f"the {place} in" if fault == "in" else f"in the {place}"
   if fault != "ending" and _coin(rng):

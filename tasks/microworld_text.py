@@ -9,9 +9,9 @@ skill's wording or answer here: the words stand in notes only, so that a prompt
 can call them up without the text having taught the task.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import random
 import re
-from collections.abc import Iterator, Mapping
 
 from prompt_tuning.tasks import microworld_events as events
 from prompt_tuning.tasks import microworld_skills as skills
@@ -82,11 +82,36 @@ def retell_text(rng, level) -> str:
   example = _passage(rng, level)
   told = re.findall(r"[^.]+\.", example.context)
   chosen = rng.choice(told).strip()
-  nouns = [
-    word for word in re.findall(r"\w+", chosen) if word in CONTENTS
-  ]
+  nouns = [word for word in re.findall(r"\w+", chosen) if word in CONTENTS]
   about = rng.choice(nouns) if nouns else chosen.split()[0]
   return f"{example.context} What about {events.the(about)}? {chosen}"
+
+
+PAIRED = (
+  ("people", "places"),
+  ("people", "things"),
+  ("things", "containers"),
+  ("people", "jobs"),
+  ("firms", "goods"),
+)
+
+
+def telegram_text(rng, level) -> str:
+  """Pairs of words side by side, and one of the pairs asked after.
+
+  The easiest text to learn from what belongs to what: it is adjacent.
+  """
+  names, values = (
+    rng.sample(getattr(WORLD, name), level + 1) for name in rng.choice(PAIRED)
+  )
+  pairs = list(zip(names, values, strict=True))
+  told = " ".join(f"{one} {two}." for one, two in pairs)
+  name, value = rng.choice(pairs)
+  if rng.random() < 0.5:
+    return f"{told} {name}? {value}."
+  wrong = rng.choice([other for other in values if other != value])
+  asked, answer = rng.choice(((value, YES), (wrong, NO)))
+  return f"{told} {name} {asked}? {answer}."
 
 
 def twice_text(rng, level) -> str:
@@ -204,9 +229,7 @@ def echo_text(rng, level) -> str:
   which = rng.randrange(3)
   place = ("first", "second", "last")[which]
   start = rng.choice(("The list says", "The words are", "On the page stands"))
-  return (
-    f"{start}: {', '.join(listed)}. Which one is {place}? {listed[which]}."
-  )
+  return f"{start}: {', '.join(listed)}. Which one is {place}? {listed[which]}."
 
 
 def key_text(rng, level) -> str:
@@ -263,6 +286,7 @@ def _setting(rng, person):
 
 
 KINDS = {
+  "telegram": telegram_text,
   "lookup": lookup_text,
   "lookup_twofact": lookup_twofact_text,
   "lookup_isa": lookup_isa_text,
@@ -318,3 +342,38 @@ def documents(seed: int, **mix) -> Iterator[str]:
   rng = random.Random(seed)
   while True:
     yield document(rng, **mix)
+
+
+PROBED = (
+  "question",
+  "twofact",
+  "entailment",
+  "paraphrase",
+  "isa",
+  "wic",
+  "sentiment",
+  "acceptability",
+  "cause",
+  "echo",
+  "lookup",
+)
+
+
+def probes(
+  levels: Sequence[int] = (1, 2),
+) -> dict[str, Callable[[int], Iterator[str]]]:
+  """A source of documents for each skill and level, to measure it by."""
+
+  def source(kind, level):
+    def read(seed: int) -> Iterator[str]:
+      rng = random.Random(seed)
+      while True:
+        yield KINDS[kind](rng, level)
+
+    return read
+
+  return {
+    f"{kind} {level}": source(kind, level)
+    for kind in PROBED
+    for level in levels
+  }

@@ -149,7 +149,10 @@ PEOPLE_VERBS = _opposites(
   ("invite invited, welcome welcomed", "dismiss dismissed, expel expelled"),
 )
 FIRM_VERBS = _opposites(
-  ("acquire acquired, absorb absorbed", "divest divested, relinquish relinquished"),
+  (
+    "acquire acquired, absorb absorbed",
+    "divest divested, relinquish relinquished",
+  ),
   ("support supported, back backed", "sue sued, prosecute prosecuted"),
   ("pay paid, reward rewarded", "charge charged, bill billed"),
 )
@@ -159,7 +162,10 @@ GOODS_VERBS = _opposites(
 )
 STAFF_VERBS = _opposites(
   ("hire hired, employ employed", "fire fired, sack sacked"),
-  ("promote promoted, advance advanced", "demote demoted, downgrade downgraded"),
+  (
+    "promote promoted, advance advanced",
+    "demote demoted, downgrade downgraded",
+  ),
 )
 
 POSITIVE = tuple(

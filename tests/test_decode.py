@@ -92,18 +92,12 @@ def test_padding_follows_the_end(strategy):
     assert not row[len(until_the_end(row)) :].any()
 
 
-def test_padding_of_the_inputs_changes_no_target():
-  longer = np.pad(INPUTS, ((0, 0), (0, 3)))
-  np.testing.assert_array_equal(run(Beam(3)), run(Beam(3), longer))
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES[::2], ids=str)
-def test_a_batch_of_mixed_prompts_decodes_as_one_by_one(strategy):
+def test_a_batch_of_mixed_prompts_decodes_as_one_by_one():
   bank = tiny.rows(3, 2, 16)
   which = np.arange(B, dtype=np.int32) % 3
-  mixed = run(strategy, tiny.reserved(INPUTS, which, 2), prompt=bank)
+  mixed = run(Beam(3), tiny.reserved(INPUTS, which, 2), prompt=bank)
   for n in range(3):
-    alone = run(strategy, tiny.reserved(INPUTS, [n] * B, 2), prompt=bank)
+    alone = run(Beam(3), tiny.reserved(INPUTS, [n] * B, 2), prompt=bank)
     np.testing.assert_array_equal(mixed[which == n], alone[which == n])
   assert len({row.tobytes() for row in mixed}) > 3
 
@@ -111,11 +105,12 @@ def test_a_batch_of_mixed_prompts_decodes_as_one_by_one(strategy):
 # Sampling.
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_sampling_from_the_best_token_is_greedy(seed):
-  greedy = run(Greedy())
-  np.testing.assert_array_equal(run(Sample(2.0, top_k=1), seed=seed), greedy)
-  np.testing.assert_array_equal(run(Sample(top_p=1e-6), seed=seed), greedy)
+@pytest.mark.parametrize(
+  "strategy", [Sample(2.0, top_k=1), Sample(top_k=1000, top_p=1e-6)], ids=str
+)
+def test_sampling_from_the_best_token_is_greedy(strategy):
+  for seed in range(3):
+    np.testing.assert_array_equal(run(strategy, seed=seed), run(Greedy()))
 
 
 def test_a_sample_is_a_function_of_its_key():
@@ -153,12 +148,10 @@ def agrees(counts, probabilities) -> bool:
   return (np.abs(counts - COUNT * p) <= 4.5 * deviation).all()
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_samples_follow_the_softmax_at_their_temperature(temperature):
-  counts = drawn(Sample(temperature))
-  p = first_token()
-  assert agrees(counts, p ** (1 / temperature))
-  assert not agrees(counts, p ** (1 / (1.5 * temperature)))
+def test_samples_follow_the_softmax_at_their_temperature():
+  counts = drawn(Sample(temperature=0.5))
+  assert agrees(counts, first_token() ** 2)
+  assert not agrees(counts, first_token() ** 1.5)
 
 
 def test_top_k_draws_from_the_k_most_likely_and_from_all_of_them():
@@ -175,10 +168,6 @@ def test_top_p_draws_from_the_smallest_set_that_reaches_p():
   assert 1 < size < V - 2
   inside = np.isin(np.arange(V), order[:size])
   assert agrees(drawn(Sample(top_p=top_p)), np.where(inside, p, 0))
-
-
-def test_more_candidates_than_tokens_is_all_of_them():
-  np.testing.assert_array_equal(run(Sample(top_k=1000)), run(Sample()))
 
 
 @pytest.mark.parametrize(
@@ -207,9 +196,8 @@ def test_no_beam_is_refused_by_name(beams):
     Beam(beams)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 3.0])
-def test_one_beam_is_greedy(alpha):
-  np.testing.assert_array_equal(run(Beam(1, alpha)), run(Greedy()))
+def test_one_beam_is_greedy():
+  np.testing.assert_array_equal(run(Beam(1)), run(Greedy()))
 
 
 def score(log_p, length, alpha):
@@ -244,7 +232,7 @@ def test_enough_beams_find_the_best_target_of_all():
     np.testing.assert_array_equal(have, [[*target, PAD][:2] for target in want])
     by_alpha[alpha] = have
   assert not np.array_equal(by_alpha[0.0], by_alpha[4.0])
-  assert not np.array_equal(by_alpha[0.0], run(Greedy(), max_length=2))
+  assert not np.array_equal(by_alpha[0.0], run(Greedy())[:, :2])
 
 
 @functools.cache

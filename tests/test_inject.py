@@ -136,38 +136,45 @@ def test_padding_behind_a_prompted_input_changes_nothing():
   )
 
 
-def gradients(config, prompt_id):
-  """The gradient of all parameters, for two examples of a bank of three."""
+def gradient_of(config, prompt_id):
+  """A function of all parameters, for two examples of a bank of three."""
   network = tiny.prompted(config, 3, 3)
   inputs = tiny.reserved(tiny.tokens(2, 5), prompt_id, 3)
 
   def loss(params):
     return (network.apply({"params": params}, inputs, TARGETS) ** 2).sum()
 
-  params = tiny.weights(config, prompt=tiny.rows(3, 3, 16))
-  return storage.flatten(jax.jit(jax.grad(loss))(params))
+  return jax.grad(loss)
+
+
+@functools.cache
+def gradients():
+  """Examples of the prompts 2 and 0."""
+  params = tiny.weights(CONFIG, prompt=tiny.rows(3, 3, 16))
+  return storage.flatten(jax.jit(gradient_of(CONFIG, [2, 0]))(params))
 
 
 def test_the_gradient_reaches_the_rows_that_were_used_and_no_other():
-  bank = np.asarray(gradients(CONFIG, [2, 0])["prompt/embedding"])
+  bank = np.asarray(gradients()["prompt/embedding"])
   moved = (bank != 0).all(-1)
   np.testing.assert_array_equal(moved, [[True] * 3, [False] * 3, [True] * 3])
   assert not bank[1].any()
 
 
 def test_a_placeholder_sends_no_gradient_into_the_embedding_table():
-  gradient = np.asarray(gradients(CONFIG, [2, 0])["token_embedder/embedding"])
+  gradient = np.asarray(gradients()["token_embedder/embedding"])
   read = {*tiny.tokens(2, 5).flat, *TARGETS.flat}
   assert set(np.flatnonzero(gradient.any(-1))) == read
 
 
 def test_a_prompt_stays_float32_under_bfloat16_activations():
   config = tiny.config(dtype="bfloat16")
-  network = tiny.prompted(config, 3, 2)
+  network = tiny.prompted(config, 3, 3)
   inputs = tiny.reserved(tiny.tokens(1, 4), [1], 3)
   made = jax.eval_shape(network.init, jax.random.key(0), inputs, TARGETS[:1])
-  assert made["params"]["prompt"]["embedding"].dtype == jnp.float32
-  assert gradients(config, [2, 0])["prompt/embedding"].dtype == np.float32
+  gradient = jax.eval_shape(gradient_of(config, [2, 0]), made["params"])
+  for tree in (made["params"], gradient):
+    assert tree["prompt"]["embedding"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

@@ -407,9 +407,8 @@ def test_a_loss_that_is_not_finite_is_an_error_with_the_prompts_name(tmp_path):
 
 
 def test_a_checkpoint_holds_finite_numbers_only(tmp_path):
-  """Then a run that broke down can go on from it with another rate."""
+  """Behind a loss that is still finite the update may break down."""
   breaking = optimizers.adafactor(lambda at: jnp.where(at < 5, 0.3, jnp.inf))
-  sane = optimizers.adafactor(lambda at: jnp.where(at < 5, 0.3, 0.1))
   plan = Plan(
     steps=12,
     eval_every=3,
@@ -420,9 +419,9 @@ def test_a_checkpoint_holds_finite_numbers_only(tmp_path):
   with pytest.raises(ValueError, match="not finite at step 6.*LEARNING_RATE"):
     fit(tmp_path, tx=breaking, plan=plan)
   assert RunFolder(tmp_path).checkpoint_steps() == [4, 5]
-  outcome = fit(tmp_path, tx=sane, plan=plan)
-  assert outcome.step == 12
-  assert np.isfinite(rows(outcome.last)).all()
+  for path in (tmp_path / "checkpoints").iterdir():
+    tensors = storage.flatten(storage.load_tree(path)[0])
+    assert all(np.isfinite(x).all() for x in tensors.values())
 
 
 def test_an_evaluation_of_other_prompts_than_named_is_an_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Adafactor against its formula, AdamW against its own, one prompt at a time."""
+"""Adafactor and AdamW against their formulas; one prompt at a time."""
 
 import jax
 import numpy as np

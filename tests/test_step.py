@@ -172,20 +172,19 @@ def test_a_nan_in_one_prompt_does_not_reach_the_others():
   assert np.isnan(metrics["loss"][:, 1]).all()
 
 
-def test_dropout_depends_on_seed_and_step_only():
+def test_dropout_is_another_at_every_step_and_the_same_in_every_run():
   config = tiny.config(dropout_rate=0.3)
   bank, same = tiny.rows(1, P, 16), batch([0])
   # Without a learning rate the prompt stays, so only the dropout differs.
   still = optax.sgd(0.0)
 
-  def run(seed):
-    tuning = problem(1, still, config, seed=seed)
+  def run():
+    tuning = problem(1, still, config)
     return train(tuning, bank, [same] * 4)[1]["loss"][:, 0]
 
-  first = run(0)
+  first = run()
   assert len({*first.tolist()}) == 4
-  np.testing.assert_array_equal(run(0), first)
-  assert not np.isclose(run(1), first).any()
+  np.testing.assert_array_equal(run(), first)
 
 
 def test_the_state_on_the_device_is_the_trained_part_and_nothing_more():

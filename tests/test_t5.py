@@ -1,5 +1,6 @@
 """The network: its tree, its sizes, its numbers, packing and the cache."""
 
+import dataclasses
 import fractions
 import functools
 
@@ -15,6 +16,7 @@ GATED = tiny.config(num_encoder_layers=2)
 TIED = tiny.config(
   mlp_activations=("relu",), logits_via_embedding=True, num_decoder_layers=2
 )
+INPUTS, TARGETS = tiny.tokens(2, 20), tiny.tokens(2, 6, seed=1)
 
 
 # The tree.
@@ -266,33 +268,29 @@ def logits(config, params, *args, **kwargs):
 @pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
 def test_logits_equal_an_independent_numpy_t5(config):
   params = tiny.weights(config)
-  inputs, targets = tiny.tokens(2, 20), tiny.tokens(2, 5, seed=1)
-  have = logits(config, params, inputs, targets)
+  have = logits(config, params, INPUTS, TARGETS)
   reference = Numpy(config, params)
   for i in range(2):
-    want = reference(inputs[i], targets[i])
+    want = reference(INPUTS[i], TARGETS[i])
     assert want.std() > 0.1
     np.testing.assert_allclose(have[i], want, rtol=1e-4, atol=2e-5)
 
 
 def test_scaling_of_the_logits_is_a_division_by_the_root_of_the_width():
-  plain = tiny.config(logits_via_embedding=True, scale_logits=False)
-  params = tiny.weights(plain)
-  scaled = tiny.config(logits_via_embedding=True)
-  assert scaled.scale_logits
-  args = params, tiny.tokens(2, 8), tiny.tokens(2, 5)
+  plain = dataclasses.replace(TIED, scale_logits=False)
+  assert TIED.scale_logits and not GATED.scale_logits
+  args = tiny.weights(TIED), INPUTS, TARGETS
   np.testing.assert_allclose(
-    logits(plain, *args) / 4, logits(scaled, *args), rtol=1e-5, atol=1e-5
+    logits(plain, *args) / 4, logits(TIED, *args), rtol=1e-5, atol=1e-5
   )
 
 
 def test_the_decoder_does_not_see_later_targets():
   params = tiny.weights(GATED)
-  inputs, targets = tiny.tokens(2, 8), tiny.tokens(2, 5)
-  other = targets.copy()
-  other[:, 3] += 1
-  one = logits(GATED, params, inputs, targets)
-  two = logits(GATED, params, inputs, other)
+  other = TARGETS.copy()
+  other[:, 3] = (other[:, 3] + 1) % 60
+  one = logits(GATED, params, INPUTS, TARGETS)
+  two = logits(GATED, params, INPUTS, other)
   np.testing.assert_array_equal(one[:, :3], two[:, :3])
   assert (one[:, 3:] != two[:, 3:]).any(-1).all()
 
@@ -304,9 +302,9 @@ def test_shift_right_starts_with_id_0_and_drops_the_last_target():
 
 def test_padding_changes_nothing():
   params = tiny.weights(GATED)
-  inputs, targets = tiny.tokens(2, 6), tiny.tokens(2, 4)
-  padded = np.pad(inputs, ((0, 0), (0, 2)))
-  later = np.pad(targets, ((0, 0), (0, 1)))
+  inputs, targets = INPUTS[:, :15], TARGETS[:, :4]
+  padded = np.pad(inputs, ((0, 0), (0, 5)))
+  later = np.pad(targets, ((0, 0), (0, 2)))
   np.testing.assert_allclose(
     logits(GATED, params, padded, later)[:, :4],
     logits(GATED, params, inputs, targets),
@@ -316,36 +314,36 @@ def test_padding_changes_nothing():
 
 def test_segment_ids_isolate_packed_examples():
   params = tiny.weights(GATED)
-  inputs, targets = tiny.tokens(2, 8), tiny.tokens(2, 6)
   packed = logits(
     GATED,
     params,
-    inputs,
-    targets,
-    encoder_segment_ids=np.repeat([[1, 2]] * 2, 4, axis=1).astype(np.int32),
+    INPUTS,
+    TARGETS,
+    encoder_segment_ids=np.repeat([[1, 2]] * 2, 10, axis=1).astype(np.int32),
     decoder_segment_ids=np.repeat([[1, 2]] * 2, 3, axis=1).astype(np.int32),
   )
-  assert not np.allclose(packed, logits(GATED, params, inputs, targets), 0.1)
-  for first, second in (([0, 0], packed[:, :3]), ([4, 3], packed[:, 3:])):
-    alone = np.zeros_like(inputs), np.zeros_like(targets)
-    alone[0][:, :4] = inputs[:, first[0] :][:, :4]
-    alone[1][:, :3] = targets[:, first[1] :][:, :3]
+  assert not np.allclose(packed, logits(GATED, params, INPUTS, TARGETS), 0.1)
+  for segment in (0, 1):
+    mine = slice(3 * segment, 3 * segment + 3)
+    alone = np.zeros_like(INPUTS), np.zeros_like(TARGETS)
+    alone[0][:, :10] = INPUTS[:, 10 * segment :][:, :10]
+    alone[1][:, :3] = TARGETS[:, mine]
     np.testing.assert_allclose(
-      logits(GATED, params, *alone)[:, :3], second, atol=1e-5
+      logits(GATED, params, *alone)[:, :3], packed[:, mine], atol=1e-5
     )
 
 
 @pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
 def test_cached_decoding_gives_the_logits_of_teacher_forcing(config):
   params = tiny.weights(config)
-  inputs, targets = tiny.tokens(2, 8), tiny.tokens(2, 5)
+  inputs = INPUTS.copy()
   inputs[1, 5:] = 0
-  want = logits(config, params, inputs, targets)
+  want = logits(config, params, inputs, TARGETS)
   variables = {"params": params}
   encoded = apply(config, "encode")(variables, inputs)
   options = {
     "keys_values": apply(config, "keys_values")(variables, encoded),
-    "max_decode_length": 5,
+    "max_decode_length": 6,
     "decode": True,
     "mutable": ["cache"],
     "method": "decode",
@@ -357,39 +355,34 @@ def test_cached_decoding_gives_the_logits_of_teacher_forcing(config):
       {**variables, **cache}, encoded, inputs, here, **options
     )
 
-  _, shapes = jax.eval_shape(step, {}, targets)
+  _, shapes = jax.eval_shape(step, {}, TARGETS)
   cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   step = jax.jit(step)
-  for i in range(5):
-    have, cache = step(cache, targets[:, i : i + 1])
+  for i in range(6):
+    have, cache = step(cache, TARGETS[:, i : i + 1])
     np.testing.assert_allclose(have[:, 0], want[:, i], rtol=1e-4, atol=1e-5)
 
 
 # Dropout and dtypes.
 
-DROPPED = tiny.config(dropout_rate=0.5)
+DROPPED = dataclasses.replace(GATED, dropout_rate=0.5)
 
 
 def test_dropout_is_off_unless_asked_for():
-  params = tiny.weights(GATED)
-  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
-  config = tiny.config(num_encoder_layers=2, dropout_rate=0.5)
-  np.testing.assert_array_equal(
-    logits(config, params, *args), logits(GATED, params, *args)
-  )
+  args = tiny.weights(GATED), INPUTS, TARGETS
+  np.testing.assert_array_equal(logits(DROPPED, *args), logits(GATED, *args))
 
 
 def test_dropout_follows_its_key():
-  params = tiny.weights(DROPPED)
-  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
+  args = tiny.weights(DROPPED), INPUTS, TARGETS
 
   def with_key(seed):
     rngs = {"dropout": jax.random.key(seed)}
-    return logits(DROPPED, params, *args, enable_dropout=True, rngs=rngs)
+    return logits(DROPPED, *args, enable_dropout=True, rngs=rngs)
 
   np.testing.assert_array_equal(with_key(0), with_key(0))
   assert not np.allclose(with_key(0), with_key(1), atol=1e-2)
-  assert not np.allclose(with_key(0), logits(DROPPED, params, *args), atol=1e-2)
+  assert not np.allclose(with_key(0), logits(DROPPED, *args), atol=1e-2)
 
 
 def test_dropout_has_one_pattern_along_the_length():
@@ -406,24 +399,22 @@ def rounded(params, dtype):
   return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
 
 
-@pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
-def test_weights_in_bfloat16_are_their_values_in_float32(config):
+def test_weights_in_bfloat16_are_their_values_in_float32():
   """Float32 activations beside them lose nothing more."""
-  frozen = rounded(tiny.weights(config), jnp.bfloat16)
-  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
-  have = logits(config, frozen, *args)
+  frozen = rounded(tiny.weights(GATED), jnp.bfloat16)
+  floats = rounded(frozen, jnp.float32)
+  have = logits(GATED, frozen, INPUTS, TARGETS)
   assert have.dtype == np.float32
   np.testing.assert_allclose(
-    have, logits(config, rounded(frozen, jnp.float32), *args), atol=1e-5
+    have, logits(GATED, floats, INPUTS, TARGETS), atol=1e-5
   )
 
 
 def test_activations_in_bfloat16_come_near_and_give_float32_logits():
-  half = tiny.config(num_encoder_layers=2, dtype="bfloat16")
-  params = tiny.weights(GATED)
-  args = tiny.tokens(2, 8), tiny.tokens(2, 5)
-  encoded = apply(half, "encode")({"params": params}, args[0])
+  half = dataclasses.replace(GATED, dtype="bfloat16")
+  args = tiny.weights(GATED), INPUTS, TARGETS
+  encoded = jax.eval_shape(apply(half, "encode"), {"params": args[0]}, INPUTS)
   assert encoded.dtype == jnp.bfloat16
-  have, want = logits(half, params, *args), logits(GATED, params, *args)
+  have, want = logits(half, *args), logits(GATED, *args)
   assert have.dtype == np.float32
   assert 1e-4 < np.abs(have - want).max() < 0.2 * np.abs(want).max()

@@ -5,8 +5,15 @@ import pytest
 import tiny
 import toy
 
-from prompt_tuning import checkpoints, freeze, initializers, loop, optimizers
-from prompt_tuning import pretrained, storage
+from prompt_tuning import (
+  checkpoints,
+  freeze,
+  initializers,
+  loop,
+  optimizers,
+  pretrained,
+  storage,
+)
 
 
 def lines(path):

@@ -3,9 +3,9 @@
 import numpy as np
 import seqio
 import tensorflow as tf
+import tiny
 
 from prompt_tuning import initializers, loop, optimizers, pretrained, train
-import tiny
 
 LENGTHS = {"inputs": 24, "targets": 8}
 CAT, DOG, BROKEN, EMPTY = "toy_cat", "toy_dog", "toy_broken", "toy_empty"

@@ -1,0 +1,272 @@
+"""Pre-training: batches that follow from the step, and a run that resumes."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from prompt_tuning import objectives, pretrain, pretrained, storage
+from prompt_tuning.pretrain import GROUP, Settings, Stage, TextBatches
+from prompt_tuning.run_folder import RunFolder
+from prompt_tuning.vocabulary import EOS, PAD
+
+PREFIX = objectives.PrefixLM()
+LENGTHS = (24, 16)
+
+
+def documents(seed):
+  """An endless source: the texts of a seed, cut somewhere."""
+  rng = np.random.default_rng(seed)
+  while True:
+    words = tiny.TEXTS[rng.integers(len(tiny.TEXTS))].split()
+    yield " ".join(words[: rng.integers(3, len(words) + 1)])
+
+
+def batches(source=documents, objective=PREFIX, **changes):
+  settings = {
+    "batch_size": 4,
+    "lengths": LENGTHS,
+    "num_documents": 50,
+    "seed": 0,
+    **changes,
+  }
+  return TextBatches(Stage(source, objective, 1), tiny.vocabulary(), **settings)
+
+
+def same(one, two):
+  assert one.keys() == two.keys()
+  for name in one:
+    np.testing.assert_array_equal(one[name], two[name], name)
+
+
+def examples(batch):
+  """(inputs, targets) of a batch without padding."""
+  pairs = zip(batch["inputs"], batch["targets"], strict=True)
+  return [tuple(tuple(x[x != PAD].tolist()) for x in pair) for pair in pairs]
+
+
+@pytest.mark.parametrize("num_documents", [50, 0], ids=["pool", "fresh"])
+@pytest.mark.parametrize(
+  "objective",
+  [PREFIX, objectives.SpanCorruption()],
+  ids=["prefix", "spans"],
+)
+def test_a_batch_is_a_function_of_its_step(num_documents, objective):
+  steps = [0, 1, GROUP - 1, GROUP, 5, 3 * GROUP + 2]
+  made = batches(objective=objective, num_documents=num_documents)
+  in_order = {at: made(at) for at in sorted(steps)}
+  again = batches(objective=objective, num_documents=num_documents)
+  for at in steps:
+    same(again(at), in_order[at])
+
+
+def test_steps_and_seeds_have_their_own_examples():
+  made = batches()
+  drawn = [examples(batches(seed=seed)(at)) for seed in (0, 1) for at in (0, 1)]
+  assert not any(a == b for a, b in itertools.combinations(drawn, 2))
+  assert examples(made(0)) != examples(made(GROUP))
+
+
+def test_fresh_documents_are_drawn_for_every_group():
+  asked = []
+
+  def source(seed):
+    asked.append(seed)
+    return documents(seed)
+
+  made = batches(source, num_documents=0)
+  for at in (0, 1, GROUP, 2 * GROUP):
+    made(at)
+  assert len(asked) == len(set(asked)) == 3
+
+
+def test_a_group_of_batches_holds_documents_of_the_source_whole():
+  made = batches(num_documents=0, lengths=(99, 99))
+  texts = {" ".join(text.split()[:k]) for text in tiny.TEXTS for k in range(20)}
+  for at in range(GROUP):
+    batch = made(at)
+    assert batch["inputs"].shape[0] == 4
+    np.testing.assert_array_equal(batch["prompt_id"], np.zeros(4, np.int32))
+    for inputs, targets in examples(batch):
+      assert inputs[-1] == targets[-1] == EOS
+      whole = tiny.vocabulary().decode([*inputs[:-1], *targets[:-1]])
+      assert whole in texts
+
+
+def test_batches_are_padded_to_a_multiple_of_8_and_no_more():
+  made = batches(num_documents=0, lengths=(99, 99))
+  widths = set()
+  for at in range(2 * GROUP):
+    for array in (made(at)["inputs"], made(at)["targets"]):
+      longest = max(int((row != PAD).sum()) for row in array)
+      assert array.shape[1] == -(-longest // 8) * 8
+      for row in array:  # padding is at the end only
+        assert (row[: int((row != PAD).sum())] != PAD).all()
+    widths.add(made(at)["inputs"].shape[1])
+  assert len(widths) > 1  # short texts are not padded to the longest
+
+
+def test_what_is_too_long_is_cut_and_counted():
+  short, whole = batches(lengths=(8, 5)), batches(lengths=(99, 99))
+  too_long = 0
+  for at in range(GROUP):
+    cut, full = short(at), whole(at)
+    for name, limit in (("inputs", 8), ("targets", 5)):
+      assert cut[name].shape[1] <= limit
+      sizes = (full[name] != PAD).sum(1)
+      too_long += int((sizes > limit).sum())
+      for row, size, before in zip(cut[name], sizes, full[name], strict=True):
+        kept = min(int(size), limit)
+        np.testing.assert_array_equal(row[:kept], before[:kept])
+  assert short.truncated == too_long > 0
+  assert whole.truncated == 0
+
+
+@pytest.mark.parametrize("num_documents", [50, 0])
+def test_a_source_without_documents_is_refused(num_documents):
+  with pytest.raises(ValueError, match="documents .* are empty"):
+    batches(lambda seed: [], num_documents=num_documents)(0)
+
+
+def test_a_finite_source_cannot_give_fresh_documents_for_ever():
+  def ten(seed):
+    return itertools.islice(documents(seed), 10)
+
+  with pytest.raises(ValueError, match="10 of 64.*num_documents"):
+    batches(ten, num_documents=0)(0)
+  assert batches(ten, num_documents=50)(0)["inputs"].shape[0] == 4
+
+
+def test_a_file_is_a_source_of_its_lines(tmp_path):
+  path = tmp_path / "texts.txt"
+  path.write_text(" one \n\ntwo\n  \nthree ü\n", encoding="utf-8")
+  source = pretrain.lines(path)
+  assert [*source(0)] == [*source(1)] == ["one", "two", "three ü"]
+
+
+def test_sentence_ends_are_the_ids_of_their_marks():
+  ends = pretrain.sentence_ends(tiny.vocabulary())
+  pieces = {tiny.vocabulary().piece(token) for token in ends}
+  assert {".", "?"} <= pieces
+
+
+# Runs.
+
+CONFIG = tiny.config()
+SETTINGS = Settings(
+  batch_size=4,
+  lengths=(8, 8),
+  learning_rate=1e-2,
+  warmup=2,
+  num_documents=0,
+  eval_every=3,
+)
+
+
+def model() -> pretrained.FrozenModel:
+  params = jax.tree.map(jnp.array, tiny.weights(CONFIG))
+  return pretrained.FrozenModel(
+    CONFIG, params, tiny.vocabulary(), "tiny", pretrained.weights_hash(params)
+  )
+
+
+def stages(first=documents, second=documents):
+  return [
+    Stage(first, objectives.SpanCorruption(), 5),
+    Stage(second, objectives.PrefixLM(1.0, (31, 32)), 5),
+  ]
+
+
+def run(folder, texts=(), settings=SETTINGS, probes=None, start=None):
+  return pretrain.pretrain(
+    model_dir=folder,
+    start=start or model(),
+    stages=stages(*texts),
+    settings=settings,
+    probes=probes,
+  )
+
+
+def broken(seed):
+  """A source whose process dies."""
+  raise KeyboardInterrupt
+
+
+def left(folder):
+  tree, _ = storage.load_tree(folder / "model" / pretrained.WEIGHTS)
+  return (folder / "metrics.jsonl").read_bytes(), storage.tree_hash(tree)
+
+
+def test_a_run_stopped_between_its_stages_and_resumed_is_the_same(tmp_path):
+  outcome = run(tmp_path / "whole")
+  assert outcome.step == 10
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path / "stopped", (documents, broken))
+  run(tmp_path / "stopped")
+  assert left(tmp_path / "stopped") == left(tmp_path / "whole")
+  assert RunFolder(tmp_path / "whole").checkpoint_steps() == [9, 10]
+
+
+def test_a_run_leaves_a_model_that_loads(tmp_path):
+  settings = dataclasses.replace(SETTINGS, eval_every=10)
+  outcome = run(tmp_path, settings=settings, probes={"text": documents})
+  trained = pretrained.load(tmp_path / "model")
+  assert trained.config == CONFIG
+  assert trained.vocabulary.encode("the cat") == tiny.vocabulary().encode(
+    "the cat"
+  )
+  last = storage.flatten(outcome.last)
+  start = storage.flatten(tiny.weights(CONFIG))
+  for path, leaf in storage.flatten(trained.params).items():
+    np.testing.assert_allclose(leaf, last[path], rtol=1e-3, atol=1e-4)
+    assert not np.array_equal(leaf, start[path]), path
+  metrics = RunFolder(tmp_path).metrics()
+  assert {"step", "prompt", "text"} in [set(row) for row in metrics]
+  assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_training_goes_on_from_no_other_start(tmp_path):
+  run(tmp_path)
+  other = dataclasses.replace(model(), stored_hash="another")
+  with pytest.raises(ValueError, match="start='another'"):
+    run(tmp_path, start=other)
+
+
+def test_a_model_without_vocabulary_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="tiny has no vocabulary"):
+    run(tmp_path, start=dataclasses.replace(model(), vocabulary=None))
+
+
+def test_mimetic_weights_make_equal_words_attend_to_each_other():
+  before, after = model(), pretrain.mimetic(model())
+  pretrained.check_tree(after.params, CONFIG, "mimetic")
+  assert after.stored_hash == pretrained.weights_hash(after.params)
+  old, new = storage.flatten(before.params), storage.flatten(after.params)
+  changed = {path for path in old if not np.array_equal(old[path], new[path])}
+  encoder, cross = (
+    "encoder/layers_0/attention",
+    "decoder/layers_0/encoder_decoder_attention",
+  )
+  assert changed == {
+    f"{encoder}/key/kernel",
+    f"{cross}/key/kernel",
+    f"{cross}/out/kernel",
+    "decoder/logits_dense/kernel",
+  }
+  for at in (encoder, cross):
+    query, key = new[f"{at}/query/kernel"], new[f"{at}/key/kernel"]
+    # The first of two heads looks for equal words, the other is as it was.
+    np.testing.assert_allclose(key[:, :8], query[:, :8] * 8**0.5, rtol=1e-6)
+    np.testing.assert_array_equal(key[:, 8:], old[f"{at}/key/kernel"][:, 8:])
+  np.testing.assert_array_equal(
+    new[f"{cross}/out/kernel"], new[f"{cross}/value/kernel"].T
+  )
+  np.testing.assert_allclose(
+    new["decoder/logits_dense/kernel"],
+    new["token_embedder/embedding"].T / 4,
+    rtol=1e-6,
+  )
