@@ -183,7 +183,7 @@ def _bindings(rest: Sequence[str], parser) -> list[str]:
 
 def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
   """Configures by gin and calls the command's function."""
-  from prompt_tuning import configuration, jobs, pretrain, train
+  from prompt_tuning import configuration, jobs, pretrain, run_folder, train
 
   if not known.gin_file:
     raise ValueError(
@@ -197,14 +197,18 @@ def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
     "infer": (jobs.infer_lines, "INFER_OUTPUT_DIR"),
     "pretrain": (pretrain.pretrain, "MODEL_DIR"),
   }[known.command]
+  where = configuration.macro(folder)
+  if where is not None:
+    config = run_folder.RunFolder(where).path / "config.gin"
+    configuration.save(config, operative=False)
   outcome = configuration.call(function)
-  configuration.save(pathlib.Path(configuration.macro(folder)) / "config.gin")
+  configuration.save(config, operative=True)
   if known.command == "train":
     for results in outcome.results:
       _print_results(results)
   elif known.command == "eval":
     _print_results(outcome)
-  print(f"Everything is in {configuration.macro(folder)}.")
+  print(f"Everything is in {where}.")
   return 0
 
 

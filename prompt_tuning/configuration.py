@@ -225,6 +225,13 @@ def call(function: Callable) -> Any:
     raise
 
 
-def save(path: pathlib.Path) -> None:
-  """Writes the operative configuration, which repeats the run as a gin file."""
-  storage.write_text(path, gin.operative_config_str())
+def save(path: pathlib.Path, *, operative: bool) -> None:
+  """Writes the configuration as a gin file that repeats the run.
+
+  Args:
+    path: the file.
+    operative: write what was used, defaults included (known after the run)
+      instead of what was set.
+  """
+  text = gin.operative_config_str() if operative else gin.config_str()
+  storage.write_text(path, text)

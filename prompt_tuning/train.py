@@ -9,6 +9,7 @@ the mask trains, and whether there is a prompt at all.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -188,6 +189,7 @@ def train(
     max_length=tasks.task_feature_lengths.get("targets", 16)
   )
 
+  @functools.cache
   def evaluator(split: str) -> tuple[evaluate.Evaluator, list[data.Examples]]:
     loaded = {name: _evaluation_set(name, split, tasks) for name in tasks.names}
     examples = [loaded[name] for name, _ in members]

@@ -127,12 +127,14 @@ def twice_text(rng, level) -> str:
 
 
 def lookup_twofact_text(rng, level) -> str:
+  """Where something is, by way of who has it."""
   return lookup_text(
     rng, level, lambda rng, level: skills.twofact(rng, WORLD, level)
   )
 
 
 def lookup_isa_text(rng, level) -> str:
+  """What kind of thing something is."""
   return lookup_text(
     rng, level, lambda rng, level: skills.isa(rng, WORLD, level)
   )
@@ -148,10 +150,12 @@ def question_text(rng, level, skill=skills.question) -> str:
 
 
 def twofact_text(rng, level) -> str:
+  """A yes/no question over two facts."""
   return question_text(rng, level, skills.twofact)
 
 
 def isa_text(rng, level) -> str:
+  """A yes/no question about a category."""
   return question_text(rng, level, skills.isa)
 
 
@@ -161,6 +165,7 @@ SENSE = ("Is it the same {w}?", "Same {w}?")
 
 
 def entailment_text(rng, level) -> str:
+  """Two sentences, and whether one follows from the other."""
   domain = rng.choice(events.DOMAINS)
   example = skills.entailment(rng, WORLD, level, domain)
   asking = rng.choice(FOLLOWS)
@@ -169,6 +174,7 @@ def entailment_text(rng, level) -> str:
 
 
 def paraphrase_text(rng, level) -> str:
+  """Two sentences or questions, and whether they say the same."""
   if rng.random() < 0.3:
     example = skills.same_question(rng, WORLD, level)
   else:
@@ -179,6 +185,7 @@ def paraphrase_text(rng, level) -> str:
 
 
 def wic_text(rng, level) -> str:
+  """A word in two sentences, and whether it means the same."""
   example = skills.wic(rng, WORLD, level)
   asking = rng.choice(SENSE).format(w=example.word)
   text = _pair(rng, example.context, example.query, asking)
@@ -186,6 +193,7 @@ def wic_text(rng, level) -> str:
 
 
 def sentiment_text(rng, level) -> str:
+  """A line of a review, and whether it is good."""
   example = skills.sentiment(rng, WORLD, level)
   good = "good" if example.label else "bad"
   closing = rng.choice(
@@ -200,12 +208,14 @@ def sentiment_text(rng, level) -> str:
 
 
 def acceptability_text(rng, level) -> str:
+  """A sentence, and whether it is good English."""
   example = skills.acceptability(rng, WORLD, level)
   asking = rng.choice(("Is it good English?", "Is it well said?"))
   return f"{example.context} {asking} {_answer(rng, example)}"
 
 
 def cause_text(rng, level) -> str:
+  """What came of something, or why, between two choices."""
   example = skills.cause(rng, WORLD, level)
   one, two = example.choices
   asking = "Why?" if example.word == "cause" else "What came of it?"
@@ -237,7 +247,9 @@ def key_text(rng, level) -> str:
   del level
   keys = rng.sample(KEY_WORDS, 3)
   things = rng.sample(words.THINGS, 3)
-  form = " ".join(f"{key}: {thing}" for key, thing in zip(keys, things))
+  form = " ".join(
+    f"{key}: {thing}" for key, thing in zip(keys, things, strict=True)
+  )
   which = rng.randrange(3)
   return f"{form}. What is the {keys[which]}? {things[which]}."
 
