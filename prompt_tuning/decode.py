@@ -275,7 +275,9 @@ def _beam(single: _Steps, strategy: Beam) -> Int[Array, "B L"]:
       take(state.ids, parent), chosen[..., None], state.place, axis=2
     )
     ends = chosen == EOS
-    counts = ends & (jnp.arange(2 * beams) < beams) & ~full(state)[:, None]
+    alive = best > _NEVER / 2
+    counts = ends & alive & (jnp.arange(2 * beams) < beams)
+    counts &= ~full(state)[:, None]
     scores = jnp.where(counts, best / penalty(state.place + 1), _NEVER)
     scores = jnp.concatenate([state.scores, scores], axis=1)
     scores, keep = lax.top_k(scores, beams)

@@ -33,6 +33,11 @@ def mask(params: PyTree, trainable: Sequence[str]) -> PyTree:
   """
   paths = list(storage.flatten(params))
   patterns = [re.compile(pattern) for pattern in trainable]
+  if not patterns:
+    raise ValueError(
+      "TRAINABLE is empty, so nothing would train. Give regular expressions of "
+      f"parameter paths, for example {PROMPT!r}."
+    )
   for pattern in patterns:
     if not any(pattern.fullmatch(path) for path in paths):
       listing = "\n  ".join(paths)

@@ -114,7 +114,10 @@ def load(
     )
   extra_ids = settings.pop("extra_ids", 0)
   found = _config(settings, folder / CONFIG)
-  if config is not None and config != found:
+  shape = config and dataclasses.replace(
+    config, dtype=found.dtype, dropout_rate=found.dropout_rate
+  )
+  if shape and shape != found:
     raise ValueError(
       f"{folder / CONFIG} describes {found}, the run asks for {config}. Use "
       "the gin file of this model."
@@ -163,6 +166,12 @@ def save(
   tree = jax.tree.map(
     lambda x: np.asarray(x if dtype is None else x.astype(dtype)), params
   )
+  for path, leaf in storage.flatten(tree).items():
+    if not np.isfinite(leaf.astype(np.float32)).all():
+      raise ValueError(
+        f"The weights {path} are not finite as {leaf.dtype}; save them in "
+        "float32 or bfloat16."
+      )
   storage.save_tree(folder / WEIGHTS, tree)
   settings = dataclasses.asdict(config)
   if vocabulary is not None:
