@@ -30,7 +30,7 @@ from prompt_tuning.tasks import (
   microworld_prompts,
 )
 
-TASKS = ("microworld_boolq", "microworld_rte", "microworld_sst2")
+TASKS = ("microworld_twofact", "microworld_qqp", "microworld_boolq")
 LENGTHS = {"inputs": 64, "targets": 8}
 STEPS = 300
 RESULTS = "results.json"
@@ -135,7 +135,7 @@ def demo(
 _NEXT = """
 Try next:
   prompt-tuning train --gin_file=demo/prompt_tuning.gin \\
-    --gin.MIXTURE_OR_TASK_NAME=microworld_wic --gin.MODEL_DIR=runs/wic
+    --gin.MIXTURE_OR_TASK_NAME=microworld_cola --gin.MODEL_DIR=runs/cola
   prompt-tuning eval --gin_file=models/microworld.gin \\
     --gin_file=runs/eval.gin \\
     --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.SPLIT=test \\

@@ -138,7 +138,7 @@ def test_what_has_no_value_is_named():
 def test_the_operative_configuration_repeats_the_run(tmp_path):
   configure(["runs/prompt_tuning.gin"], "TRAIN_STEPS=9")
   plan = configuration.call(loop.Plan)
-  configuration.save(tmp_path / "config.gin")
+  configuration.save(tmp_path / "config.gin", operative=True)
   gin.clear_config()
   gin.parse_config_file(str(tmp_path / "config.gin"))
   assert gin.get_configurable(loop.Plan)() == plan

@@ -1,4 +1,4 @@
-"""The demo, and what the model that ships can do, with fewer steps."""
+"""The demo on two of its tasks, and what the model that ships can do."""
 
 import json
 
@@ -16,7 +16,7 @@ def ran(tmp_path_factory):
   folder = tmp_path_factory.mktemp("demo")
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
-    rows = demo.demo(folder, names=demo.TASKS[:2], steps=150)
+    rows = demo.demo(folder, names=demo.TASKS[:2])
   return folder, rows, printed.getvalue()
 
 
