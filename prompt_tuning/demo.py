@@ -127,7 +127,7 @@ def demo(
     f"\nPictures: {output / 'prompt_tuning' / 'curves.png'}, "
     f"{output / 'scores.png'}"
   )
-  print(_NEXT.format(folder=folders[0]))
+  print(_NEXT.format(folder=folders[0], task=names[0]))
   print(f"({time.monotonic() - begin:.0f} s)")
   return rows
 
@@ -138,8 +138,9 @@ Try next:
     --gin.MIXTURE_OR_TASK_NAME=microworld_cola --gin.MODEL_DIR=runs/cola
   prompt-tuning eval --gin_file=models/microworld.gin \\
     --gin_file=runs/eval.gin \\
-    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.SPLIT=test \\
-    --gin.PROMPT_PATH={folder} --gin.EVAL_OUTPUT_DIR=runs/boolq_test
+    --gin.MIXTURE_OR_TASK_NAME={task} --gin.SPLIT=test \\
+    --gin.PROMPT_PATH={folder} \\
+    --gin.EVAL_OUTPUT_DIR=runs/test
   prompt-tuning train --help"""
 
 
