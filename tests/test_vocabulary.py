@@ -62,7 +62,8 @@ def test_special_pieces_have_their_ids():
 
 
 def test_ids_are_those_of_seqio():
-  seqio = pytest.importorskip("seqio")
+  import seqio
+
   ours = tiny.vocabulary(extra_ids=10)
   theirs = seqio.SentencePieceVocabulary(ours.path, extra_ids=10)
   assert ours.size == theirs.vocab_size
@@ -74,7 +75,10 @@ def test_ids_are_those_of_seqio():
   assert piece.lstrip("\u2581") == "<extra_id_3>"
 
 
-@pytest.mark.skipif(not T5_MODEL.exists(), reason="T5's vocabulary is not here")
+@pytest.mark.skipif(
+  not T5_MODEL.exists(),
+  reason="needs T5's own vocabulary.model in ../shared/data",
+)
 def test_t5s_own_vocabulary_has_its_known_ids():
   vocabulary = Vocabulary(str(T5_MODEL))
   assert (vocabulary.num_pieces, vocabulary.size) == (32000, 32100)
