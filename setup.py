@@ -27,6 +27,7 @@ def long_description() -> str:
 RUNTIME = [
   "flax>=0.12",
   "gin-config>=0.5",
+  "huggingface_hub>=1",
   "jax>=0.8",
   "jaxtyping>=0.3",
   "matplotlib",
@@ -38,6 +39,7 @@ RUNTIME = [
   "tensorboardX",
   "tensorflow>=2.18",
   "tensorflow-datasets>=4.9",
+  "tensorstore",
   "tqdm",
 ]
 
@@ -52,7 +54,6 @@ EXTRAS = {
   ],
   "dev": ["pre-commit", "pyright[nodejs]", "ruff"],
   "torch": ["torch"],
-  "hub": ["huggingface_hub"],
   "notebook": ["ipykernel", "nbclient"],
 }
 

@@ -25,10 +25,14 @@ class SpanCorruption:
   Attributes:
     noise_density: the part of the tokens that is hidden.
     mean_span_length: of the hidden spans.
+    random_roll: turn the hidden places by a random number of tokens. Without
+      it a text begins with a shown token and ends with a hidden one, as in T5;
+      in a text so short that it has one span, that would always be its end.
   """
 
   noise_density: float = 0.15
   mean_span_length: float = 3.0
+  random_roll: bool = False
 
   def __call__(
     self, tokens: Sequence[int], rng: np.random.Generator, sentinel
@@ -42,12 +46,20 @@ class SpanCorruption:
     spans = min(spans, length - noise)
     hidden = _partition(noise, spans, rng)
     shown = _partition(length - noise, spans, rng)
-    inputs, targets, at = [], [], 0
-    for i in range(spans):
-      inputs += [*tokens[at : at + shown[i]], sentinel(i)]
-      at += shown[i]
-      targets += [sentinel(i), *tokens[at : at + hidden[i]]]
-      at += hidden[i]
+    lengths = np.stack([shown, hidden], axis=1).ravel()
+    is_hidden = np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+    if self.random_roll:
+      is_hidden = np.roll(is_hidden, rng.integers(length))
+    inputs, targets, found = [], [], 0
+    for i, token in enumerate(tokens):
+      if not is_hidden[i]:
+        inputs.append(token)
+        continue
+      if i == 0 or not is_hidden[i - 1]:
+        inputs.append(sentinel(found))
+        targets.append(sentinel(found))
+        found += 1
+      targets.append(token)
     return [*inputs, EOS], [*targets, EOS]
 
 

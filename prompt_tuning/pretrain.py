@@ -19,6 +19,7 @@ import numpy as np
 from prompt_tuning import (
   freeze,
   loop,
+  model_folder,
   objectives,
   optimizers,
   plots,
@@ -26,6 +27,7 @@ from prompt_tuning import (
   run_folder,
   step,
   storage,
+  stored_model,
   t5,
 )
 from prompt_tuning.vocabulary import PAD, Vocabulary
@@ -46,7 +48,7 @@ class Stage:
   steps: int
 
 
-GROUP = 16
+GROUP = 4
 """Batches whose examples are sorted by length together, to pad less."""
 
 
@@ -195,7 +197,12 @@ def pretrain(
     raise ValueError(f"The model {start.source} has no vocabulary.")
   total = sum(stage.steps for stage in stages)
   folder = run_folder.RunFolder(
-    model_dir, {"start": start.stored_hash, "TRAIN_STEPS": total}
+    model_dir,
+    {
+      "start": start.stored_hash,
+      "TRAIN_STEPS": [stage.steps for stage in stages],
+      **dataclasses.asdict(settings),
+    },
   )
   optimizer = optimizers.adamw(
     optimizers.warmup_cosine(
@@ -214,7 +221,7 @@ def pretrain(
     folder=folder,
     evaluate=_prober(start, probes, settings) if probes else None,
   )
-  pretrained.save(
+  model_folder.save(
     folder.path / "model",
     start.config,
     jax.tree.map(np.asarray, outcome.last),
@@ -260,7 +267,7 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
     flat["decoder/logits_dense/kernel"] = table.T / np.sqrt(config.emb_dim)
   params = storage.unflatten(flat)
   return dataclasses.replace(
-    model, params=params, stored_hash=pretrained.weights_hash(params)
+    model, params=params, stored_hash=stored_model.weights_hash(params)
   )
 
 

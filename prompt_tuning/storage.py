@@ -8,6 +8,8 @@ unpickled.
 
 from collections.abc import Callable, Mapping
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -137,9 +139,21 @@ def read_json(path):
 
 def save_tree(path, tree: PyTree, metadata: Mapping[str, Any] | None = None):
   """Writes a tree of arrays as safetensors, atomically, with hashes."""
-  # safetensors scrambles what is not C-contiguous.
-  flat = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}
   header = {k: json.dumps(v) for k, v in (metadata or {}).items()}
+  return save_tensors(path, flatten(tree), header)
+
+
+def save_tensors(path, tensors: Mapping[str, Any], header: Mapping[str, str]):
+  """Writes tensors by name as safetensors, atomically, with hashes.
+
+  Args:
+    path: the file.
+    tensors: arrays by name.
+    header: metadata as safetensors has them, texts by name.
+  """
+  # safetensors scrambles what is not C-contiguous.
+  flat = {k: np.asarray(v, order="C") for k, v in tensors.items()}
+  header = dict(header)
   header[_HASHES] = json.dumps({k: tensor_hash(v) for k, v in flat.items()})
   header[_HEADER_HASH] = _header_hash(header)
 
@@ -156,6 +170,81 @@ def _header_hash(header: Mapping[str, str]) -> str:
   return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+  """A tensor in a file that is not read yet.
+
+  Attributes:
+    shape: as it is read.
+    dtype: name of the stored type, "float32" for example.
+    read: reads it.
+    where: the file and the tensor's name in it, for messages.
+  """
+
+  shape: tuple[int, ...]
+  dtype: str
+  read: Callable[[], np.ndarray]
+  where: str
+
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16"} | {
+  "BF16": "bfloat16"
+}
+
+
+def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
+  """The tensors of a safetensors file by name, and its metadata.
+
+  Each tensor is read, and its hash checked if the file has one, when it is
+  asked for.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is truncated or damaged.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"There is no file {path}.")
+  try:
+    file = safetensors.safe_open(path, framework="numpy").__enter__()
+    header = dict(file.metadata() or {})
+    slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+    hashes = json.loads(header.get(_HASHES, "{}"))
+  except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+    raise ValueError(
+      f"{path} cannot be read as safetensors ({error}). It is truncated or "
+      "damaged: restore it from a copy, or remove it."
+    ) from error
+  if header.pop(_HEADER_HASH, _header_hash(header)) != _header_hash(header):
+    raise ValueError(
+      f"{path}: its metadata are not what was written (their hash differs). "
+      "Restore the file from a copy, or remove it."
+    )
+  for key in hashes:
+    if key not in slices:
+      raise ValueError(f"{path} has lost its tensor {key}.")
+
+  def read(key):
+    array = file.get_tensor(key)
+    if hashes.get(key, "") not in ("", tensor_hash(array)):
+      raise ValueError(
+        f"{path}: the tensor {key} is not what was written (its hash "
+        "differs). Restore the file from a copy, or remove it."
+      )
+    return array
+
+  header.pop(_HASHES, None)
+  return {
+    key: StoredTensor(
+      tuple(part.get_shape()),
+      _DTYPES.get(str(part.get_dtype()), str(part.get_dtype())),
+      functools.partial(read, key),
+      f"{path}: {key}",
+    )
+    for key, part in slices.items()
+  }, header
+
+
 def load_tree(path) -> tuple[dict, dict[str, Any]]:
   """Reads what `save_tree` wrote: the tree and the metadata.
 
@@ -163,33 +252,10 @@ def load_tree(path) -> tuple[dict, dict[str, Any]]:
     FileNotFoundError: there is no such file.
     ValueError: the file is truncated or a tensor is not what was written.
   """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f"There is no file {path}.")
-  flat = {}
+  tensors, header = open_tensors(path)
   try:
-    with safetensors.safe_open(path, framework="numpy") as file:
-      header = dict(file.metadata() or {})
-      for key in file.keys():  # noqa: SIM118 (no mapping)
-        flat[key] = file.get_tensor(key)
-    header_hash = header.pop(_HEADER_HASH, None)
-    metadata = {k: json.loads(v) for k, v in header.items()}
-  except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-    raise ValueError(
-      f"{path} cannot be read as safetensors ({error}). It is truncated or "
-      "damaged: restore it from a copy, or remove it."
-    ) from error
-  if header_hash not in (None, _header_hash(header)):
-    raise ValueError(
-      f"{path}: its metadata are not what was written (their hash differs). "
-      "Restore the file from a copy, or remove it."
-    )
-  for key, expected in metadata.pop(_HASHES, {}).items():
-    if key not in flat:
-      raise ValueError(f"{path} has lost its tensor {key}.")
-    if tensor_hash(flat[key]) != expected:
-      raise ValueError(
-        f"{path}: the tensor {key} is not what was written (its hash "
-        "differs). Restore the file from a copy, or remove it."
-      )
-  return unflatten(flat), metadata
+    metadata = {key: json.loads(value) for key, value in header.items()}
+  except json.JSONDecodeError as error:
+    raise ValueError(f"{path}: its metadata are no JSON ({error}).") from error
+  tree = unflatten({key: tensor.read() for key, tensor in tensors.items()})
+  return tree, metadata

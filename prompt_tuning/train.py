@@ -27,6 +27,7 @@ from prompt_tuning import (
   infer,
   initializers,
   loop,
+  model_folder,
   optimizers,
   plots,
   pretrained,
@@ -360,7 +361,7 @@ def _write(
     )
   if not _is_only_prompts(_trained_part(report.params, tuning)):
     params = {k: v for k, v in report.params.items() if k != "prompt"}
-    pretrained.save(
+    model_folder.save(
       pathlib.Path(folder.path) / "model",
       model.config,
       params,

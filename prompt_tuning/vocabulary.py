@@ -1,4 +1,4 @@
-"""Text to ids and back, by SentencePiece, without TensorFlow.
+"""Text to ids and back, by SentencePiece or bytes, without TensorFlow.
 
 Sentinels stand behind the pieces as in T5: `<extra_id_i>` has the id
 `size - 1 - i`. The ids are those of `seqio.SentencePieceVocabulary`.
@@ -7,29 +7,55 @@ Sentinels stand behind the pieces as in T5: `<extra_id_i>` has the id
 from collections.abc import Iterable, Sequence
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 import sentencepiece
 
 PAD, EOS, UNK = 0, 1, 2
+BYTES = "bytes"
+"""The path of ByT5's vocabulary, which has no file: an id is a byte + 3."""
+
+
+class _Bytes:
+  """The bytes as pieces, with the methods of a SentencePiece processor."""
+
+  def get_piece_size(self) -> int:
+    return 256 + 3
+
+  def encode(self, text, num_threads: int = 1):
+    del num_threads
+    if not isinstance(text, str):
+      return [self.encode(one) for one in text]
+    return [byte + 3 for byte in text.encode("utf-8")]
+
+  def decode(self, ids) -> str:
+    found = bytes(i - 3 for i in ids if i >= 3)
+    return found.decode("utf-8", errors="ignore")
+
+  def id_to_piece(self, i: int) -> str:
+    special = ("<pad>", "</s>", "<unk>")
+    return special[i] if i < 3 else f"<0x{i - 3:02X}>"
 
 
 class Vocabulary:
   """A SentencePiece model and the sentinels behind its pieces.
 
   Attributes:
-    path: the .model file.
+    path: the .model file, or "bytes" for the vocabulary of ByT5.
     extra_ids: how many sentinels there are.
   """
 
   def __init__(self, path: str, extra_ids: int = 100):
-    if not pathlib.Path(path).is_file():
+    if path != BYTES and not pathlib.Path(path).is_file():
       raise FileNotFoundError(f"There is no vocabulary file {path}.")
     self.path = str(path)
     self.extra_ids = extra_ids
 
   @functools.cached_property
-  def _pieces(self) -> sentencepiece.SentencePieceProcessor:
+  def _pieces(self) -> Any:
+    if self.path == BYTES:
+      return _Bytes()
     try:
       return sentencepiece.SentencePieceProcessor(model_file=self.path)
     except RuntimeError as error:
@@ -85,3 +111,8 @@ class Vocabulary:
       i = self.size - 1 - token
       return f"<extra_id_{i}>" if i >= 0 else f"<unused_{token}>"
     return self._pieces.id_to_piece(int(token))
+
+
+def at(path: str | None, extra_ids: int = 100) -> Vocabulary | None:
+  """The vocabulary at a path; None for no path (the model's own is used)."""
+  return None if path is None else Vocabulary(path, extra_ids)

@@ -50,8 +50,14 @@ def _answer(rng, example) -> str:
   return f"{short}."
 
 
+def _asked(rng, text, asking) -> str:
+  """`asking` behind the text or in front of it, where a prompt stands."""
+  parts = (text, asking) if rng.random() < 0.5 else (asking, text)
+  return " ".join(" ".join(parts).split())
+
+
 def _pair(rng, first, second, asking) -> str:
-  """Two texts in either order, bare or behind keys, then `asking`."""
+  """Two texts in either order, bare or behind keys, and `asking`."""
   way = rng.randrange(4)
   if way == 1:
     first, second = second, first
@@ -60,7 +66,7 @@ def _pair(rng, first, second, asking) -> str:
     first, second = f"{one}: {first}", f"{two}: {second}"
     if way == 3:
       first, second = second, first
-  return " ".join(f"{first} {second} {asking}".split())
+  return _asked(rng, f"{first} {second}", asking)
 
 
 def _passage(rng, level) -> skills.Example:
@@ -112,25 +118,6 @@ def telegram_text(rng, level) -> str:
   wrong = rng.choice([other for other in values if other != value])
   asked, answer = rng.choice(((value, YES), (wrong, NO)))
   return f"{told} {name} {asked}? {answer}."
-
-
-def twice_text(rng, level) -> str:
-  """A passage, and the same once more in other words and another order."""
-  domain = rng.choice(events.DOMAINS)
-  told = skills.happenings(rng, WORLD, min(level, 2), domain)
-  first, second = (
-    [events.tell(e, rng.randrange(4), rng.randrange(2)) for e in told]
-    for _ in range(2)
-  )
-  rng.shuffle(second)
-  return " ".join((*first, *second))
-
-
-def lookup_twofact_text(rng, level) -> str:
-  """Where something is, by way of who has it."""
-  return lookup_text(
-    rng, level, lambda rng, level: skills.twofact(rng, WORLD, level)
-  )
 
 
 def lookup_isa_text(rng, level) -> str:
@@ -196,22 +183,23 @@ def sentiment_text(rng, level) -> str:
   """A line of a review, and whether it is good."""
   example = skills.sentiment(rng, WORLD, level)
   good = "good" if example.label else "bad"
-  closing = rng.choice(
+  if rng.random() < 0.3:
+    closing = rng.choice((f"In short: {good}.", f"It was {good}."))
+    return f"{example.context} {closing}"
+  asking, answer = rng.choice(
     (
-      f"In short: {good}.",
-      f"Good or bad? {good.capitalize()}.",
-      f"It was {good}.",
-      f"Was it good? {YES if example.label else NO}.",
+      ("Good or bad?", good.capitalize()),
+      ("Was it good?", YES if example.label else NO),
     )
   )
-  return f"{example.context} {closing}"
+  return f"{_asked(rng, example.context, asking)} {answer}."
 
 
 def acceptability_text(rng, level) -> str:
   """A sentence, and whether it is good English."""
   example = skills.acceptability(rng, WORLD, level)
   asking = rng.choice(("Is it good English?", "Is it well said?"))
-  return f"{example.context} {asking} {_answer(rng, example)}"
+  return f"{_asked(rng, example.context, asking)} {_answer(rng, example)}"
 
 
 def cause_text(rng, level) -> str:
@@ -219,16 +207,15 @@ def cause_text(rng, level) -> str:
   example = skills.cause(rng, WORLD, level)
   one, two = example.choices
   asking = "Why?" if example.word == "cause" else "What came of it?"
+  asked = _asked(rng, example.context, asking)
   way = rng.randrange(4)
   if way == 0:
-    return f"{example.context} {asking} {example.truth}"
+    return f"{asked} {example.truth}"
   if way == 1:
-    return f"{example.context} {asking} {one} Or: {two} {example.truth}"
+    return f"{asked} {one} Or: {two} {example.truth}"
   pick = "The first." if example.label else "The second."
-  text = f"First: {one} Second: {two}"
-  if way == 2:
-    return f"{text} {example.context} {asking} {pick}"
-  return f"{example.context} {text} {asking} {pick}"
+  parts = [f"First: {one} Second: {two}", asked]
+  return " ".join((*parts[:: 1 if way == 2 else -1], pick))
 
 
 def echo_text(rng, level) -> str:
@@ -300,10 +287,8 @@ def _setting(rng, person):
 KINDS = {
   "telegram": telegram_text,
   "lookup": lookup_text,
-  "lookup_twofact": lookup_twofact_text,
   "lookup_isa": lookup_isa_text,
   "retell": retell_text,
-  "twice": twice_text,
   "question": question_text,
   "twofact": twofact_text,
   "isa": isa_text,
@@ -318,30 +303,29 @@ KINDS = {
   "story": story_text,
 }
 WEIGHTS = {
-  "lookup": 2,
-  "lookup_twofact": 1,
-  "lookup_isa": 0.5,
-  "retell": 1,
-  "twice": 1,
-  "question": 4,
-  "twofact": 3,
+  "telegram": 0.5,
+  "lookup": 1,
+  "lookup_isa": 1,
+  "retell": 0.3,
+  "question": 3,
+  "twofact": 1.5,
   "isa": 1.5,
-  "entailment": 5,
-  "paraphrase": 4,
-  "wic": 2,
+  "entailment": 3.5,
+  "paraphrase": 3,
+  "wic": 1.2,
   "sentiment": 1.5,
-  "acceptability": 1,
+  "acceptability": 1.2,
   "cause": 1.5,
   "echo": 1,
   "key": 0.5,
-  "story": 3,
+  "story": 0.7,
 }
 
 
 def document(
   rng: random.Random,
   weights: Mapping[str, float] = WEIGHTS,
-  levels: tuple[float, float, float] = (1, 1, 1),
+  levels: tuple[float, float, float] = (2, 3, 0.7),
 ) -> str:
   """One document; `weights` mix the kinds, `levels` the levels 1, 2, 3."""
   kind = rng.choices(tuple(weights), tuple(weights.values()))[0]

@@ -9,6 +9,7 @@ import tiny
 import toy
 
 from prompt_tuning import checkpoints, cli, pretrained
+from prompt_tuning.model_folder import save as save_model
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def clean():
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
   model = toy.model()
-  return pretrained.save(
+  return save_model(
     tmp_path_factory.mktemp("model"),
     model.config,
     model.params,
@@ -189,7 +190,7 @@ def test_help_shows_an_example(command, capsys):
 def test_a_prompt_of_another_model_needs_a_flag(model_folder, tmp_path, capsys):
   assert train(model_folder, tmp_path / "run") == 0
   other = toy.model(seed=1)
-  folder = pretrained.save(
+  folder = save_model(
     tmp_path / "other",
     other.config,
     other.params,

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import tiny
 
-from prompt_tuning import objectives, pretrain, pretrained, storage
+from prompt_tuning import (
+  model_folder,
+  objectives,
+  pretrain,
+  pretrained,
+  storage,
+  stored_model,
+)
 from prompt_tuning.pretrain import GROUP, Settings, Stage, TextBatches
 from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.vocabulary import EOS, PAD
@@ -136,7 +143,7 @@ def test_a_finite_source_cannot_give_fresh_documents_for_ever():
   def ten(seed):
     return itertools.islice(documents(seed), 10)
 
-  with pytest.raises(ValueError, match="10 of 64.*num_documents"):
+  with pytest.raises(ValueError, match=f"10 of {4 * GROUP}.*num_documents"):
     batches(ten, num_documents=0)(0)
   assert batches(ten, num_documents=50)(0)["inputs"].shape[0] == 4
 
@@ -170,7 +177,7 @@ SETTINGS = Settings(
 def model() -> pretrained.FrozenModel:
   params = jax.tree.map(jnp.array, tiny.weights(CONFIG))
   return pretrained.FrozenModel(
-    CONFIG, params, tiny.vocabulary(), "tiny", pretrained.weights_hash(params)
+    CONFIG, params, tiny.vocabulary(), "tiny", stored_model.weights_hash(params)
   )
 
 
@@ -197,7 +204,7 @@ def broken(seed):
 
 
 def left(folder):
-  tree, _ = storage.load_tree(folder / "model" / pretrained.WEIGHTS)
+  tree, _ = storage.load_tree(folder / "model" / model_folder.WEIGHTS)
   return (folder / "metrics.jsonl").read_bytes(), storage.tree_hash(tree)
 
 
@@ -243,8 +250,8 @@ def test_a_model_without_vocabulary_is_refused(tmp_path):
 
 def test_mimetic_weights_make_equal_words_attend_to_each_other():
   before, after = model(), pretrain.mimetic(model())
-  pretrained.check_tree(after.params, CONFIG, "mimetic")
-  assert after.stored_hash == pretrained.weights_hash(after.params)
+  stored_model.check_tree(after.params, CONFIG, "mimetic")
+  assert after.stored_hash == stored_model.weights_hash(after.params)
   old, new = storage.flatten(before.params), storage.flatten(after.params)
   changed = {path for path in old if not np.array_equal(old[path], new[path])}
   attentions = (

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tiny
 
-from prompt_tuning import pretrained, storage
+from prompt_tuning import model_folder, pretrained, storage, stored_model
 
+WEIGHTS = model_folder.WEIGHTS
 CONFIG = tiny.config(num_encoder_layers=2)
 
 
@@ -21,7 +22,7 @@ def params():
 
 @pytest.fixture
 def folder(tmp_path):
-  return pretrained.save(
+  return model_folder.save(
     tmp_path / "model", CONFIG, params(), vocabulary=tiny.vocabulary()
   )
 
@@ -65,18 +66,18 @@ def test_every_field_of_the_configuration_comes_back(tmp_path):
     dropout_rate=0.1,
     dtype="bfloat16",
   )
-  pretrained.save(tmp_path, config, tiny.weights(config))
+  model_folder.save(tmp_path, config, tiny.weights(config))
   assert pretrained.load(tmp_path).config == config
 
 
 def test_a_model_without_vocabulary_is_a_model(tmp_path):
-  pretrained.save(tmp_path, CONFIG, params())
+  model_folder.save(tmp_path, CONFIG, params())
   assert pretrained.load(tmp_path).vocabulary is None
 
 
 def test_saving_again_over_the_same_folder_keeps_the_vocabulary(folder):
   model = pretrained.load(folder)
-  pretrained.save(folder, CONFIG, model.params, vocabulary=model.vocabulary)
+  model_folder.save(folder, CONFIG, model.params, vocabulary=model.vocabulary)
   again = pretrained.load(folder)
   assert again.vocabulary.encode("the cat") == model.vocabulary.encode(
     "the cat"
@@ -93,10 +94,10 @@ def rounded(dtype):
 
 @pytest.mark.parametrize("stored", ["float16", "bfloat16"])
 def test_weights_may_be_stored_in_half_the_bytes(tmp_path, stored):
-  pretrained.save(tmp_path / "full", CONFIG, params())
-  pretrained.save(tmp_path / "half", CONFIG, params(), dtype=stored)
+  model_folder.save(tmp_path / "full", CONFIG, params())
+  model_folder.save(tmp_path / "half", CONFIG, params(), dtype=stored)
   sizes = [
-    (tmp_path / name / pretrained.WEIGHTS).stat().st_size
+    (tmp_path / name / model_folder.WEIGHTS).stat().st_size
     for name in ("full", "half")
   ]
   saved = 2 * sum(leaf.size for leaf in jax.tree.leaves(params()))
@@ -122,9 +123,9 @@ def test_weights_are_cast_when_asked(folder, dtype):
 def test_the_hash_of_weights_is_that_of_their_values():
   same = rounded("bfloat16")
   as_bfloat16 = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), same)
-  hashes = pretrained.weights_hash(same)
-  assert pretrained.weights_hash(as_bfloat16) == hashes
-  assert pretrained.weights_hash(params()) != hashes
+  hashes = stored_model.weights_hash(same)
+  assert stored_model.weights_hash(as_bfloat16) == hashes
+  assert stored_model.weights_hash(params()) != hashes
 
 
 @pytest.mark.parametrize("path", ["encoder/encoder_norm/scale"])
@@ -134,7 +135,7 @@ def test_the_hash_of_weights_sees_values_shapes_and_paths(path):
   shaped = {**flat, path: flat[path].reshape(2, 8)}
   nudged = {**flat, path: np.nextafter(flat[path], 9, dtype=np.float32)}
   hashes = {
-    pretrained.weights_hash(storage.unflatten(tree))
+    stored_model.weights_hash(storage.unflatten(tree))
     for tree in (flat, moved, shaped, nudged)
   }
   assert len(hashes) == 4
@@ -148,7 +149,7 @@ def test_a_missing_folder_is_named(tmp_path):
     pretrained.load(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", [pretrained.CONFIG, pretrained.WEIGHTS])
+@pytest.mark.parametrize("name", [model_folder.CONFIG, model_folder.WEIGHTS])
 def test_a_missing_file_is_named(folder, name):
   (folder / name).unlink()
   with pytest.raises(FileNotFoundError, match=f"model has no {name}"):
@@ -156,7 +157,7 @@ def test_a_missing_file_is_named(folder, name):
 
 
 def test_damaged_weights_are_refused_by_name(folder):
-  weights = folder / pretrained.WEIGHTS
+  weights = folder / model_folder.WEIGHTS
   weights.write_bytes(weights.read_bytes()[:-100])
   with pytest.raises(ValueError, match="weights.safetensors.*truncated"):
     pretrained.load(folder)
@@ -164,7 +165,7 @@ def test_damaged_weights_are_refused_by_name(folder):
 
 def reconfigured(folder, **changes):
   """The folder with other settings; None takes one away."""
-  path = folder / pretrained.CONFIG
+  path = folder / model_folder.CONFIG
   settings = {**json.loads(path.read_text()), **changes}
   kept = {k: v for k, v in settings.items() if v is not None}
   path.write_text(json.dumps(kept))
@@ -184,7 +185,7 @@ def test_a_configuration_with_a_field_too_few_or_too_many_is_refused(
 
 @pytest.mark.parametrize("content", ["[1, 2]", "null", '"T5"', "{"])
 def test_a_configuration_that_is_no_object_is_refused(folder, content):
-  (folder / pretrained.CONFIG).write_text(content)
+  (folder / model_folder.CONFIG).write_text(content)
   with pytest.raises(ValueError, match="config.json"):
     pretrained.load(folder)
 
@@ -192,10 +193,10 @@ def test_a_configuration_that_is_no_object_is_refused(folder, content):
 @pytest.mark.parametrize(
   "changes, words",
   [
-    ({"num_encoder_layers": 3}, ["has no tensor encoder/layers_2/", "9 of"]),
-    ({"num_encoder_layers": 1}, ["has a tensor encoder/layers_1/", "9 such"]),
-    ({"mlp_dim": 33}, ["mlp/", "(16, 32)", "(16, 33)"]),
-    ({"logits_via_embedding": True}, ["decoder/logits_dense/kernel"]),
+    ({"num_encoder_layers": 3}, ["has no tensor encoder/layers_2/", "9 of", "/model"]),
+    ({"num_encoder_layers": 1}, ["is a tensor encoder/layers_1/", "9 such", WEIGHTS]),
+    ({"mlp_dim": 33}, ["mlp/", "(16, 32)", "(16, 33)", WEIGHTS]),
+    ({"logits_via_embedding": True}, ["decoder/logits_dense/kernel", WEIGHTS]),
   ],
   ids=str,
 )
@@ -203,7 +204,7 @@ def test_weights_of_another_shape_than_the_configuration_are_refused(
   folder, changes, words
 ):
   reconfigured(folder, **changes)
-  with pytest.raises(ValueError, match="weights.safetensors") as caught:
+  with pytest.raises(ValueError) as caught:
     pretrained.load(folder)
   for word in words:
     assert word in str(caught.value)
@@ -219,7 +220,7 @@ def test_another_model_than_the_run_asks_for_is_refused(folder):
   "change, message",
   [
     (lambda flat: flat.pop("token_embedder/embedding"), "has no tensor token"),
-    (lambda flat: flat.update(extra=np.zeros(3)), "has a tensor extra"),
+    (lambda flat: flat.update(extra=np.zeros(3)), "is a tensor extra"),
     (
       lambda flat: flat.update(
         {"decoder/decoder_norm/scale": np.zeros(3, np.float32)}
@@ -231,10 +232,10 @@ def test_another_model_than_the_run_asks_for_is_refused(folder):
 )
 def test_a_tensor_that_does_not_fit_is_named(change, message):
   flat = storage.flatten(params())
-  pretrained.check_tree(storage.unflatten(flat), CONFIG, "here")
+  stored_model.check_tree(storage.unflatten(flat), CONFIG, "here")
   change(flat)
   with pytest.raises(ValueError, match=f"here.*{message}"):
-    pretrained.check_tree(storage.unflatten(flat), CONFIG, "here")
+    stored_model.check_tree(storage.unflatten(flat), CONFIG, "here")
 
 
 # Random weights.
@@ -252,7 +253,7 @@ def test_random_weights_depend_on_the_seed_only():
   assert again.stored_hash == drawn().stored_hash
   assert dtypes(again.params) == {"bfloat16"}
   assert drawn(seed=1).stored_hash != drawn().stored_hash
-  pretrained.check_tree(drawn().params, SMALL, "random")
+  stored_model.check_tree(drawn().params, SMALL, "random")
 
 
 def test_random_weights_have_t5s_sizes():
@@ -271,6 +272,6 @@ def test_random_weights_have_t5s_sizes():
 
 def test_a_shipped_model_is_found_by_its_name():
   assert pretrained.shipped_folder().name == pretrained.SHIPPED
-  assert (pretrained.shipped_folder() / pretrained.VOCABULARY).is_file()
+  assert (pretrained.shipped_folder() / model_folder.VOCABULARY).is_file()
   vocabulary = pretrained.shipped_vocabulary()
   assert vocabulary.decode(vocabulary.encode("the")) == "the"

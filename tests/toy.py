@@ -5,7 +5,14 @@ import seqio
 import tensorflow as tf
 import tiny
 
-from prompt_tuning import initializers, loop, optimizers, pretrained, train
+from prompt_tuning import (
+  initializers,
+  loop,
+  optimizers,
+  pretrained,
+  stored_model,
+  train,
+)
 
 LENGTHS = {"inputs": 24, "targets": 8}
 CAT, DOG, BROKEN, EMPTY = "toy_cat", "toy_dog", "toy_broken", "toy_empty"
@@ -74,7 +81,7 @@ def model(seed: int = 0) -> pretrained.FrozenModel:
   config = tiny.config()
   params = tiny.weights(config, seed)
   return pretrained.FrozenModel(
-    config, params, tiny.vocabulary(), "toy", pretrained.weights_hash(params)
+    config, params, tiny.vocabulary(), "toy", stored_model.weights_hash(params)
   )
 
 
