@@ -234,7 +234,8 @@ def _config(settings: dict, where, *, has_head: bool) -> t5.T5Config:
       raise ValueError(
         f"{where} has {name}={settings[name]}; a T5 has {want} there."
       )
-  tied = settings.get("tie_word_embeddings") is not False
+  # mT5 never scales; its configurations say `tie_word_embeddings` both ways.
+  tied = kind != "mt5" and settings.get("tie_word_embeddings") is not False
   try:
     layers = settings["num_layers"]
     return t5.T5Config(

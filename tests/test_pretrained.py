@@ -193,8 +193,14 @@ def test_a_configuration_that_is_no_object_is_refused(folder, content):
 @pytest.mark.parametrize(
   "changes, words",
   [
-    ({"num_encoder_layers": 3}, ["has no tensor encoder/layers_2/", "9 of", "/model"]),
-    ({"num_encoder_layers": 1}, ["is a tensor encoder/layers_1/", "9 such", WEIGHTS]),
+    (
+      {"num_encoder_layers": 3},
+      ["has no tensor encoder/layers_2/", "9 of", "/model"],
+    ),
+    (
+      {"num_encoder_layers": 1},
+      ["is a tensor encoder/layers_1/", "9 such", WEIGHTS],
+    ),
     ({"mlp_dim": 33}, ["mlp/", "(16, 32)", "(16, 33)", WEIGHTS]),
     ({"logits_via_embedding": True}, ["decoder/logits_dense/kernel", WEIGHTS]),
   ],

@@ -1,0 +1,367 @@
+"""T5s of transformers: the same numbers here, there and back again."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+import tiny
+
+from prompt_tuning import (
+  decode,
+  huggingface,
+  infer,
+  inject,
+  pretrained,
+  storage,
+  t5,
+)
+from prompt_tuning.vocabulary import BYTES
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "huggingface"
+VARIANTS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+
+
+def expected(name):
+  return safetensors.numpy.load_file(GOLDEN / name / "expected.safetensors")
+
+
+def ours(model: pretrained.FrozenModel, given) -> dict[str, np.ndarray]:
+  """What the model says of a batch, with the prompt in front and without."""
+  inputs, targets = given["inputs"], given["targets"]
+  before = t5.shift_right(jnp.asarray(targets))
+  plain = t5.T5(model.config)
+  variables = {"params": model.params}
+  encoded = plain.apply(variables, inputs, method="encode")
+  network, params = infer.with_prompts(model, given["prompt"][None])
+  length = len(given["prompt"])
+  reserved = inject.reserve(inputs, np.zeros(len(inputs), np.int32), length)
+
+  def loss(prompt):
+    bank = {"embedding": prompt[None]}
+    logits = network.apply(
+      {"params": {**params, "prompt": bank}}, reserved, before
+    )
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return (each * (targets > 0)).sum() / (targets > 0).sum(), logits
+
+  (value, prompted), gradient = jax.value_and_grad(loss, has_aux=True)(
+    jnp.asarray(given["prompt"])
+  )
+  greedy = decode.make_decoder(plain, decode.Greedy(), targets.shape[1])
+  return {
+    "encoded": np.asarray(encoded * (inputs > 0)[..., None]),
+    "logits": np.asarray(plain.apply(variables, inputs, before)),
+    "greedy": np.asarray(greedy(model.params, inputs, jax.random.key(0))),
+    "prompted_logits": np.asarray(prompted),
+    "loss": np.asarray(value),
+    "prompt_gradient": np.asarray(gradient),
+  }
+
+
+def agree(found, wanted):
+  """Greedy tokens are the same, numbers to 1e-5 (gradients 1e-4) of the max."""
+  for name, value in found.items():
+    want = wanted[name]
+    if name == "greedy":
+      np.testing.assert_array_equal(value, want)
+      continue
+    bound = 1e-4 if name == "prompt_gradient" else 1e-5
+    np.testing.assert_allclose(
+      value, want, rtol=0, atol=bound * np.abs(want).max(), err_msg=name
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_encoder_logits_greedy_tokens_and_gradient_are_those_of_transformers(
+  name,
+):
+  given = expected(name)
+  agree(ours(pretrained.load(GOLDEN / name), given), given)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_written_is_read_again_with_the_same_hash(tmp_path, name):
+  model = pretrained.load(GOLDEN / name)
+  huggingface.save(tmp_path, model.config, model.params)
+  again = pretrained.load(tmp_path)
+  assert again.stored_hash == model.stored_hash
+  assert again.config == model.config
+  given = expected(name)
+  agree(ours(again, given), given)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+  "name, sizes",
+  [
+    *((name, {}) for name in VARIANTS),
+    ("t5_1_0", {"d_model": 64, "num_layers": 6, "num_heads": 8}),
+    ("t5_1_1", {"d_model": 64, "num_layers": 4, "num_decoder_layers": 6}),
+  ],
+  ids=str,
+)
+def test_transformers_itself_agrees_both_ways(tmp_path, name, sizes):
+  """Its files here, and our files there."""
+  pytest.importorskip("torch", reason="needs the extra torch")
+  transformers = pytest.importorskip(
+    "transformers", reason="pip install transformers to compare with it live"
+  )
+  from golden import make_huggingface as peer
+
+  made = peer.model(name, seed=1, **sizes)
+  given = peer.batch(seed=1)
+  width = made.config.d_model
+  rng = np.random.default_rng(1)
+  given["prompt"] = rng.normal(size=(3, width)).astype(np.float32)
+  want = peer.answers(made, given)
+  made.save_pretrained(tmp_path / "theirs")
+  model = pretrained.load(tmp_path / "theirs")
+  agree(ours(model, given), want)
+  huggingface.save(
+    tmp_path / "ours", model.config, model.params, shard_bytes=20_000
+  )
+  there = transformers.T5ForConditionalGeneration.from_pretrained(
+    tmp_path / "ours"
+  )
+  agree(peer.answers(there.eval(), given), want)
+
+
+# Shards, old files, vocabularies.
+
+
+@pytest.fixture
+def sharded(tmp_path):
+  model = pretrained.load(GOLDEN / "t5_1_1")
+  huggingface.save(
+    tmp_path / "sharded", model.config, model.params, shard_bytes=10_000
+  )
+  return tmp_path / "sharded"
+
+
+def test_shards_hold_the_same_model(sharded):
+  files = sorted(sharded.glob("*.safetensors"))
+  assert len(files) > 2
+  assert all(file.stat().st_size < 20_000 for file in files)
+  whole = pretrained.load(GOLDEN / "t5_1_1")
+  assert pretrained.load(sharded).stored_hash == whole.stored_hash
+
+
+def test_a_smaller_model_over_shards_leaves_no_stale_index(sharded):
+  model = pretrained.load(GOLDEN / "t5_1_0")
+  huggingface.save(sharded, model.config, model.params)
+  assert pretrained.load(sharded).stored_hash == model.stored_hash
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
+  torch = pytest.importorskip("torch", reason="needs the extra torch")
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
+  (folder / huggingface.SINGLE).unlink()
+  state = {
+    k: torch.tensor(v).to(getattr(torch, dtype)) for k, v in tensors.items()
+  }
+  state["encoder.embed_tokens.weight"] = state["shared.weight"]
+  torch.save(state, folder / huggingface.PICKLED)
+  model = pretrained.load(folder)
+  assert str(model.params["token_embedder"]["embedding"].dtype) == dtype
+  if dtype == "float32":
+    want = pretrained.load(GOLDEN / "t5_1_1")
+    assert model.stored_hash == want.stored_hash
+
+
+@pytest.mark.torch
+def test_a_pickle_of_anything_else_is_never_loaded(tmp_path):
+  torch = pytest.importorskip("torch", reason="needs the extra torch")
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  (folder / huggingface.SINGLE).unlink()
+  torch.save({"a": pathlib.Path("x")}, folder / huggingface.PICKLED)
+  with pytest.raises(ValueError, match="never loaded"):
+    pretrained.load(folder)
+
+
+@pytest.mark.parametrize(
+  "kind, files, extra_ids",
+  [
+    ("t5", {}, 100),
+    ("mt5", {}, 0),
+    ("t5", {"tokenizer_config.json": {"extra_ids": 7}}, 7),
+  ],
+)
+def test_the_vocabulary_beside_the_weights_is_picked_up(
+  tmp_path, kind, files, extra_ids
+):
+  name = "mt5" if kind == "mt5" else "t5_1_1"
+  folder = shutil.copytree(GOLDEN / name, tmp_path / "model")
+  assert pretrained.load(folder).vocabulary is None
+  shutil.copy(tiny.vocabulary().path, folder / "spiece.model")
+  for file, content in files.items():
+    (folder / file).write_text(json.dumps(content))
+  vocabulary = pretrained.load(folder).vocabulary
+  assert vocabulary.extra_ids == extra_ids
+  text = tiny.TEXTS[0]
+  assert vocabulary.encode(text) == tiny.vocabulary().encode(text)
+
+
+def test_byt5_reads_bytes(tmp_path):
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "byt5")
+  (folder / "tokenizer_config.json").write_text(
+    json.dumps({"tokenizer_class": "ByT5Tokenizer"})
+  )
+  vocabulary = pretrained.load(folder).vocabulary
+  assert vocabulary.path == BYTES
+  assert vocabulary.encode("aé") == [100, 198, 172]
+  assert vocabulary.decode([100, 198, 172, 1, 0]) == "aé"
+  again = pretrained.save(tmp_path / "copy", pretrained.load(folder))
+  assert pretrained.load(again).vocabulary.path == BYTES
+
+
+def test_the_embedding_may_have_more_rows_than_the_vocabulary(tmp_path):
+  model = pretrained.load(GOLDEN / "t5_1_1")
+  vocabulary = tiny.vocabulary()
+  huggingface.save(tmp_path, model.config, model.params, vocabulary=vocabulary)
+  loaded = pretrained.load(tmp_path)
+  assert loaded.vocabulary.size == vocabulary.size < loaded.config.vocab_size
+
+
+# What is damaged or does not fit.
+
+
+def edited(folder, change):
+  """Rewrites model.safetensors without hashes, as other programs leave it."""
+  path = folder / huggingface.SINGLE
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  safetensors.numpy.save_file(tensors, path)
+  return folder
+
+
+def settings(folder, **changes):
+  path = folder / "config.json"
+  path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+  return folder
+
+
+WO = "encoder.block.0.layer.1.DenseReluDense.wo.weight"
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "model")
+
+
+def test_a_truncated_file_is_refused(folder):
+  path = folder / huggingface.SINGLE
+  path.write_bytes(path.read_bytes()[:-7])
+  with pytest.raises(ValueError, match="model.safetensors.*truncated"):
+    pretrained.load(folder)
+
+
+def test_a_missing_shard_is_named_with_what_it_held(sharded):
+  (sharded / "model-00002-of-00005.safetensors").unlink(missing_ok=True)
+  lost = sorted(sharded.glob("*.safetensors"))[1]
+  lost.unlink(missing_ok=True)
+  with pytest.raises(FileNotFoundError, match=r"shard .*model-0000.*first is"):
+    pretrained.load(sharded)
+
+
+def test_a_flipped_bit_in_what_we_wrote_is_refused_by_tensor(sharded):
+  path = sorted(sharded.glob("*.safetensors"))[0]
+  content = bytearray(path.read_bytes())
+  content[-5] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f"{path.name}: the tensor .* hash"):
+    pretrained.load(sharded)
+
+
+def test_two_swapped_tensors_in_what_we_wrote_are_refused(tmp_path):
+  model = pretrained.load(GOLDEN / "t5_1_1")
+  huggingface.save(tmp_path, model.config, model.params)
+  path = tmp_path / huggingface.SINGLE
+  with safetensors.safe_open(path, "np") as file:
+    metadata = file.metadata()
+    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+  start = "encoder.block.0.layer.0.SelfAttention"
+  one, two = f"{start}.q.weight", f"{start}.k.weight"
+  tensors[one], tensors[two] = tensors[two], tensors[one]
+  safetensors.numpy.save_file(tensors, path, metadata)
+  with pytest.raises(ValueError, match=r"SelfAttention\.[kq]\.weight is not"):
+    pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (lambda t: t.pop(WO), "no tensor encoder/layers_0/mlp/wo/kernel"),
+    (
+      lambda t: t.update({WO: t[WO].T.copy()}),
+      rf"model.safetensors: {WO}: .* shape \(16, 24\).* \(24, 16\)",
+    ),
+    (
+      lambda t: t.update({WO: t[WO].astype(np.int32)}),
+      f"{WO}.* type I32",
+    ),
+    (lambda t: t.update(strange=np.ones(3)), "model.safetensors: strange"),
+  ],
+  ids=["missing", "transposed", "integers", "surplus"],
+)
+def test_a_tensor_that_does_not_fit_is_named_with_its_file(
+  folder, change, message
+):
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(edited(folder, change))
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"model_type": "bert"}, "type 'bert'.*known are t5"),
+    ({"feed_forward_proj": "swish"}, "feed_forward_proj='swish'"),
+    ({"d_ff": 25}, "DenseReluDense.*asks for"),
+    ({"num_layers": 3}, "no tensor encoder/layers_1/"),
+    ({"decoder_start_token_id": 5}, "decoder_start_token_id=5"),
+  ],
+  ids=str,
+)
+def test_a_wrong_configuration_is_refused(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(settings(folder, **changes))
+
+
+def test_a_configuration_without_a_size_is_refused(folder):
+  path = folder / "config.json"
+  kept = json.loads(path.read_text())
+  del kept["d_model"]
+  path.write_text(json.dumps(kept))
+  with pytest.raises(ValueError, match="config.json.*no 'd_model'"):
+    pretrained.load(folder)
+
+
+def test_a_folder_without_weights_says_what_it_looked_for(folder):
+  (folder / huggingface.SINGLE).unlink()
+  with pytest.raises(FileNotFoundError, match="neither model.safetensors nor"):
+    pretrained.load(folder)
+
+
+def test_activations_that_transformers_lacks_are_refused(tmp_path):
+  config = tiny.config(mlp_activations=("gelu", "relu"))
+  with pytest.raises(ValueError, match=r"\('gelu', 'relu'\)"):
+    huggingface.save(tmp_path, config, tiny.weights(config))
+
+
+def test_names_are_those_of_the_files():
+  config = pretrained.load(GOLDEN / "t5_1_1").config
+  with safetensors.safe_open(
+    GOLDEN / "t5_1_1" / huggingface.SINGLE, "np"
+  ) as file:
+    assert set(huggingface.tensor_names(config).values()) == set(file.keys())
+  assert storage.flatten(t5.abstract_parameters(config)).keys() == (
+    huggingface.tensor_names(config).keys()
+  )
