@@ -78,10 +78,10 @@ def read(
     ValueError: the checkpoint is damaged or holds no T5.
   """
   native = is_native(folder)
-  tensors = (_open_native if native else _open_orbax)(folder)
+  found = tensors(folder)
   # A tuned checkpoint has a prompt beside the frozen model.
-  tensors = {k: v for k, v in tensors.items() if "prompt" not in k.split("/")}
-  config = infer_config(tensors, folder)
+  found = {k: v for k, v in found.items() if "prompt" not in k.split("/")}
+  config = infer_config(found, folder)
   if expected is not None:
     config = dataclasses.replace(
       config,
@@ -90,7 +90,12 @@ def read(
       scale_logits=expected.scale_logits,
     )
   kind = NATIVE if native else ORBAX
-  return stored_model.StoredModel(str(folder), kind, config, tensors)
+  return stored_model.StoredModel(str(folder), kind, config, found)
+
+
+def tensors(folder: pathlib.Path) -> dict[str, StoredTensor]:
+  """Every parameter in a checkpoint of t5x, that of a prompt too."""
+  return (_open_native if is_native(folder) else _open_orbax)(folder)
 
 
 def infer_config(tensors: Mapping[str, Any], where) -> t5.T5Config:
@@ -304,7 +309,7 @@ def _write(folder: pathlib.Path, params: PyTree, dtype, step: int) -> None:
     "version": 3,
     "optimizer": {
       "target": storage.unflatten(leaves),
-      "state": {"step": np.int32(step), "param_states": {}},
+      "state": {"step": np.int32(step)},
     },
   }
   storage.write_json(folder / HASHES, hashes)

@@ -1,0 +1,236 @@
+"""Checkpoints of t5x: read, written, and refused when they are damaged."""
+
+import json
+import pathlib
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from prompt_tuning import pretrained, storage, t5, t5x_checkpoints
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "t5x_tiny"
+CONFIG = tiny.config(num_encoder_layers=2, relpos_buckets=4)
+
+
+@pytest.fixture
+def native(tmp_path):
+  return t5x_checkpoints.save(tmp_path / "native", CONFIG, tiny.weights(CONFIG))
+
+
+def orbax_folder(folder, tree):
+  """A checkpoint as t5x writes it by default."""
+  import orbax.checkpoint
+
+  state = {"target": tree, "state": {"step": np.int32(7)}}
+  orbax.checkpoint.PyTreeCheckpointer().save(folder / "state", state)
+  return folder
+
+
+@pytest.fixture
+def orbax_checkpoint(tmp_path):
+  return orbax_folder(tmp_path / "checkpoint_7", tiny.weights(CONFIG))
+
+
+def same(model, config=CONFIG):
+  one = storage.flatten(model.params)
+  two = storage.flatten(tiny.weights(config))
+  assert one.keys() == two.keys()
+  for path in one:
+    np.testing.assert_array_equal(one[path], two[path], path)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {},
+    {"mlp_activations": ("relu",), "logits_via_embedding": True},
+    {"num_decoder_layers": 3, "head_dim": 4, "relpos_buckets": 8},
+  ],
+  ids=str,
+)
+def test_the_configuration_follows_from_the_shapes(tmp_path, changes):
+  config = tiny.config(**changes)
+  folder = t5x_checkpoints.save(tmp_path, config, tiny.weights(config), step=3)
+  assert folder.name == "checkpoint_3"
+  model = pretrained.load(folder)
+  assert model.config == config
+  same(model, config)
+
+
+def test_what_shapes_do_not_tell_comes_from_the_expected_configuration(native):
+  near = tiny.config(
+    num_encoder_layers=2, relpos_buckets=4, relpos_max_distance=8
+  )
+  assert pretrained.load(native).config.relpos_max_distance == 128
+  assert pretrained.load(native, near).config == near
+  with pytest.raises(ValueError, match="emb_dim=16.*emb_dim=32"):
+    pretrained.load(native, tiny.config(emb_dim=32))
+
+
+@pytest.mark.parametrize("way", ["folder", "index", "model_dir"])
+def test_a_native_checkpoint_is_found_by_folder_index_or_model_dir(native, way):
+  t5x_checkpoints.save(native.parent, CONFIG, tiny.weights(CONFIG, 1), step=9)
+  native = native.parent / "checkpoint_9"
+  path = {
+    "folder": native,
+    "index": native / "checkpoint",
+    "model_dir": native.parent,
+  }[way]
+  stored = pretrained.open_model(path)
+  assert stored.format == "t5x native"
+  assert stored.path == str(native)
+
+
+def test_orbax_is_read_as_native_is(orbax_checkpoint, native):
+  model = pretrained.load(orbax_checkpoint)
+  assert pretrained.open_model(orbax_checkpoint).format == "t5x Orbax"
+  assert model.config == CONFIG
+  same(model)
+  assert model.stored_hash == pretrained.load(native).stored_hash
+  assert pretrained.load(orbax_checkpoint / "state").config == CONFIG
+
+
+def test_a_tuned_checkpoint_gives_its_frozen_model(tmp_path):
+  tree = tiny.weights(CONFIG, prompt=tiny.rows(5, 16))
+  tree["encoder"]["prompt"] = {"prompt": {"prompt": tiny.rows(5, 16)}}
+  same(pretrained.load(orbax_folder(tmp_path / "checkpoint_1", tree)))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_the_type_of_the_weights_is_kept(tmp_path, dtype):
+  folder = t5x_checkpoints.save(
+    tmp_path, CONFIG, tiny.weights(CONFIG), dtype=dtype
+  )
+  stored = pretrained.open_model(folder)
+  assert {tensor.dtype for tensor in stored.tensors.values()} == {dtype}
+  loaded = pretrained.load(folder, dtype="float32")
+  want = tiny.weights(CONFIG)["token_embedder"]["embedding"]
+  np.testing.assert_array_equal(
+    loaded.params["token_embedder"]["embedding"],
+    np.asarray(jnp.asarray(want, dtype).astype("float32")),
+  )
+
+
+def test_what_is_there_is_not_overwritten(native):
+  with pytest.raises(ValueError, match=f"{native.name} exists"):
+    t5x_checkpoints.save(native, CONFIG, tiny.weights(CONFIG))
+
+
+def test_a_tree_of_another_model_is_not_written(tmp_path):
+  with pytest.raises(ValueError, match="has no tensor"):
+    t5x_checkpoints.save(tmp_path / "x", CONFIG, tiny.weights(tiny.config()))
+  assert not list(tmp_path.iterdir())
+
+
+# Damage.
+
+KERNEL = "encoder.layers_0.mlp.wo.kernel"
+
+
+def chunk(folder):
+  return folder / f"target.{KERNEL}" / "0.0"
+
+
+def test_a_truncated_index_is_refused(native):
+  index = native / "checkpoint"
+  index.write_bytes(index.read_bytes()[:-9])
+  with pytest.raises(
+    ValueError, match="checkpoint cannot be read as the index"
+  ):
+    pretrained.load(native)
+
+
+def damage_chunk(folder):
+  path = chunk(folder)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 8
+  path.write_bytes(content)
+
+
+def cut_chunk(folder):
+  content = chunk(folder).read_bytes()
+  chunk(folder).write_bytes(content[: len(content) // 2])
+
+
+def lose_chunk(folder):
+  chunk(folder).unlink()
+
+
+def lose_array(folder):
+  shutil.rmtree(chunk(folder).parent)
+
+
+def swap(folder):
+  one, two = (
+    folder / f"target.encoder.layers_{i}.mlp.wo.kernel" for i in (0, 1)
+  )
+  one.rename(folder / "aside")
+  two.rename(one)
+  (folder / "aside").rename(two)
+
+
+@pytest.mark.parametrize(
+  "change", [damage_chunk, cut_chunk, lose_chunk, lose_array, swap]
+)
+def test_a_damaged_array_is_refused_by_name(native, change):
+  change(native)
+  with pytest.raises(ValueError, match=rf"target\.{KERNEL}.*(read|hash)"):
+    pretrained.load(native)
+
+
+def test_an_orbax_checkpoint_that_lost_its_data_is_refused(orbax_checkpoint):
+  for file in (orbax_checkpoint / "state").rglob("d/*"):
+    file.unlink()
+  with pytest.raises(ValueError, match="checkpoint_7.*damaged"):
+    pretrained.load(orbax_checkpoint)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+  tree = {"dense": {"kernel": np.ones((2, 2), np.float32)}}
+  folder = orbax_folder(tmp_path / "checkpoint_1", tree)
+  with pytest.raises(ValueError, match="no tensor token_embedder/embedding"):
+    pretrained.load(folder)
+
+
+# Real files.
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the sample is not here")
+def test_a_checkpoint_that_t5x_wrote_is_read():
+  config = t5.T5Config(
+    vocab_size=32128,
+    emb_dim=4,
+    num_heads=2,
+    head_dim=2,
+    mlp_dim=8,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    relpos_buckets=4,
+    relpos_max_distance=8,
+  )
+  model = pretrained.load(SHARED, config)
+  assert model.config == config
+  assert model.num_parameters == 257_856
+  tokens = tiny.tokens(2, 5)
+  logits = t5.T5(config).apply({"params": model.params}, tokens, tokens)
+  assert logits.shape == (2, 5, 32128)
+  assert np.isfinite(logits).all()
+
+
+@pytest.mark.t5x
+def test_t5x_reads_what_we_write(native):
+  """By its own reader, leaf by leaf."""
+  checkpoints = pytest.importorskip(
+    "t5x.checkpoints", reason="t5x is not importable; see docs/t5x.md"
+  )
+  tree = checkpoints.load_t5x_checkpoint(str(native))
+  theirs = storage.flatten(tree["target"])
+  ours = storage.flatten(tiny.weights(CONFIG))
+  assert theirs.keys() == ours.keys()
+  for path in ours:
+    np.testing.assert_array_equal(theirs[path], ours[path], path)
+  index = json.loads((native / t5x_checkpoints.HASHES).read_text())
+  assert index.keys() == ours.keys()
