@@ -44,3 +44,32 @@ def nearest_pieces(
 def _unit(rows: np.ndarray) -> np.ndarray:
   norms = np.linalg.norm(rows, axis=1, keepdims=True)
   return rows / np.maximum(norms, 1e-12)
+
+
+def clusters(
+  neighbors: list[list[Neighbor]], least: int = 3
+) -> dict[int, list[str]]:
+  """Positions whose neighbours are variants of one word.
+
+  The paper (section 7) sees them as (Technology / technology / Technologies …).
+  Two pieces are variants if, without case and the mark of a word's beginning,
+  one begins with the other or they share a beginning of five letters.
+
+  Returns:
+    For each such position the variants, `least` or more of its neighbours.
+  """
+  found = {}
+  for position, row in enumerate(neighbors):
+    words = [n.piece.lstrip("\u2581") for n in row]
+    groups = ([o for o in words if _variants(word, o)] for word in words)
+    largest = max(groups, key=len, default=[])
+    if len(largest) >= least:
+      found[position] = largest
+  return found
+
+
+def _variants(one: str, other: str) -> bool:
+  one, other = sorted((one.lower(), other.lower()), key=len)
+  if len(one) < 3:
+    return False
+  return other.startswith(one) or (len(one) >= 5 and one[:5] == other[:5])

@@ -1,7 +1,8 @@
 """The artefact: `prompt.npy` [P, E] with `prompt.json` beside it.
 
 prompt.json says what the numbers are for: the task, the frozen model and its
-hash, how the prompt was made, its scores, and a hash of the tensor.
+hash, how the prompt was made, its scores, and a hash of the tensor. Bare numpy
+files (of the original code too) and PEFT's adapters are prompts as well.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning import initializers, pretrained, storage
+from prompt_tuning import adapters, initializers, pretrained, storage
 
 ARRAY, RECORD = "prompt.npy", "prompt.json"
+UPSTREAM = "encoder.prompt.prompt.prompt"
+"""The numpy file that the original code writes, in a folder per step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +25,7 @@ class SavedPrompt:
   """A prompt that was read.
 
   Attributes:
+    format: 'prompt-tuning', 'numpy' or 'PEFT'.
     values: float32 [P, E].
     record: what prompt.json says; empty for a bare .npy file.
     path: where it came from.
@@ -30,6 +34,7 @@ class SavedPrompt:
   values: np.ndarray
   record: dict[str, Any]
   path: str
+  format: str = "prompt-tuning"
 
   @property
   def name(self) -> str:
@@ -48,12 +53,7 @@ def save_prompt(
   folder = pathlib.Path(folder)
   values = np.asarray(values, np.float32)
   initializers.check_prompt(values, folder / ARRAY)
-
-  def write(name):
-    with open(name, "wb") as file:
-      np.save(file, values, allow_pickle=False)
-
-  storage.write_atomically(folder / ARRAY, write)
+  _save_numpy(folder / ARRAY, values)
   length, width = values.shape
   storage.write_json(
     folder / RECORD,
@@ -68,13 +68,22 @@ def save_prompt(
   return folder
 
 
+def is_prompt(path: str | os.PathLike) -> bool:
+  """Whether there is a prompt at a path, of whatever format."""
+  place = pathlib.Path(path)
+  if place.is_dir():
+    names = (ARRAY, UPSTREAM, adapters.CONFIG)
+    return any((place / name).is_file() for name in names)
+  return place.suffix == ".npy" or place.name == UPSTREAM
+
+
 def load_prompt(
   path: str | os.PathLike,
   model: pretrained.FrozenModel | None = None,
   *,
   allow_other_model: bool = False,
 ) -> SavedPrompt:
-  """Reads a prompt from a folder (a run's folder too) or from a .npy file.
+  """Reads a prompt: a folder (a run's too), a numpy file or an adapter.
 
   Args:
     path: the folder or file.
@@ -89,20 +98,82 @@ def load_prompt(
   place = pathlib.Path(path)
   if not place.exists():
     raise FileNotFoundError(f"There is no prompt at {place}.")
-  file = place / ARRAY if place.is_dir() else place
-  if not file.is_file():
-    raise FileNotFoundError(f"The folder {place} has no {ARRAY}.")
-  values = initializers.read_array(file)
-  width = None if model is None else model.config.emb_dim
-  initializers.check_prompt(values, file, width=width)
-  beside = file.parent / RECORD
-  record: dict[str, Any] = {}
-  if file.name == ARRAY and beside.is_file():
-    record = storage.read_json(beside)
-    _check_record(record, values, file)
-    if model is not None and not allow_other_model:
+  values, record, file, kind = _read(place)
+  if model is not None:
+    initializers.check_prompt(values, file, width=model.config.emb_dim)
+    if not allow_other_model:
       _check_model(record, model, file)
-  return SavedPrompt(values.astype(np.float32), record, str(path))
+  return SavedPrompt(values.astype(np.float32), record, str(path), kind)
+
+
+def _read(place: pathlib.Path):
+  """Values, record, file and format of the prompt at a place."""
+  if adapters.is_adapter(place):
+    values, record = adapters.read(place)
+    return values, record, place / adapters.WEIGHTS, "PEFT"
+  file = place
+  if place.is_dir():
+    found = [place / name for name in (ARRAY, UPSTREAM)]
+    file = next((f for f in found if f.is_file()), None)
+    if file is None:
+      raise FileNotFoundError(
+        f"The folder {place} has no {ARRAY}, and is no adapter of PEFT."
+      )
+  values = initializers.read_array(file)
+  initializers.check_prompt(values, file)
+  beside = file.parent / RECORD
+  if file.name != ARRAY or not beside.is_file():
+    return values, {}, file, "numpy"
+  record = storage.read_json(beside)
+  _check_record(record, values, file)
+  return values, record, file, "prompt-tuning"
+
+
+def _save_numpy(path, values) -> pathlib.Path:
+  def write(name):
+    with open(name, "wb") as file:
+      np.save(file, values, allow_pickle=False)
+
+  return storage.write_atomically(path, write)
+
+
+FORMATS = ("prompt-tuning", "peft", "numpy")
+"""What `convert` writes a prompt as."""
+
+
+def convert(
+  saved: SavedPrompt, target: str | os.PathLike, to: str, base_model: str = ""
+) -> pathlib.Path:
+  """Writes a prompt that was read in one of `FORMATS`.
+
+  Args:
+    saved: the prompt.
+    target: a folder, or the file if `to` is numpy.
+    to: the format.
+    base_model: for PEFT, the folder or name of the frozen model in Hugging
+      Face's format; by default what the prompt was trained for.
+
+  Raises:
+    ValueError: an unknown format, or PEFT without a base model.
+  """
+  if to not in FORMATS:
+    raise ValueError(
+      f"A prompt cannot be written as {to!r}; it can be as "
+      f"{', '.join(FORMATS)}."
+    )
+  if to == "numpy":
+    return _save_numpy(target, saved.values)
+  if to == "prompt-tuning":
+    kept = ("format", "length", "width", "tensor_sha256")
+    record = {k: v for k, v in saved.record.items() if k not in kept}
+    return save_prompt(target, saved.values, record)
+  base = base_model or saved.record.get("model", {}).get("source")
+  if not base:
+    raise ValueError(
+      "An adapter of PEFT names its base model, and this prompt does not know "
+      "one. Give --base_model, a folder or a name on the Hugging Face hub."
+    )
+  return adapters.save(target, saved.values, base, saved.record)
 
 
 def _check_record(record, values, file) -> None:

@@ -4,7 +4,7 @@
     eval      score saved prompts on a split
     infer     predict the lines of a text file
     pretrain  pre-train or adapt a T5 on text
-    demo      the whole job in minutes, on the model that ships
+    demo, inspect, convert  see `commands`
 
 A mistake of the user ends in one clear line and exit code 2; `--debug` shows
 the traceback as well.
@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import importlib
 import logging
 import os
-import pathlib
 import re
 import sys
 
 import prompt_tuning
+from prompt_tuning import commands as plain_commands
 
 _EXAMPLES = {
   "train": """\
@@ -66,14 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   import_quietly()
   try:
-    if known.command == "demo":
+    if hasattr(known, "run"):
       if rest:
         parser.error(f"unknown argument {rest[0]}")
-      from prompt_tuning import demo  # heavy, and only for this command
-
-      demo.demo(
-        pathlib.Path(known.output), with_model_tuning=known.model_tuning
-      )
+      known.run(known)
       return 0
     return _run(known, _bindings(rest, parser))
   except (ValueError, FileNotFoundError) as error:
@@ -139,32 +135,9 @@ def _parser() -> argparse.ArgumentParser:
       metavar="VALUE",
       help="sets a macro or parameter, for example --gin.PROMPT_LENGTH=20",
     )
-    _add_debug(command)
-  demo = commands.add_parser(
-    "demo",
-    help="the whole job in minutes, on the model that ships",
-    description="Prompt-tunes the frozen model that ships, on the CPU, and "
-    "shows what came of it.",
-  )
-  demo.add_argument(
-    "--output",
-    default="runs/demo",
-    metavar="FOLDER",
-    help="where prompts, scores and pictures go (default: %(default)s)",
-  )
-  demo.add_argument(
-    "--model_tuning",
-    action="store_true",
-    help="run model tuning too instead of quoting the shipped results",
-  )
-  _add_debug(demo)
+    plain_commands.add_debug(command)
+  plain_commands.add(commands)
   return parser
-
-
-def _add_debug(parser) -> None:
-  parser.add_argument(
-    "--debug", action="store_true", help="show the traceback of an error"
-  )
 
 
 def _bindings(rest: Sequence[str], parser) -> list[str]:

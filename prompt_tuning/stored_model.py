@@ -7,7 +7,8 @@ its turn comes, so that a model never needs more memory than itself and one
 tensor.
 """
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Iterator, Mapping
 import dataclasses
 import hashlib
 from typing import Any
@@ -49,6 +50,21 @@ class StoredModel:
     """How many numbers the weights hold."""
     return sum(int(np.prod(t.shape)) for t in self.tensors.values())
 
+  @property
+  def dtype(self) -> str:
+    """The type that most of the numbers are stored in."""
+    sizes = collections.Counter()
+    for tensor in self.tensors.values():
+      sizes[tensor.dtype] += int(np.prod(tensor.shape))
+    return sizes.most_common(1)[0][0]
+
+  def hash(self) -> str:
+    """`weights_hash`, without keeping the weights."""
+    digest = hashlib.sha256()
+    for path, array in self._arrays():
+      _add(digest, path, array)
+    return digest.hexdigest()
+
   def check(self) -> None:
     """Compares the tensors with what a T5 of this configuration has.
 
@@ -78,6 +94,13 @@ class StoredModel:
     """
     self.check()
     digest, flat = hashlib.sha256(), {}
+    for path, array in self._arrays():
+      _add(digest, path, array)
+      flat[path] = cast(array, dtype, f"{path} ({self.tensors[path].where})")
+    return storage.unflatten(flat), digest.hexdigest()
+
+  def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+    """The weights one by one, in the order of their paths."""
     small = self.num_parameters < _LARGE
     for path in tqdm(sorted(self.tensors), desc="read weights", disable=small):
       tensor = self.tensors[path]
@@ -87,10 +110,7 @@ class StoredModel:
           f"The tensor {path} ({tensor.where}) was read with shape "
           f"{array.shape}, its file announced {tensor.shape}."
         )
-      _add(digest, path, array)
-      flat[path] = cast(array, dtype, f"{path} ({tensor.where})")
-      del array
-    return storage.unflatten(flat), digest.hexdigest()
+      yield path, array
 
 
 def cast(array: np.ndarray, dtype: str | None, where: str = ""):

@@ -34,3 +34,15 @@ def test_a_model_without_vocabulary_has_no_words():
   bare = dataclasses.replace(toy.model(), vocabulary=None)
   with pytest.raises(ValueError, match="has no vocabulary"):
     analysis.nearest_pieces(tiny.rows(2, 16), bare)
+
+
+def row(*pieces):
+  return [analysis.Neighbor(piece, 0.5) for piece in pieces]
+
+
+def test_variants_of_one_word_are_a_cluster():
+  technology = ("▁Technology", "▁technology", "▁Technologies", "▁the", "▁x")
+  found = analysis.clusters(
+    [row("▁a", "▁b", "▁c"), row(*technology), row("▁nap", "▁naples", "▁on")]
+  )
+  assert found == {1: ["Technology", "technology", "Technologies"]}

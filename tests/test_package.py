@@ -29,6 +29,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = (
   ("shapes",),
   (
+    "adapters",
     "freeze",
     "huggingface",
     "initializers",
@@ -59,6 +60,7 @@ LAYERS = (
     "analysis",
     "evaluate",
     "infer",
+    "inspection",
     "jobs",
     "loop",
     "plots",
@@ -68,7 +70,7 @@ LAYERS = (
     "t5x_models",
     "train",
   ),
-  ("cli", "configuration", "demo"),
+  ("cli", "commands", "configuration", "demo"),
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

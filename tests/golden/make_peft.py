@@ -1,0 +1,86 @@
+"""Makes tests/golden/peft/ from PEFT: adapters and what a T5 says with them.
+
+    python tests/golden/make_peft.py
+
+Needs torch, transformers and peft (made with 2.13.0, 5.23.0 and 0.21.2). The
+frozen model is tests/golden/huggingface/t5_1_1.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import peft
+from safetensors.numpy import save_file
+import torch
+import transformers
+
+HERE = pathlib.Path(__file__).parent
+BASE = HERE / "huggingface" / "t5_1_1"
+P = 4
+
+
+def frozen():
+  """The model that the adapters belong to."""
+  made = transformers.T5ForConditionalGeneration.from_pretrained(BASE)
+  return made.eval()
+
+
+def adapted(submodules: int | None, seed: int = 0):
+  """The frozen model with a prompt of PEFT in front of it."""
+  settings = {"num_transformer_submodules": submodules} if submodules else {}
+  config = peft.PromptTuningConfig(
+    task_type="SEQ_2_SEQ_LM", num_virtual_tokens=P, **settings
+  )
+  model = peft.get_peft_model(frozen(), config)
+  torch.manual_seed(seed)
+  weight = model.prompt_encoder["default"].embedding.weight
+  with torch.no_grad():
+    weight.copy_(2 * torch.randn(weight.shape))
+  return model.eval()
+
+
+def batch(seed: int = 0) -> dict[str, np.ndarray]:
+  """Padded inputs and targets."""
+  rng = np.random.default_rng(seed)
+  inputs = rng.integers(2, 60, (3, 6)).astype(np.int32)
+  inputs[1, 3:] = 0
+  return {
+    "inputs": inputs,
+    "targets": rng.integers(2, 60, (3, 4)).astype(np.int32),
+  }
+
+
+def logits(model, given) -> np.ndarray:
+  """What the adapted model says of the targets."""
+  inputs = torch.tensor(given["inputs"], dtype=torch.long)
+  targets = torch.tensor(given["targets"], dtype=torch.long)
+  with torch.no_grad():
+    return model(
+      input_ids=inputs,
+      attention_mask=(inputs != 0).long(),
+      decoder_input_ids=torch.nn.functional.pad(targets, (1, 0))[:, :-1],
+      use_cache=False,
+    ).logits.numpy()
+
+
+def main() -> int:
+  for name, submodules in (("one", 1), ("two", None)):
+    model, given = adapted(submodules), batch()
+    folder = HERE / "peft" / name
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    expected = {**given, "logits": logits(model, given)}
+    save_file(
+      {k: np.ascontiguousarray(v) for k, v in expected.items()},
+      folder / "expected.safetensors",
+    )
+    config = folder / "adapter_config.json"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace(str(BASE), "t5_1_1"), encoding="utf-8")
+    print(name, "written")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
