@@ -154,15 +154,18 @@ def random(
   vocabulary: Vocabulary | None = None,
   *,
   seed: int = 0,
-  dtype: str = "float32",
+  dtype: str | None = None,
 ) -> FrozenModel:
-  """A T5 of random weights: for tests, and for trying out sizes."""
+  """A T5 of random weights: for tests, and for trying out sizes.
+
+  They are float32 unless `dtype` says otherwise.
+  """
   tokens = jnp.ones((1, 1), jnp.int32)
   init = jax.jit(t5.T5(config).init)
   tree = init(jax.random.key(seed), tokens, tokens)["params"]
   return FrozenModel(
     config,
-    jax.tree.map(lambda leaf: leaf.astype(dtype), tree),
+    jax.tree.map(lambda leaf: leaf.astype(dtype or "float32"), tree),
     vocabulary,
     f"random weights (seed {seed})",
     stored_model.weights_hash(tree),

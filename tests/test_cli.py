@@ -145,7 +145,7 @@ def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
   [
     ({"PROMPT_LENGHT": 6}, "Did you mean PROMPT_LENGTH?"),
     ({"MIXTURE_OR_TASK_NAME": "toy_cap"}, "Did you mean toy_cat"),
-    ({"INITIAL_CHECKPOINT_PATH": "/nowhere"}, "no model folder '/nowhere'"),
+    ({"INITIAL_CHECKPOINT_PATH": "/nowhere"}, "no model at '/nowhere'"),
     ({"MIXTURE_OR_TASK_MODULE": "toyy"}, "cannot be imported"),
     ({"VALIDATION_SPLIT": "nothing"}, "split 'nothing' of toy_cat is empty"),
     ({"TASK_FEATURE_LENGTHS": {"inputs": 8}}, "no length for 'targets'"),
