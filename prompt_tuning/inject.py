@@ -35,7 +35,18 @@ def reserve(
     tokens: [B, T], padded with 0.
     prompt_id: [B], the example's prompt in the bank.
     length: P; 0 returns the tokens as they are.
+
+  Raises:
+    ValueError: a prompt_id is negative, or the bank has too many positions.
   """
+  if prompt_id.size and not (
+    prompt_id.min() >= 0 and (prompt_id.max() + 1) * length <= PLACEHOLDER
+  ):
+    raise ValueError(
+      f"prompt_id runs from {prompt_id.min()} to {prompt_id.max()}; with "
+      f"prompts of {length} positions it must be from 0 to "
+      f"{PLACEHOLDER // max(length, 1) - 1}."
+    )
   first = PLACEHOLDER + prompt_id.astype(np.int32)[:, None] * length
   places = first + np.arange(length, dtype=np.int32)
   return np.concatenate([places, tokens.astype(np.int32)], axis=1)

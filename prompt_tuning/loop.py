@@ -39,7 +39,8 @@ class Plan:
     checkpoint_every: updates between checkpoints; 0 means at evaluations.
     patience: evaluations without a better score until a prompt stops; 0 never
       stops.
-    log_every: updates that a logged mean is taken over.
+    log_every: updates that a logged mean is taken over, up to the end of a
+      dispatch.
     steps_per_dispatch: updates per call of the jitted function. Small models
       gain from more of them.
   """
@@ -224,6 +225,12 @@ def fit(
 
 
 def _stack(batches: Sequence[Batch]) -> Batch:
+  shapes = {tuple(v.shape for v in batch.values()) for batch in batches}
+  if len(shapes) > 1:
+    raise ValueError(
+      f"{len(batches)} steps in one dispatch need batches of one shape, got "
+      f"{len(shapes)} shapes. Set STEPS_PER_DISPATCH=1."
+    )
   return {k: np.stack([batch[k] for batch in batches]) for k in batches[0]}
 
 

@@ -9,9 +9,7 @@ of prompt n is what it would be if n were trained alone.
 import jax
 import jax.numpy as jnp
 
-from prompt_tuning.shapes import Array, Float, Int
-
-PAD = 0
+from prompt_tuning.shapes import PAD, Array, Float, Int
 
 
 def token_losses(

@@ -9,6 +9,7 @@ user's own text.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
+import logging
 import os
 from typing import Any
 
@@ -30,7 +31,7 @@ from prompt_tuning import (
   stored_model,
   t5,
 )
-from prompt_tuning.vocabulary import PAD, Vocabulary
+from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +136,20 @@ class TextBatches:
     length = min(-(-longest // 8) * 8, limit)
     array = np.full((len(rows), length), PAD, np.int32)
     for i, row in enumerate(rows):
-      self.truncated += len(row) > length
-      row = row[:length]
+      if len(row) > length:
+        self._warn_once(len(row), limit)
+        row = [*row[: length - 1], EOS]
       array[i, : len(row)] = row
     return array
+
+  def _warn_once(self, tokens: int, limit: int) -> None:
+    self.truncated += 1
+    if self.truncated == 1:
+      logging.getLogger(__name__).warning(
+        "A text has %d tokens, more than the limit %d of LENGTHS=%s, and was "
+        "cut; so will others be.",
+        *(tokens, limit, self._lengths),
+      )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The letters of every array shape in this package, and the array types.
+"""The letters of every array shape, the array types, the first token ids.
 
     B  examples of a batch          E  embedding width
     T  input tokens                 V  rows of the embedding table
@@ -22,4 +22,17 @@ Array = jax.Array | np.ndarray
 PyTree = Any
 """Nested dictionaries of arrays."""
 
-__all__ = ["Array", "Bool", "Float", "Int", "PyTree", "Shaped"]
+PAD, EOS, UNK = 0, 1, 2
+"""The first ids of every T5 vocabulary; a decoder starts from PAD."""
+
+__all__ = [
+  "EOS",
+  "PAD",
+  "UNK",
+  "Array",
+  "Bool",
+  "Float",
+  "Int",
+  "PyTree",
+  "Shaped",
+]

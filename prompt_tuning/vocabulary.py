@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-PAD, EOS, UNK = 0, 1, 2
+from prompt_tuning.shapes import EOS, PAD, UNK
+
 BYTES = "bytes"
 """The path of ByT5's vocabulary, which has no file: an id is a byte + 3."""
 

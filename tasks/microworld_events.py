@@ -148,46 +148,43 @@ WORDINGS = {"give": 4, "put": 2, "act": 2}
 
 def tell(event: Event, wording: int, synonym: int) -> str:
   """The event as a sentence; `wording` and `synonym` count modulo."""
-  verb = event.verbs[synonym % len(event.verbs)]
-  a, o, to = event.agent, event.object, event.to
-  wording %= WORDINGS[event.kind]
-  if event.kind == "give":
-    get = words.GET[synonym % len(words.GET)]
-    text = (
-      f"{a} {verb.past} {to} {o}",
-      f"{a} {verb.past} {o} to {to}",
-      f"{to} {get.past} {o} from {a}",
-      f"{o} was {verb.participle} to {to} by {a}",
-    )[wording]
-  else:
-    where = f" in {to}" if event.kind == "put" else ""
-    text = (
-      f"{a} {verb.past} {o}{where}",
-      f"{o} was {verb.participle}{where} by {a}",
-    )[wording]
+  text = _clause(
+    event,
+    (wording, synonym),
+    active=lambda noun, verb: f"{noun} {verb.past}",
+    passive=lambda noun, verb: f"{noun} was {verb.participle}",
+  )
   return sentence(f"{text} {event.time}")
 
 
 def ask(event: Event, wording: int, synonym: int, why: str = "") -> str:
   """Did it happen? With `why` ("Why", "How" …), the question about it."""
+  text = _clause(
+    event,
+    (wording, synonym),
+    active=lambda noun, verb: f"did {noun} {verb.base}",
+    passive=lambda noun, verb: f"was {noun} {verb.participle}",
+  )
+  return sentence(f"{why} {text} {event.time}", "?")
+
+
+def _clause(event: Event, way: tuple[int, int], *, active, passive) -> str:
+  """Who did what, in one of the wordings and with one of the verbs."""
+  wording, synonym = way[0] % WORDINGS[event.kind], way[1]
   verb = event.verbs[synonym % len(event.verbs)]
   a, o, to = event.agent, event.object, event.to
-  wording %= WORDINGS[event.kind]
   if event.kind == "give":
     get = words.GET[synonym % len(words.GET)]
-    text = (
-      f"did {a} {verb.base} {to} {o}",
-      f"did {a} {verb.base} {o} to {to}",
-      f"did {to} {get.base} {o} from {a}",
-      f"was {o} {verb.participle} to {to} by {a}",
+    return (
+      f"{active(a, verb)} {to} {o}",
+      f"{active(a, verb)} {o} to {to}",
+      f"{active(to, get)} {o} from {a}",
+      f"{passive(o, verb)} to {to} by {a}",
     )[wording]
-  else:
-    where = f" in {to}" if event.kind == "put" else ""
-    text = (
-      f"did {a} {verb.base} {o}{where}",
-      f"was {o} {verb.participle}{where} by {a}",
-    )[wording]
-  return sentence(f"{why} {text} {event.time}", "?")
+  where = f" in {to}" if event.kind == "put" else ""
+  return (f"{active(a, verb)} {o}{where}", f"{passive(o, verb)}{where} by {a}")[
+    wording
+  ]
 
 
 def seek(event: Event, rng: random.Random) -> tuple[str, str]:

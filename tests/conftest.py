@@ -5,12 +5,23 @@ import hook (see `addopts` in pyproject.toml), which has to come first.
 """
 
 import os
+import pathlib
 
 import hypothesis
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Compiled programs are kept: tests repeat them, within a run, across runs and
+# in the processes that they start.
+COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+for name, value in {
+  "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}.items():
+  os.environ.setdefault(name, value)
 
 # The first example of a property compiles a program, so examples have no
 # deadline; and a failure has to come back on the next run.

@@ -216,3 +216,9 @@ def test_any_embedding_of_tokens_takes_a_prompt():
     module.apply(variables, inputs)[0],
     jnp.stack([words[5], rows[1], words[6], words[0]]),
   )
+
+
+@pytest.mark.parametrize("prompt_id", [[-1, 0], [0, inject.PLACEHOLDER // 3]])
+def test_a_prompt_id_that_has_no_placeholders_is_refused(prompt_id):
+  with pytest.raises(ValueError, match="prompt_id runs from"):
+    tiny.reserved([[5], [6]], prompt_id, 3)

@@ -128,7 +128,8 @@ def test_what_is_too_long_is_cut_and_counted():
       too_long += int((sizes > limit).sum())
       for row, size, before in zip(cut[name], sizes, full[name], strict=True):
         kept = min(int(size), limit)
-        np.testing.assert_array_equal(row[:kept], before[:kept])
+        np.testing.assert_array_equal(row[: kept - 1], before[: kept - 1])
+        assert row[kept - 1] == EOS
   assert short.truncated == too_long > 0
   assert whole.truncated == 0
 

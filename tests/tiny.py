@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 import contextlib
 import functools
-import os
 import pathlib
 import resource
 import subprocess
 import tempfile
 
-import jax
 import numpy as np
 import pytest
 import sentencepiece
@@ -17,18 +15,6 @@ import sentencepiece
 from prompt_tuning import inject, storage, t5
 from prompt_tuning.prompt import Prompt
 from prompt_tuning.vocabulary import Vocabulary
-
-# Compiled programs are kept: tests repeat them, within a run, across runs and
-# in the processes that they start.
-COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
-if jax.config.jax_compilation_cache_dir is None:
-  for name, value in {
-    "jax_compilation_cache_dir": str(COMPILED),
-    "jax_persistent_cache_min_compile_time_secs": 0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-  }.items():
-    os.environ[name.upper()] = str(value)
-    jax.config.update(name, value)
 
 TEXTS = (
   "the cat sat on the mat",
