@@ -27,9 +27,8 @@ from prompt_tuning.layers import (
   dropout,
   norm,
 )
-from prompt_tuning.shapes import Array, Bool, Float, Int
+from prompt_tuning.shapes import PAD, Array, Bool, Float, Int
 
-PAD = 0
 MASKED = -1e10  # added to the attention logits of masked positions
 
 
@@ -278,9 +277,17 @@ class T5(nn.Module):
     decoder_target_tokens: Int[Array, "B L"] | None = None,
     encoder_segment_ids: Int[Array, "B T"] | None = None,
     decoder_segment_ids: Int[Array, "B L"] | None = None,
+    *,
+    encoder_positions: Int[Array, "B T"] | None = None,
+    decoder_positions: Int[Array, "B L"] | None = None,
     **options,
   ) -> Float[Array, "B L V"]:
-    """Teacher-forced logits: `decode(encode(inputs), targets so far)`."""
+    """Teacher-forced logits: `decode(encode(inputs), targets so far)`.
+
+    Positions of packed rows may be given and are not needed: the bias is
+    relative, so a segment does not notice where in a row it stands.
+    """
+    del encoder_positions, decoder_positions
     enable_dropout = options.get("enable_dropout", False)
     encoded = self.encode(
       encoder_input_tokens, encoder_segment_ids, enable_dropout
