@@ -19,7 +19,9 @@ EXPORTS = {
   "load_model": "pretrained.load",
   "load_prompt": "checkpoints.load_prompt",
   "nearest_pieces": "analysis.nearest_pieces",
+  "save_model": "pretrained.save",
   "save_prompt": "checkpoints.save_prompt",
+  "tune": "tuning.tune",
 }
 
 

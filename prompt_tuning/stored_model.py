@@ -101,8 +101,8 @@ class StoredModel:
 
   def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
     """The weights one by one, in the order of their paths."""
-    small = self.num_parameters < _LARGE
-    for path in tqdm(sorted(self.tensors), desc="read weights", disable=small):
+    off = self.num_parameters < _LARGE or None  # None: off without terminal
+    for path in tqdm(sorted(self.tensors), desc="read weights", disable=off):
       tensor = self.tensors[path]
       array = tensor.read()
       if array.shape != tensor.shape:

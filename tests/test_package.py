@@ -69,6 +69,7 @@ LAYERS = (
     "prompt_design",
     "t5x_models",
     "train",
+    "tuning",
   ),
   ("cli", "commands", "configuration", "demo"),
 )
