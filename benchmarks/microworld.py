@@ -33,7 +33,7 @@ from prompt_tuning.tasks import microworld_prompts  # noqa: E402
 from prompt_tuning.tasks.microworld import LABELS  # noqa: E402
 
 
-def measure(model, task, runs, *, seeds, steps) -> dict:
+def measure(model, task, runs, *, seeds, model_seeds, steps) -> dict:
   """All figures of one task."""
   test = data.load(task, "test", demo.LENGTHS)
   no_prompt, by_hand = demo.designed(model, test)
@@ -50,8 +50,8 @@ def measure(model, task, runs, *, seeds, steps) -> dict:
     model_dir=runs / task / "prompt_tuning",
     model=model,
     tasks=demo.tasks(task, seeds=tuple(range(seeds))),
-    tuning=demo.prompt_tuning(),
-    plan=loop.Plan(steps, eval_every=50),
+    tuning=demo.prompt_tuning(steps),
+    plan=loop.Plan(steps, eval_every=100),
   )
   prompts = [demo.accuracy(results) for results in tuned.results]
   seconds = (time.monotonic() - begin) / seeds
@@ -63,7 +63,7 @@ def measure(model, task, runs, *, seeds, steps) -> dict:
       steps=steps,
       seed=seed,
     )
-    for seed in range(seeds)
+    for seed in range(model_seeds)
   ]
   return {
     "chance": 50.0,
@@ -105,6 +105,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--tasks", nargs="*", default=list(LABELS))
   parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--model_tuning_seeds", type=int, default=1)
   parser.add_argument("--steps", type=int, default=demo.STEPS)
   parser.add_argument("--model", default=pretrained.SHIPPED)
   parser.add_argument("--runs", type=pathlib.Path, default="runs/microworld")
@@ -122,7 +123,12 @@ def main() -> None:
     if task in results:
       continue
     results[task] = measure(
-      model, task, flags.runs, seeds=flags.seeds, steps=flags.steps
+      model,
+      task,
+      flags.runs,
+      seeds=flags.seeds,
+      model_seeds=flags.model_tuning_seeds,
+      steps=flags.steps,
     )
     storage.write_json(
       flags.output,

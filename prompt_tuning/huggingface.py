@@ -2,7 +2,8 @@
 
     config.json
     model.safetensors, or model-0000i-of-0000n.safetensors and an index
-    pytorch_model.bin           old folders; through torch, never unpickled
+    pytorch_model.bin           old folders; through torch, never unpickled;
+                                in shards with an index as well
     spiece.model                the vocabulary, if it is there
 
 torch keeps a matrix as (out, in), so kernels are transposed on the way.
@@ -24,7 +25,8 @@ from prompt_tuning.vocabulary import BYTES, Vocabulary
 FORMAT = "Hugging Face"
 CONFIG, VOCABULARY = "config.json", "spiece.model"
 TOKENIZER = "tokenizer_config.json"
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = f"{SINGLE}.index.json"
 PICKLED = "pytorch_model.bin"
 HEAD = "lm_head.weight"
 MODEL_TYPES = ("t5", "mt5")
@@ -138,20 +140,23 @@ def _transposed(tensor: StoredTensor) -> StoredTensor:
 
 def _open(folder: pathlib.Path) -> Mapping[str, StoredTensor]:
   """The tensors of whatever weight files the folder has."""
-  if (folder / INDEX).is_file():
-    return _open_shards(folder)
-  if (folder / SINGLE).is_file():
-    return storage.open_tensors(folder / SINGLE)[0]
-  if (folder / PICKLED).is_file():
-    return _open_pickled(folder / PICKLED)
+  for name, read in (
+    (SINGLE, lambda path: storage.open_tensors(path)[0]),
+    (PICKLED, _open_pickled),
+  ):
+    index = folder / f"{name}.index.json"
+    if index.is_file():
+      return _open_shards(index, read)
+    if (folder / name).is_file():
+      return read(folder / name)
   raise FileNotFoundError(
     f"The Hugging Face folder {folder} has no weights: there is neither "
     f"{SINGLE} nor {INDEX} nor {PICKLED}."
   )
 
 
-def _open_shards(folder: pathlib.Path) -> Mapping[str, StoredTensor]:
-  index = folder / INDEX
+def _open_shards(index: pathlib.Path, read) -> Mapping[str, StoredTensor]:
+  folder = index.parent
   weight_map = storage.read_json(index).get("weight_map", {})
   opened = {}
   for shard in sorted(set(weight_map.values())):
@@ -161,7 +166,7 @@ def _open_shards(folder: pathlib.Path) -> Mapping[str, StoredTensor]:
         f"The shard {folder / shard} is missing; {index.name} places "
         f"{len(lost)} tensors in it, the first is {lost[0]}."
       )
-    opened[shard] = storage.open_tensors(folder / shard)[0]
+    opened[shard] = read(folder / shard)
   for name, shard in weight_map.items():
     if name not in opened[shard]:
       raise ValueError(

@@ -84,7 +84,9 @@ def _from_hub(name: str) -> pathlib.Path:
   try:
     folder = _snapshot(name, (*_SMALL_FILES, *_WEIGHTS))
     if not list(folder.glob("*.safetensors")):
-      folder = _snapshot(name, (*_SMALL_FILES, huggingface.PICKLED))
+      folder = _snapshot(
+        name, (*_SMALL_FILES, "pytorch_model*.bin", "*.bin.index.json")
+      )
   except errors.RepositoryNotFoundError as error:
     raise FileNotFoundError(
       f"There is neither a folder {name!r} here nor a public model of this "

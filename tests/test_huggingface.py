@@ -96,6 +96,17 @@ def test_what_is_written_is_read_again_with_the_same_hash(tmp_path, name):
   agree(ours(again, given), given)
 
 
+# The size of a T5 1.1 small, but for its vocabulary.
+SMALL = {
+  "d_model": 512,
+  "d_kv": 64,
+  "d_ff": 1024,
+  "num_heads": 6,
+  "num_layers": 8,
+  "num_decoder_layers": 8,
+}
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
   "name, sizes",
@@ -103,6 +114,7 @@ def test_what_is_written_is_read_again_with_the_same_hash(tmp_path, name):
     *((name, {}) for name in VARIANTS),
     ("t5_1_0", {"d_model": 64, "num_layers": 6, "num_heads": 8}),
     ("t5_1_1", {"d_model": 64, "num_layers": 4, "num_decoder_layers": 6}),
+    ("t5_1_1", SMALL),
   ],
   ids=str,
 )
@@ -175,6 +187,26 @@ def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
   if dtype == "float32":
     want = pretrained.load(GOLDEN / "t5_1_1")
     assert model.stored_hash == want.stored_hash
+
+
+@pytest.mark.torch
+def test_old_pickled_shards_are_read_by_their_index(tmp_path):
+  torch = pytest.importorskip("torch", reason="needs the extra torch")
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
+  (folder / huggingface.SINGLE).unlink()
+  weight_map = {
+    name: f"pytorch_model-0000{1 + i % 2}-of-00002.bin"
+    for i, name in enumerate(tensors)
+  }
+  for file in set(weight_map.values()):
+    part = {k: torch.tensor(v) for k, v in tensors.items()}
+    part = {k: v for k, v in part.items() if weight_map[k] == file}
+    torch.save(part, folder / file)
+  index = folder / f"{huggingface.PICKLED}.index.json"
+  index.write_text(json.dumps({"weight_map": weight_map}))
+  want = pretrained.load(GOLDEN / "t5_1_1")
+  assert pretrained.load(folder).stored_hash == want.stored_hash
 
 
 @pytest.mark.torch

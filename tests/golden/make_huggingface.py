@@ -63,9 +63,11 @@ def model(name: str, seed: int = 0, **sizes):
       torch.randn(made.shared.weight.shape)
     )
   with torch.no_grad():
-    for weight in made.parameters():
+    for path, weight in made.named_parameters():
       noise = torch.randn(weight.shape)
       fan_in = weight.shape[-1] ** -0.5
+      if path.endswith(".q.weight"):  # carries attention's 1 / sqrt(d_kv)
+        fan_in *= settings["d_kv"] ** -0.5
       weight.copy_(noise * fan_in if weight.ndim > 1 else 1 + 0.1 * noise)
     made.shared.weight.mul_(4)
   return made.eval()
