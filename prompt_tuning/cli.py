@@ -4,7 +4,7 @@
     eval      score saved prompts on a split
     infer     predict the lines of a text file
     pretrain  pre-train or adapt a T5 on text
-    demo, inspect, convert  see `commands`
+    demo, tasks, inspect, convert  see `commands`
 
 A mistake of the user ends in one clear line and exit code 2; `--debug` shows
 the traceback as well.
@@ -20,6 +20,7 @@ import sys
 
 import prompt_tuning
 from prompt_tuning import commands as plain_commands
+from prompt_tuning import data_flags
 
 _EXAMPLES = {
   "train": """\
@@ -32,6 +33,12 @@ examples:
     --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/boolq \\
     --gin.TRAIN_STEPS=300 --gin.EVAL_PERIOD=100
 
+  prompt-tuning train --gin_file=models/microworld.gin \\
+    --gin_file=prompts/class_labels.gin --gin_file=runs/prompt_tuning.gin \\
+    --gin.MODEL_DIR=runs/mine --data train.jsonl --validation dev.jsonl \\
+    --template "premise: {premise} hypothesis: {hypothesis}" \\
+    --labels entailment,neutral,contradiction --metric accuracy
+
 Running the same command again goes on from the last checkpoint.""",
   "eval": """\
 example:
@@ -43,7 +50,11 @@ example:
 example:
   prompt-tuning infer --gin_file=models/microworld.gin \\
     --gin_file=runs/infer.gin --gin.PROMPT_PATH=runs/boolq \\
-    --gin.INPUT_FILE=questions.txt --gin.INFER_OUTPUT_DIR=runs/boolq/answers""",
+    --gin.INPUT_FILE=questions.txt --gin.INFER_OUTPUT_DIR=runs/boolq/answers
+
+  prompt-tuning infer --submission --data SuperGLUE/BoolQ \\
+    --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\
+    --gin.PROMPT_PATH=runs/boolq --gin.INFER_OUTPUT_DIR=runs/boolq/hand_in""",
   "pretrain": """\
 example (makes the model that ships again):
   prompt-tuning pretrain --gin_file=demo/pretrain_microworld.gin \\
@@ -136,6 +147,15 @@ def _parser() -> argparse.ArgumentParser:
       help="sets a macro or parameter, for example --gin.PROMPT_LENGTH=20",
     )
     plain_commands.add_debug(command)
+    if name in ("train", "eval", "infer"):
+      data_flags.add(command)
+    if name == "infer":
+      command.add_argument(
+        "--submission",
+        action="store_true",
+        help="predict the hidden test split of MIXTURE_OR_TASK_NAME instead, "
+        "into the files that GLUE and SuperGLUE take",
+      )
   plain_commands.add(commands)
   return parser
 
@@ -156,20 +176,33 @@ def _bindings(rest: Sequence[str], parser) -> list[str]:
 
 def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
   """Configures by gin and calls the command's function."""
-  from prompt_tuning import configuration, jobs, pretrain, run_folder, train
+  from prompt_tuning import (
+    configuration,
+    jobs,
+    pretrain,
+    run_folder,
+    submission,
+    train,
+  )
 
   if not known.gin_file:
     raise ValueError(
       f"Give at least one --gin_file; see prompt-tuning {known.command} --help."
     )
   paths = [path for path in known.gin_search_paths.split(",") if path]
-  configuration.configure(known.gin_file, bindings, paths)
+  files = known.gin_file
+  if known.command in ("train", "eval", "infer"):
+    more_files, more = data_flags.settings(known)
+    files, bindings = [*files, *more_files], [*more, *bindings]
+  configuration.configure(files, bindings, paths)
   function, folder = {
     "train": (train.train, "MODEL_DIR"),
     "eval": (jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"),
     "infer": (jobs.infer_lines, "INFER_OUTPUT_DIR"),
     "pretrain": (pretrain.pretrain, "MODEL_DIR"),
   }[known.command]
+  if known.command == "infer" and known.submission:
+    function = submission.write
   where = configuration.macro(folder)
   if where is not None:
     config = run_folder.RunFolder(where).path / "config.gin"
@@ -186,9 +219,19 @@ def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
 
 
 def _print_results(results) -> None:
+  from prompt_tuning import data, evaluate
+
   for result in results:
-    values = ", ".join(f"{k} {v:.2f}" for k, v in result.metrics.items())
-    print(f"{result.task} ({result.split}): {values}")
+    values = [
+      f"{name} {value:.0f} of {len(result.predictions)}"
+      if name == data.INVALID
+      else f"{name} {value:.2f}"
+      for name, value in result.metrics.items()
+    ]
+    found = ", ".join(values) or "no public answers"
+    print(f"{result.task} ({result.split}): {found}")
+  for name, value in evaluate.averages(results).items():
+    print(f"{name}: {value:.2f}")
 
 
 def _plain(error: Exception) -> str:

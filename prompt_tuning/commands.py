@@ -1,8 +1,10 @@
 """The commands that take flags and no gin files.
 
     demo     the whole job in minutes, on the model that ships
+    tasks    the tasks that there are, or one of them
     inspect  what a path is: format, shapes, hash, nearest words
     convert  a prompt or a model in another format
+    study, ensemble  see `study_commands`
 
 Each function adds one command to the parser and says what it runs.
 """
@@ -10,10 +12,12 @@ Each function adds one command to the parser and says what it runs.
 import argparse
 import pathlib
 
+from prompt_tuning import study_commands
+
 
 def add(commands) -> None:
   """Adds all of them to the subparsers of `prompt-tuning`."""
-  for make in (_demo, _inspect, _convert):
+  for make in (_demo, _tasks, _inspect, _convert, *study_commands.ALL):
     parser = make(commands)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_debug(parser)
@@ -52,6 +56,29 @@ def _run_demo(flags) -> None:
   from prompt_tuning import demo  # heavy, and only for this command
 
   demo.demo(pathlib.Path(flags.output), with_model_tuning=flags.model_tuning)
+
+
+def _tasks(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser(
+    "tasks",
+    help="the tasks that there are, or one of them in full",
+    description="Lists the tasks with their metrics and splits; with a name, "
+    "shows where its rows come from, and the form of an example.",
+    epilog="examples:\n  prompt-tuning tasks\n"
+    "  prompt-tuning tasks super_glue_record",
+  )
+  parser.add_argument("name", nargs="?", help="a task or a mixture")
+  parser.set_defaults(run=_run_tasks)
+  return parser
+
+
+def _run_tasks(flags) -> None:
+  from prompt_tuning import task_list
+
+  if flags.name:
+    _print_facts(task_list.describe(flags.name))
+  else:
+    print("\n".join(task_list.summary()))
 
 
 def _inspect(commands) -> argparse.ArgumentParser:

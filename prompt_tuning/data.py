@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 import functools
+import importlib
+import itertools
 import logging
 from typing import Any
 
@@ -19,7 +21,13 @@ import seqio
 
 from prompt_tuning import inject
 from prompt_tuning.shapes import Int
+from prompt_tuning.tasks import BENCHMARKS, benchmark
+from prompt_tuning.tasks import vocabulary as task_vocabulary
+from prompt_tuning.tasks.answers import is_hidden
 from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
+
+INVALID = "invalid"
+"""The metric that counts predictions which are no valid answer; no score."""
 
 _BLOCK = 8192  # places of a mixture's schedule that are drawn together
 
@@ -91,13 +99,25 @@ class Examples:
     return [_text(row["targets_pretokenized"]) for row in self.fields]
 
 
+def register_benchmarks() -> None:
+  """Registers the tasks that this project brings."""
+  for module in BENCHMARKS:
+    importlib.import_module(f"prompt_tuning.tasks.{module}")
+
+
+def _registered() -> list[str]:
+  return [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+
+
 def find(name: str):
-  """A registered seqio task or mixture.
+  """A seqio task or mixture: registered by a user, or one of this project's.
 
   Raises:
     ValueError: there is none; the message has the closest names.
   """
-  names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  if name not in _registered():
+    register_benchmarks()
+  names = _registered()
   if name not in names:
     close = difflib.get_close_matches(name, names, 3, 0.5)
     hint = (
@@ -111,6 +131,11 @@ def find(name: str):
       "MIXTURE_OR_TASK_MODULE names."
     )
   return seqio.get_mixture_or_task(name)
+
+
+def mixtures() -> list[str]:
+  """The names of all registered mixtures."""
+  return sorted(seqio.MixtureRegistry.names())
 
 
 def members(name: str) -> list[tuple[str, float]]:
@@ -131,6 +156,8 @@ def check_vocabulary(name: str, vocabulary: Vocabulary | None) -> None:
     return
   for feature in find(name).output_features.values():
     theirs = feature.vocabulary
+    if isinstance(theirs, task_vocabulary.ModelVocabulary):
+      continue  # `load` gives it the model's
     probe = "the frozen model reads 1 prompt."
     if theirs.vocab_size != vocabulary.size or list(
       theirs.encode(probe)
@@ -149,7 +176,12 @@ def _describe(vocabulary) -> str:
 
 
 def load(
-  name: str, split: str, lengths: Mapping[str, int], truncate: bool = True
+  name: str,
+  split: str,
+  lengths: Mapping[str, int],
+  truncate: bool = True,
+  *,
+  vocabulary: Vocabulary | None = None,
 ) -> Examples:
   """Loads one split of one task.
 
@@ -158,11 +190,14 @@ def load(
     split: one of its splits.
     lengths: TASK_FEATURE_LENGTHS, tokens of `inputs` and `targets` with EOS.
     truncate: cut what is longer, and count it; otherwise refuse it.
+    vocabulary: the frozen model's. A task of this project takes it; one that
+      brings another is refused.
 
   Raises:
     ValueError: an unknown split, an empty split, an example without inputs or
-      targets, or one that is too long.
+      targets, one that is too long, or another vocabulary.
   """
+  check_vocabulary(name, vocabulary)
   task = find(name)
   splits = list(task.splits)
   if split not in splits:
@@ -175,15 +210,16 @@ def load(
         f"TASK_FEATURE_LENGTHS={dict(lengths)} has no length for {feature!r}. "
         'Set for example {"inputs": 128, "targets": 8}.'
       )
-  dataset = task.get_dataset(
-    sequence_length=None, split=split, shuffle=False, num_epochs=1
-  )
+  with task_vocabulary.using(vocabulary):
+    dataset = task.get_dataset(
+      sequence_length=None, split=split, shuffle=False, num_epochs=1
+    )
   columns: dict[str, list] = {"inputs": [], "targets": []}
   truncated = {"inputs": 0, "targets": 0}
   fields = []
   for i, row in enumerate(dataset.as_numpy_iterator()):
     for feature, column in columns.items():
-      ids = [int(token) for token in row.pop(feature)]
+      ids = row.pop(feature).tolist()
       where = f"example {i} of {name}, split {split}"
       column.append(_fitted(ids, lengths[feature], feature, where, truncate))
       truncated[feature] += len(ids) > lengths[feature]
@@ -227,11 +263,17 @@ def _fitted(ids, length, feature, where, truncate) -> list[int]:
 
 
 def labels(examples: Examples, at_most: int = 50) -> list[str]:
-  """The distinct target texts of a classification task, sorted.
+  """The labels of a classification task, sorted: its distinct target texts.
+
+  A task of this project names its own, so that rows with hidden answers have
+  them too.
 
   Raises:
     ValueError: there are more than `at_most`, so it is no classification.
   """
+  own = benchmark.registered.get(examples.task)
+  if own is not None and own.labels:
+    return sorted(own.labels)
   found = sorted(set(examples.target_texts()))
   if len(found) > at_most:
     raise ValueError(
@@ -367,6 +409,9 @@ def postprocess(
 def metrics(examples: Examples, predictions: Sequence[str]) -> dict[str, float]:
   """The task's metrics of predicted texts.
 
+  Rows of this project's tasks whose answers are not public do not count;
+  without any other row there are no metrics.
+
   Raises:
     ValueError: the task has no metric on predictions.
   """
@@ -378,7 +423,17 @@ def metrics(examples: Examples, predictions: Sequence[str]) -> dict[str, float]:
     )
   targets = postprocess(examples, examples.target_texts(), is_target=True)
   answers = postprocess(examples, predictions, is_target=False)
+  if examples.task in benchmark.registered:
+    known = [not is_hidden(target) for target in targets]
+    targets = list(itertools.compress(targets, known))
+    answers = list(itertools.compress(answers, known))
   values = {}
+  if not targets:
+    logging.getLogger(__name__).warning(
+      "%s, split %s: the answers are not public, so there is no score.",
+      *(examples.task, examples.split),
+    )
+    return values
   for function in functions:
     for name, value in function(targets, answers).items():
       number: Any = getattr(value, "value", value)

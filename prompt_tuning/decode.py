@@ -77,9 +77,12 @@ class Rank:
 
   Attributes:
     labels: the labels as text; by default the distinct targets of the task.
+    prefix: ids in front of every label: T5's first sentinel, for a model that
+      was pre-trained on span corruption only.
   """
 
   labels: tuple[str, ...] = ()
+  prefix: tuple[int, ...] = ()
 
 
 Writer = Greedy | Sample | Beam

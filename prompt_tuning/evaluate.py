@@ -12,6 +12,7 @@ import numpy as np
 
 from prompt_tuning import data, decode, infer, t5
 from prompt_tuning.shapes import PyTree
+from prompt_tuning.tasks import benchmark
 from prompt_tuning.vocabulary import Vocabulary
 
 
@@ -59,7 +60,7 @@ class Evaluator:
     self._first_prompt = first_prompt
     self._groups: dict[Any, tuple[infer.Predictor, list[int]]] = {}
     for n, examples in enumerate(sets):
-      chosen = _with_labels(decoding, examples)
+      chosen = with_labels(decoding, examples)
       if chosen not in self._groups:
         predictor = infer.Predictor(
           network, vocabulary, chosen, prompt_length=prompt_length
@@ -75,9 +76,9 @@ class Evaluator:
     for predictor, members in self._groups.values():
       rows, prompt_id = [], []
       for n in members:
-        inputs = self._sets[n].inputs
-        rows += np.split(inputs.ids, inputs.starts[1:-1])
-        prompt_id += [self._first_prompt + n] * len(inputs)
+        own_rows = input_rows(self._sets[n])
+        rows += own_rows
+        prompt_id += [self._first_prompt + n] * len(own_rows)
       texts = predictor(params, rows, prompt_id, show_progress)
       begin = 0
       for n in members:
@@ -90,14 +91,23 @@ class Evaluator:
     return [results[n] for n in range(len(self._sets))]
 
 
-def _with_labels(
+def input_rows(examples: data.Examples) -> list[np.ndarray]:
+  """The ids of each input, EOS included."""
+  inputs = examples.inputs
+  return np.split(inputs.ids, inputs.starts[1:-1])
+
+
+def with_labels(
   decoding: infer.Decoding, examples: data.Examples
 ) -> infer.Decoding:
+  """The decoding; `Rank` without labels gets the task's distinct targets."""
   strategy = decoding.strategy
   if not isinstance(strategy, decode.Rank) or strategy.labels:
     return decoding
-  found = decode.Rank(tuple(data.labels(examples)))
-  return dataclasses.replace(decoding, strategy=found)
+  found = tuple(data.labels(examples))
+  return dataclasses.replace(
+    decoding, strategy=dataclasses.replace(strategy, labels=found)
+  )
 
 
 def score(metrics: dict[str, float], select_by: str | None) -> float:
@@ -106,19 +116,39 @@ def score(metrics: dict[str, float], select_by: str | None) -> float:
   Args:
     metrics: of one evaluation.
     select_by: a metric's name; None means the mean of all, as benchmarks
-      average tasks with two metrics.
+      average tasks with two metrics. The count of invalid predictions is none.
 
   Raises:
-    ValueError: there is no such metric.
+    ValueError: there is no such metric, or none at all.
   """
+  scores = {k: v for k, v in metrics.items() if k != data.INVALID}
+  if not scores:
+    raise ValueError(
+      "The validation split has no public answers, so no prompt is better than "
+      "another there. Set VALIDATION_SPLIT to a split with answers."
+    )
   if select_by is None:
-    return float(np.mean(list(metrics.values())))
-  if select_by not in metrics:
+    return float(np.mean(list(scores.values())))
+  if select_by not in scores:
     raise ValueError(
       f"SELECT_BY={select_by!r} is no metric of this task; it has "
-      f"{', '.join(metrics)}."
+      f"{', '.join(scores)}."
     )
-  return metrics[select_by]
+  return scores[select_by]
+
+
+def averages(results: Sequence[Result]) -> dict[str, float]:
+  """The score of each benchmark that several results are tasks of."""
+  found: dict[str, dict[str, dict[str, float]]] = {}
+  for result in results:
+    for name in ("super_glue", "glue"):
+      if result.task.startswith(f"{name}_") and result.metrics:
+        found.setdefault(name, {})[result.task] = result.metrics
+  return {
+    f"{name}, mean of {len(tasks)} tasks": benchmark.average(tasks)
+    for name, tasks in found.items()
+    if len(tasks) > 1
+  }
 
 
 def prediction_rows(examples: data.Examples, result: Result) -> list[dict]:

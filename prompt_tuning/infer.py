@@ -80,7 +80,10 @@ class Predictor:
         )
       self._ranker = decode.make_ranker(network)
       self._label_ids = padded(
-        [[*vocabulary.encode(label), EOS] for label in strategy.labels]
+        [
+          [*strategy.prefix, *vocabulary.encode(label), EOS]
+          for label in strategy.labels
+        ]
       )
     else:
       self._decoder = decode.make_decoder(

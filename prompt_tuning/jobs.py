@@ -59,6 +59,14 @@ def _pairs(names: Sequence[str], prompts) -> list[tuple[str, int]]:
   return list(zip(names, range(count), strict=True))
 
 
+def bank_of(
+  paths: Paths, model, allow_other_model: bool, names: Sequence[str]
+) -> tuple[np.ndarray | None, list[tuple[str, int]]]:
+  """The prompts of some paths as a bank, and which of them each task uses."""
+  prompts = _prompts(paths, model, allow_other_model)
+  return _bank(prompts), _pairs(names, prompts)
+
+
 def evaluate_prompts(
   *,
   eval_output_dir: str | os.PathLike,
@@ -85,10 +93,11 @@ def evaluate_prompts(
   names = [given] if isinstance(given, str) else list(given)
   names = [member for name in names for member, _ in data.members(name)]
   pairs = _pairs(names, prompts)
-  for name in names:
-    data.check_vocabulary(name, model.vocabulary)
   loaded = {
-    name: data.load(name, split, task_feature_lengths) for name in names
+    name: data.load(
+      name, split, task_feature_lengths, vocabulary=model.vocabulary
+    )
+    for name in names
   }
   decoding = decoding or infer.Decoding(
     max_length=task_feature_lengths["targets"]
@@ -97,7 +106,7 @@ def evaluate_prompts(
   for name, n in pairs:
     scorer = evaluate.Evaluator(
       network,
-      _vocabulary(model),
+      vocabulary_of(model),
       [loaded[name]],
       decoding=decoding,
       prompt_length=0 if bank is None else bank.shape[1],
@@ -150,7 +159,7 @@ def infer_lines(
   texts = source.read_text(encoding="utf-8").splitlines()
   limit = task_feature_lengths["inputs"]
   for i, text in enumerate(texts, 1):
-    tokens = len(_vocabulary(model).encode(text)) + 1
+    tokens = len(vocabulary_of(model).encode(text)) + 1
     if tokens == 1:
       raise ValueError(f"{source}, line {i} is empty.")
     if tokens > limit:
@@ -173,7 +182,8 @@ def infer_lines(
   )
 
 
-def _vocabulary(model: pretrained.FrozenModel):
+def vocabulary_of(model: pretrained.FrozenModel):
+  """The model's vocabulary, which it must have here."""
   if model.vocabulary is None:
     raise ValueError(f"The model {model.source} has no vocabulary.")
   return model.vocabulary

@@ -1,6 +1,6 @@
-"""Pictures: the curves of a run."""
+"""Pictures: the curves of a run, the scores of ways, the answers of studies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
@@ -75,4 +75,103 @@ def scores(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
   axis.set_ylabel("test accuracy (%)")
   axis.set_ylim(0, 112)
   axis.legend(fontsize="x-small", ncols=5, loc="upper center")
+  return _write(drawing, path)
+
+
+CHANCE = 50.0
+"""Percent; the studies' tasks have two labels of equal frequency."""
+
+Line = Mapping[float, tuple[float, float]]
+"""Mean and spread by x."""
+
+
+def lines(
+  series: Mapping[str, Line], x_label: str, path: str | os.PathLike
+) -> pathlib.Path:
+  """Draws means over a growing quantity, with their spread as a band."""
+  drawing, axis = _figure(5.6)
+  for name, line in series.items():
+    xs = sorted(line)
+    means = [line[x][0] for x in xs]
+    low = [line[x][0] - line[x][1] for x in xs]
+    high = [line[x][0] + line[x][1] for x in xs]
+    (drawn,) = axis.plot(xs, means, marker="o", ms=4, label=name)
+    axis.fill_between(xs, low, high, color=drawn.get_color(), alpha=0.2)
+  places = sorted({x for line in series.values() for x in line})
+  axis.set_xscale("log")
+  axis.set_xticks(places, [_short(x) for x in places])
+  axis.set_xticks([], minor=True)
+  axis.set_xlabel(x_label)
+  _percent(axis, [value for line in series.values() for value in line.values()])
+  axis.legend(fontsize="small")
+  return _write(drawing, path)
+
+
+def _short(x: float) -> str:
+  return f"{x / 1e6:.2g}M" if x >= 1e5 else f"{x:g}"
+
+
+def bars(
+  groups: Mapping[str, Mapping[str, tuple[float, float]]],
+  path: str | os.PathLike,
+) -> pathlib.Path:
+  """Draws a group of bars per task, a bar per setting, with its spread.
+
+  Args:
+    groups: for each task mean and spread by setting.
+    path: of the .png file.
+  """
+  names = list(dict.fromkeys(n for group in groups.values() for n in group))
+  width = 0.8 / max(len(names), 1)
+  drawing, axis = _figure(2.5 + 0.35 * len(names) * len(groups) + 2.2)
+  for i, name in enumerate(names):
+    found = [
+      (g, group[name])
+      for g, group in enumerate(groups.values())
+      if name in group
+    ]
+    axis.bar(
+      [g + (i - (len(names) - 1) / 2) * width for g, _ in found],
+      [mean for _, (mean, _) in found],
+      0.9 * width,
+      yerr=[spread for _, (_, spread) in found],
+      error_kw={"lw": 1},
+      label=name,
+    )
+  axis.set_xticks(range(len(groups)), list(groups))
+  _percent(axis, [v for group in groups.values() for v in group.values()])
+  axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+  return _write(drawing, path)
+
+
+def _percent(axis, values: Sequence[tuple[float, float]]) -> None:
+  """The vertical axis of accuracies, from just below the least of them."""
+  axis.axhline(CHANCE, color="gray", ls=":", label="chance")
+  axis.set_ylabel("test accuracy (%)")
+  least = min([CHANCE, *(mean - spread for mean, spread in values)])
+  axis.set_ylim(least - 5, 102)
+  axis.grid(alpha=0.3, axis="y")
+
+
+def matrix(
+  names: Sequence[str], values, path: str | os.PathLike
+) -> pathlib.Path:
+  """Draws a square table of cosines as colours, with the numbers."""
+  drawing, axis = _figure(5.6)
+  axis.imshow(values, cmap="viridis", vmin=-0.2, vmax=1)
+  axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+  axis.set_yticks(range(len(names)), names)
+  for i in range(len(names)):
+    for j in range(len(names)):
+      if values[i][j] == values[i][j]:  # not nan
+        axis.text(
+          j,
+          i,
+          f"{values[i][j]:.2f}",
+          ha="center",
+          va="center",
+          color="white",
+          fontsize="x-small",
+        )
+  axis.set_title("cosine of mean prompts, other seeds", fontsize="medium")
   return _write(drawing, path)

@@ -13,7 +13,7 @@ import functools
 import importlib.metadata
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -68,11 +68,18 @@ class Tasks:
     given = self.mixture_or_task_name
     return [given] if isinstance(given, str) else list(given)
 
-  @property
-  def members(self) -> list[tuple[str, int]]:
-    """(task, seed) of each prompt of the bank."""
-    seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
-    return [(name, seed) for name in self.names for seed in seeds]
+
+class Member(NamedTuple):
+  """One prompt of the bank: what it learns, and how it starts."""
+
+  task: str
+  seed: int
+  initializer: initializers.Initializer
+
+
+Initializers = (
+  initializers.Initializer | Sequence[initializers.Initializer] | None
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +89,8 @@ class Tuning:
   Attributes:
     trainable: regexes over parameter paths, see `freeze`.
     prompt_length: P; 0 for no prompt.
-    initializer: how the prompt starts, see `initializers`.
+    initializer: how the prompt starts, see `initializers`; several of them
+      train one prompt each, for every task and seed.
     optimizer: an optax transformation.
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
@@ -92,7 +100,7 @@ class Tuning:
   optimizer: optax.GradientTransformation
   trainable: Sequence[str] = freeze.PROMPT
   prompt_length: int = 100
-  initializer: initializers.Initializer | None = None
+  initializer: Initializers = None
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
@@ -148,16 +156,16 @@ def train(
       f"The model {model.source} has no vocabulary. Put vocabulary.model into "
       "its folder, or set VOCABULARY_PATH."
     )
-  members = tasks.members
+  members = _members(tasks, tuning)
   names = _names(members)
   folder = run_folder.RunFolder(
-    model_dir, _settings(model, tasks, tuning), keep=2
+    model_dir, _settings(model, tasks, tuning, members), keep=2
   )
 
   # Read the tasks.
   train_sets = [_train_set(name, tasks, model) for name in tasks.names]
-  seeds_per_task = len(members) // len(train_sets)
-  sets = [parts for parts in train_sets for _ in range(seeds_per_task)]
+  prompts_per_task = len(members) // len(train_sets)
+  sets = [parts for parts in train_sets for _ in range(prompts_per_task)]
 
   # Put the prompts in front of the frozen model.
   length = tuning.prompt_length
@@ -181,7 +189,7 @@ def train(
     optimizers.per_prompt(optimizer) if only_prompts else optimizer,
     num_prompts=len(members),
     z_loss=tuning.z_loss,
-    seed=members[0][1],
+    seed=members[0].seed,
   )
   before = storage.tree_hash(frozen)
 
@@ -192,8 +200,10 @@ def train(
 
   @functools.cache
   def evaluator(split: str) -> tuple[evaluate.Evaluator, list[data.Examples]]:
-    loaded = {name: _evaluation_set(name, split, tasks) for name in tasks.names}
-    examples = [loaded[name] for name, _ in members]
+    loaded = {
+      name: _evaluation_set(name, split, tasks, model) for name in tasks.names
+    }
+    examples = [loaded[member.task] for member in members]
     assert model.vocabulary is not None
     return evaluate.Evaluator(
       network,
@@ -218,7 +228,7 @@ def train(
     (trained, frozen),
     data.TaskBatches(
       sets,
-      [seed for _, seed in members],
+      [member.seed for member in members],
       batch_size=tasks.batch_size,
       prompt_length=length,
     ),
@@ -255,26 +265,56 @@ def train(
   return report
 
 
-def _names(members: Sequence[tuple[str, int]]) -> list[str]:
-  """Names of the prompts: the task, and the seed where it tells them apart."""
-  if len({name for name, _ in members}) == len(members):
-    return [name for name, _ in members]
-  return [f"{name}-seed{seed}" for name, seed in members]
+def _members(tasks: Tasks, tuning: Tuning) -> list[Member]:
+  """A prompt for every task, seed and initialiser, in this order."""
+  given = tuning.initializer or initializers.from_vocabulary()
+  starts = [given] if callable(given) else list(given)
+  seeds = [tasks.seeds] if isinstance(tasks.seeds, int) else tasks.seeds
+  return [
+    Member(task, seed, start)
+    for task in tasks.names
+    for seed in seeds
+    for start in starts
+  ]
+
+
+def _names(members: Sequence[Member]) -> list[str]:
+  """The task, with initialiser and seed where they tell prompts apart."""
+
+  def several(values) -> bool:
+    return len(set(values)) > 1
+
+  starts = several(member.initializer for member in members)
+  seeds = several(member.seed for member in members)
+  names = [
+    member.task
+    + (f"-{_initializer_name(member.initializer)}" if starts else "")
+    + (f"-seed{member.seed}" if seeds else "")
+    for member in members
+  ]
+  if several(names) or len(names) == 1:
+    return names
+  return [f"{name}-{n}" for n, name in enumerate(names)]
 
 
 def _train_set(name: str, tasks: Tasks, model: pretrained.FrozenModel):
   """The tasks of a task or mixture with their rates, in memory."""
   parts = []
   for member, rate in data.members(name):
-    data.check_vocabulary(member, model.vocabulary)
     examples = data.load(
-      member, tasks.train_split, tasks.task_feature_lengths, tasks.truncate
+      member,
+      tasks.train_split,
+      tasks.task_feature_lengths,
+      tasks.truncate,
+      vocabulary=model.vocabulary,
     )
     parts.append((examples, rate))
   return parts
 
 
-def _evaluation_set(name: str, split: str, tasks: Tasks) -> data.Examples:
+def _evaluation_set(
+  name: str, split: str, tasks: Tasks, model: pretrained.FrozenModel
+) -> data.Examples:
   found = data.members(name)
   if len(found) > 1:
     raise ValueError(
@@ -282,15 +322,18 @@ def _evaluation_set(name: str, split: str, tasks: Tasks) -> data.Examples:
       "one. Set VALIDATION_SPLIT=None and evaluate its tasks one by one."
     )
   return data.load(
-    found[0][0], split, tasks.task_feature_lengths, tasks.truncate
+    found[0][0],
+    split,
+    tasks.task_feature_lengths,
+    tasks.truncate,
+    vocabulary=model.vocabulary,
   )
 
 
 def _initial_bank(model, members, sets, tuning: Tuning) -> np.ndarray:
   """The prompts before training, [N, P, E]."""
-  initializer = tuning.initializer or initializers.from_vocabulary()
   embedding, rows = model.embedding, []
-  for (_, seed), parts in zip(members, sets, strict=True):
+  for member, parts in zip(members, sets, strict=True):
     found = {t for examples, _ in parts for t in examples.target_texts()}
     source = initializers.Source(
       embedding,
@@ -298,8 +341,8 @@ def _initial_bank(model, members, sets, tuning: Tuning) -> np.ndarray:
       model.vocabulary.num_pieces,
       tuple(sorted(found)) if len(found) <= tuning.prompt_length else (),
     )
-    key = jax.random.key(seed)
-    rows.append(initializer(key, tuning.prompt_length, source))
+    key = jax.random.key(member.seed)
+    rows.append(member.initializer(key, tuning.prompt_length, source))
   return np.stack([np.asarray(row, np.float32) for row in rows])
 
 
@@ -310,12 +353,14 @@ def _is_only_prompts(trained: PyTree) -> bool:
   )
 
 
-def _settings(model, tasks: Tasks, tuning: Tuning) -> dict[str, Any]:
+def _settings(
+  model, tasks: Tasks, tuning: Tuning, members: Sequence[Member]
+) -> dict[str, Any]:
   """What a checkpoint must agree with to be gone on from."""
   return {
     "MIXTURE_OR_TASK_NAME": tasks.names,
     "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
-    "SEEDS": [seed for _, seed in tasks.members],
+    "SEEDS": [member.seed for member in members],
     "BATCH_SIZE": tasks.batch_size,
     "PROMPT_LENGTH": tuning.prompt_length,
     "TRAINABLE": list(tuning.trainable),
@@ -333,8 +378,9 @@ def _write(
   sets,
 ) -> None:
   """Writes the artefacts: a prompt per member, or the tuned model."""
-  members, names = tasks.members, _names(tasks.members)
-  for n, (task, seed) in enumerate(members):
+  members = _members(tasks, tuning)
+  names = _names(members)
+  for n, (task, seed, start) in enumerate(members):
     if report.bank is None:
       break
     alone = len(members) == 1
@@ -346,7 +392,7 @@ def _write(
         "seed": seed,
         "steps": report.step,
         "best_step": report.best.steps[n] if report.best else report.step,
-        "initializer": _initializer_name(tuning.initializer),
+        "initializer": _initializer_name(start),
         "scores": {r.split: r.metrics for r in report.results[n]},
         "truncated": {
           examples.task: examples.truncated for examples, _ in sets[n]
@@ -375,8 +421,6 @@ def _trained_part(params: PyTree, tuning: Tuning) -> PyTree:
 
 def _initializer_name(initializer) -> str:
   """The function that built an initialiser, `from_vocabulary` for example."""
-  if initializer is None:
-    return "from_vocabulary"
   return initializer.__qualname__.partition(".")[0]
 
 

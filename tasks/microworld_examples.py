@@ -129,6 +129,31 @@ TASKS = {
 
 LABELS = {name: task.labels for name, task in TASKS.items()}
 
+# Trained on the first task, tested on the second: the household's sentences and
+# the market's questions, as MRPC and QQP (Lester et al. 2021, section 5).
+TRANSFERS = {
+  "microworld_mrpc_to_qqp": ("microworld_mrpc", "microworld_qqp"),
+  "microworld_qqp_to_mrpc": ("microworld_qqp", "microworld_mrpc"),
+}
+
+
+def label_map(name: str) -> dict[str, str]:
+  """The labels of a transfer's second task in the words of its first."""
+  first, second = TRANSFERS[name]
+  return dict(zip(LABELS[second], LABELS[first], strict=True))
+
+
+def transferred(name: str, split: str) -> tuple[dict, ...]:
+  """A transfer's examples: those of the first task, `test` of the second."""
+  first, second = TRANSFERS[name]
+  if split != "test":
+    return examples(first, split)
+  words = label_map(name)
+  return tuple(
+    {**record, "targets": words[record["targets"]]}
+    for record in examples(second, split)
+  )
+
 
 @functools.cache
 def examples(name: str, split: str) -> tuple[dict, ...]:

@@ -324,8 +324,8 @@ WEIGHTS = {
 
 def document(
   rng: random.Random,
-  weights: Mapping[str, float] = WEIGHTS,
-  levels: tuple[float, float, float] = (2, 3, 0.7),
+  weights: Mapping[str, int | float] = WEIGHTS,
+  levels: Sequence[int | float] = (2, 3, 0.7),
 ) -> str:
   """One document; `weights` mix the kinds, `levels` the levels 1, 2, 3."""
   kind = rng.choices(tuple(weights), tuple(weights.values()))[0]

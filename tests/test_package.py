@@ -24,6 +24,17 @@ import prompt_tuning
 
 ROOT = pathlib.Path(__file__).parents[1]
 
+# What needs t5x; t5x_checkpoints reads its files without it.
+T5X = (
+  "t5x_data",
+  "t5x_export",
+  "t5x_features",
+  "t5x_models",
+  "t5x_optimizers",
+  "t5x_prompts",
+  "t5x_restore",
+)
+
 # A module may import from its own layer and from the ones above it in this
 # list. `tasks` stands for every file of tasks/.
 LAYERS = (
@@ -45,6 +56,7 @@ LAYERS = (
     "stored_model",
     "t5",
     "t5x_checkpoints",
+    "tables",
     "vocabulary",
   ),
   (
@@ -53,11 +65,13 @@ LAYERS = (
     "decode",
     "pretrained",
     "run_folder",
+    "runs",
     "step",
     "tasks",
   ),
   (
     "analysis",
+    "ensemble",
     "evaluate",
     "infer",
     "inspection",
@@ -67,20 +81,30 @@ LAYERS = (
     "pretrain",
     "progress",
     "prompt_design",
-    "t5x_models",
+    "report",
+    "results",
+    "saved_ensemble",
+    "schedule",
+    "studies",
+    "submission",
+    "task_list",
+    *T5X,
     "train",
     "tuning",
   ),
-  ("cli", "commands", "configuration", "demo"),
+  ("cli", "commands", "configuration", "data_flags", "demo", "t5x_macros"),
 )
 LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 # Who may import these libraries at all, at the top or inside a function.
 MAY_IMPORT = {
   "gin": {"cli", "configuration"},
-  "seqio": {"data", "tasks"},
-  "t5x": {"t5x_models"},
-  "tensorflow": {"data", "tasks"},
+  "seqio": {"data", "tasks", "t5x_data", "t5x_features"},
+  "t5x": {*T5X, "t5x_macros"},
+  "tensorflow": {
+    *("data", "tasks"),
+    *("t5x_data", "t5x_export", "t5x_features", "t5x_prompts"),
+  },
   "tensorflow_datasets": {"data", "tasks"},
   "tensorflow_text": {"data", "tasks"},
 }

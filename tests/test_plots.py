@@ -31,3 +31,24 @@ def test_scores_are_drawn_with_a_gap_where_one_is_missing(tmp_path):
   path = plots.scores([row], tmp_path / "scores.png")
   full = plots.scores([{**row, "model_tuning": 90.0}], tmp_path / "full.png")
   assert (pixels(path) != pixels(full)).any()
+
+
+def test_lines_and_bars_show_means_and_spreads(tmp_path):
+  def drawn(draw, spread):
+    means = {1.0: (60.0, spread), 20.0: (90.0, spread)}
+    if draw is plots.lines:
+      path = draw({"boolq": means}, "positions", tmp_path / "l.png")
+    else:
+      path = draw({"boolq": {"short": means[1.0]}}, tmp_path / "b.png")
+    return pixels(path)
+
+  for draw in (plots.lines, plots.bars):
+    assert (drawn(draw, 0.0) != drawn(draw, 5.0)).any()
+
+
+def test_a_matrix_shows_what_is_known(tmp_path):
+  def drawn(value):
+    values = np.array([[1.0, value], [value, np.nan]])
+    return pixels(plots.matrix(["a", "b"], values, tmp_path / "m.png"))
+
+  assert (drawn(0.1) != drawn(0.9)).any()

@@ -2,7 +2,7 @@ import numpy as np
 import tiny
 import toy
 
-from prompt_tuning import prompt_design, t5
+from prompt_tuning import data, prompt_design, t5
 
 TEXTS = ["the cat sat", "a dog ran", "the red house", "the mat"]
 ANSWERS = ["yes", "no"]
@@ -39,3 +39,46 @@ def test_the_best_answer_of_all_examples_scores_a_hundred():
   best = [int(np.argmax([log_p(t, a) for a in ANSWERS])) for t in TEXTS]
   found = prompt_design.accuracies(toy.model(), [TEXTS], best, ANSWERS)
   assert found == [100.0]
+
+
+def test_examples_stand_in_front_in_the_same_words_with_their_answers():
+  (asking,) = prompt_design.templates(["{input} Is it so?"])
+  shown = [("the cat sat", "yes"), ("a dog ran", "no")]
+  assert prompt_design.with_examples(asking, shown)("the mat") == (
+    "the cat sat Is it so? yes a dog ran Is it so? no the mat Is it so?"
+  )
+  assert prompt_design.with_examples(asking, [])("the mat") == asking("the mat")
+
+
+def test_drawn_examples_take_the_labels_in_turn_and_differ_by_seed():
+  examples = data.load(toy.CAT, "train", toy.LENGTHS)
+  own = set(
+    zip(data.input_texts(examples), examples.target_texts(), strict=True)
+  )
+  drawn = prompt_design.draw(examples, 4, seed=0)
+  assert set(drawn) <= own
+  assert sorted(label for _, label in drawn) == ["no", "no", "yes", "yes"]
+  assert drawn == prompt_design.draw(examples, 4, seed=0)
+  assert drawn != prompt_design.draw(examples, 4, seed=1)
+  assert prompt_design.draw(examples, 0, seed=0) == []
+
+
+def test_the_wording_is_chosen_on_validation_and_scored_on_test():
+  model = toy.model()
+  validation, test = (
+    data.load(toy.CAT, split, toy.LENGTHS) for split in ("validation", "test")
+  )
+  wordings = prompt_design.templates(
+    ["{input}", "house {input}", "dog {input} red", "mat mat {input}"]
+  )
+
+  def best(choose_by, report):
+    return prompt_design.best_of(
+      model, wordings, choose_by, report, answers=ANSWERS, labels=ANSWERS
+    )
+
+  on_validation = best(validation, validation).by_wording
+  found = best(validation, test)
+  chosen = on_validation.index(max(on_validation))
+  assert found.metrics == {"accuracy": found.by_wording[chosen]}
+  assert len(set(found.by_wording)) > 1

@@ -101,6 +101,39 @@ def test_prompts_trained_together_equal_single_runs(tmp_path):
     np.testing.assert_array_equal(saved.values, together.bank[n])
 
 
+def test_initialisers_train_together_as_alone(tmp_path):
+  starts = [initializers.random_uniform(), initializers.from_vocabulary()]
+  together = toy.run(
+    tmp_path / "all",
+    tuned=toy.tuning(initializer=starts),
+    seeds=(0, 3),
+    steps=8,
+  )
+  members = [(seed, n) for seed in (0, 3) for n in (0, 1)]
+  for row, (seed, n) in enumerate(members):
+    alone = toy.run(
+      tmp_path / f"{row}",
+      tuned=toy.tuning(initializer=starts[n]),
+      seeds=(seed,),
+      steps=8,
+    )
+    np.testing.assert_allclose(
+      together.bank[row], alone.bank[0], rtol=2e-4, atol=2e-5
+    )
+    kind = ("random_uniform", "from_vocabulary")[n]
+    saved = checkpoints.load_prompt(
+      tmp_path / "all" / "prompts" / f"{toy.CAT}-{kind}-seed{seed}"
+    )
+    assert saved.record["initializer"] == kind
+    np.testing.assert_array_equal(saved.values, together.bank[row])
+
+
+def test_initialisers_of_one_kind_get_folders_of_their_own(tmp_path):
+  starts = [initializers.random_uniform(scale) for scale in (0.1, 0.5)]
+  toy.run(tmp_path, tuned=toy.tuning(initializer=starts), steps=2)
+  assert len(list((tmp_path / "prompts").iterdir())) == 2
+
+
 def test_running_it_again_goes_on_where_it_stopped(tmp_path):
   whole = toy.run(tmp_path / "whole", steps=12)
   toy.run(tmp_path / "parts", steps=8)

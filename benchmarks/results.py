@@ -1,0 +1,55 @@
+"""Ships the results of studies: rows and figures, and the tables of the docs.
+
+    python benchmarks/results.py            (after prompt-tuning study NAME …)
+
+Copies runs/studies/NAME/results.jsonl and figure.png to docs/results/, and
+writes the tables of docs/results.md between `<!-- NAME -->` and
+`<!-- /NAME -->`. A study that has not run keeps what stands there.
+"""
+
+import argparse
+import pathlib
+import re
+
+from prompt_tuning import cli
+
+cli.import_quietly()
+
+from prompt_tuning import report, results, storage, studies  # noqa: E402
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+
+
+def ship(name: str, runs: pathlib.Path, docs: pathlib.Path = DOCS) -> bool:
+  """Ships one study; whether there is anything to ship."""
+  rows = results.load(runs / name / "results.jsonl")
+  if not rows:
+    return False
+  study = studies.STUDIES[name]
+  results.save(docs / "results" / f"{name}.jsonl", rows)
+  report.figure(study, rows, docs / "results" / f"{name}.png")
+  page = docs / "results.md"
+  block = (
+    f"<!-- {name} -->\n\n{report.tables(study, rows)}\n\n"
+    f"![{study.question}](results/{name}.png)\n\n<!-- /{name} -->"
+  )
+  text = page.read_text(encoding="utf-8")
+  marks = rf"<!-- {name} -->.*?<!-- /{name} -->"
+  text, count = re.subn(marks, lambda _: block, text, flags=re.DOTALL)
+  if count != 1:
+    raise ValueError(f"{page} has {count} places <!-- {name} --> …, needed 1.")
+  storage.write_text(page, text)
+  return True
+
+
+def main() -> None:
+  """Ships every study that has rows."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--runs", type=pathlib.Path, default="runs/studies")
+  flags = parser.parse_args()
+  for name in studies.STUDIES:
+    print(f"{name}: {'shipped' if ship(name, flags.runs) else 'no rows'}")
+
+
+if __name__ == "__main__":
+  main()

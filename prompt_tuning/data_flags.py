@@ -1,0 +1,95 @@
+"""The flags `--data`, `--template` … of a user's own files, as gin settings.
+
+    --data train.jsonl --template "…" -> data/own_data.gin, DATA=…, TEMPLATE=…
+    --data SuperGLUE/BoolQ            -> data/official.gin, DATA=…
+
+A flag sets the macro of its gin file, so what was typed stands in config.gin.
+"""
+
+import argparse
+import pathlib
+
+_FLAGS = {
+  "data": (
+    "DATA",
+    "the training rows: jsonl, csv, tsv or txt, also .gz, .bz2 or .xz; or the "
+    "unzipped download folder of GLUE or SuperGLUE, or of one of their tasks",
+  ),
+  "validation": (
+    "VALIDATION_DATA",
+    "the rows to choose the best prompt by; without them a tenth of the "
+    "training rows",
+  ),
+  "test": ("TEST_DATA", "the rows to score at the end"),
+  "template": (
+    "TEMPLATE",
+    'the input: "premise: {premise} hypothesis: {hypothesis}", the fields in '
+    "braces",
+  ),
+  "target": ("TARGET", 'the field of the answer (default: "label")'),
+  "labels": (
+    "LABELS",
+    "the answers that there are, A,B,C, or value=word for another word to "
+    "say: 0=no,1=yes; without it any text",
+  ),
+  "metric": (
+    "METRIC",
+    "accuracy, f1 (of the second label), macro_f1, matthews, pearson, "
+    "spearman or squad; several with commas (default: accuracy)",
+  ),
+  "name": ("TASK_NAME", 'the name of the task (default: "own_data")'),
+}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags to a command."""
+  group = parser.add_argument_group("your own data")
+  for flag, (macro, text) in _FLAGS.items():
+    group.add_argument(f"--{flag}", metavar=macro, help=text)
+  group.add_argument(
+    "--skip_bad_rows",
+    action="store_true",
+    help="leave rows out that cannot be used, and count them",
+  )
+
+
+def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
+  """The gin files and bindings that the flags stand for.
+
+  Raises:
+    ValueError: a flag that needs another one.
+  """
+  given = {
+    macro: getattr(flags, flag)
+    for flag, (macro, _) in _FLAGS.items()
+    if getattr(flags, flag) is not None
+  }
+  if not given and not flags.skip_bad_rows:
+    return [], []
+  if "DATA" in given and pathlib.Path(given["DATA"]).is_dir():
+    others = [
+      f"--{flag}"
+      for flag, (macro, _) in _FLAGS.items()
+      if macro in given and macro != "DATA"
+    ]
+    if others or flags.skip_bad_rows:
+      raise ValueError(
+        f"--data {given['DATA']} is a folder, so its task is that of GLUE or "
+        f"SuperGLUE, and {', '.join(others or ['--skip_bad_rows'])} cannot be "
+        "set. Give a file for a task of your own."
+      )
+    return ["data/official.gin"], [f"DATA={given['DATA']!r}"]
+  if "TEMPLATE" not in given:
+    raise ValueError(
+      "Your own data needs a --template that makes the input of a row's "
+      'fields, for example --template "premise: {premise} hypothesis: '
+      '{hypothesis}".'
+    )
+  bindings = [f"{macro}={value!r}" for macro, value in given.items()]
+  if flags.skip_bad_rows:
+    bindings.append("SKIP_BAD_ROWS=True")
+  if "TEST_DATA" in given and flags.command == "train":
+    bindings.append('TEST_SPLITS=("test",)')
+  if flags.command == "eval" and not {"DATA", "VALIDATION_DATA"} & set(given):
+    bindings.append("SPLIT='test'")
+  return ["data/own_data.gin"], bindings

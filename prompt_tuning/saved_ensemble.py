@@ -1,0 +1,147 @@
+"""An ensemble of prompts that were trained earlier: `prompt-tuning ensemble`.
+
+prompts, their model, their task -> one batch of N copies -> the report
+"""
+
+from collections.abc import Sequence
+import importlib
+import os
+import pathlib
+
+import numpy as np
+
+from prompt_tuning import (
+  checkpoints,
+  data,
+  decode,
+  ensemble,
+  evaluate,
+  infer,
+  pretrained,
+  run_folder,
+  storage,
+)
+
+FEW_LABELS = 50
+"""A task with more different targets is no classification."""
+
+
+def score(
+  prompts: Sequence[str | os.PathLike],
+  model: str | os.PathLike | None = None,
+  task: str | None = None,
+  *,
+  task_module: str | None = None,
+  split: str = "validation",
+  lengths: tuple[int, int] = (512, 16),
+) -> ensemble.Report:
+  """Scores prompts together and alone: by rank, or greedily written texts.
+
+  Args:
+    prompts: their paths.
+    model: the frozen model; by default the one they were trained on.
+    task: a seqio task; by default the one they were trained on.
+    task_module: the module that registers it, if it is the user's own.
+    split: what they are scored on.
+    lengths: tokens of inputs and targets at most.
+
+  Raises:
+    ValueError: there are fewer than two prompts, they have different lengths,
+      they name no single model or task, or the module cannot be imported.
+  """
+  saved = [checkpoints.load_prompt(path) for path in prompts]
+  _check(saved)
+  frozen = pretrained.load(model or _common(saved, "model"))
+  saved = [checkpoints.load_prompt(path, frozen) for path in prompts]
+  if task_module:
+    _import(task_module)
+  examples = data.load(
+    task or _common(saved, "task"),
+    split,
+    {"inputs": lengths[0], "targets": lengths[1]},
+    vocabulary=frozen.vocabulary,
+  )
+  few = len(set(examples.target_texts())) <= FEW_LABELS
+  network, params = infer.with_prompts(
+    frozen, np.stack([one.values for one in saved])
+  )
+  return ensemble.evaluate_together(
+    network,
+    params,
+    frozen.vocabulary,
+    examples,
+    infer.Decoding(
+      decode.Rank() if few else decode.Greedy(), max_length=lengths[1]
+    ),
+  )
+
+
+def _check(saved: Sequence[checkpoints.SavedPrompt]) -> None:
+  if len(saved) < 2:
+    raise ValueError(
+      f"An ensemble takes two or more prompts, got {len(saved)}. Give several "
+      "paths after --prompts; SEEDS=(0, 1, 2) trains three prompts of a task."
+    )
+  lengths = [one.values.shape[0] for one in saved]
+  if len(set(lengths)) > 1:
+    raise ValueError(
+      f"The prompts have the lengths {lengths}; an ensemble runs as one batch. "
+      "Give prompts of one length."
+    )
+
+
+def _common(saved: Sequence[checkpoints.SavedPrompt], what: str) -> str:
+  """The task or the model that all prompts say they were trained for."""
+  named = {str(one.path): one.record.get(what) for one in saved}
+  found = sorted(
+    {
+      str(value.get("source") if isinstance(value, dict) else value)
+      for value in named.values()
+    }
+  )
+  if found == ["None"]:
+    raise ValueError(
+      f"The prompts do not say which {what} they are for. Name it with "
+      f"--{what}."
+    )
+  if len(found) > 1:
+    raise ValueError(
+      f"The prompts were trained for more than one {what}: "
+      f"{', '.join(found)}. Give prompts of one {what}, or name it with "
+      f"--{what}."
+    )
+  return found[0]
+
+
+def _import(module: str) -> None:
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      f"--task_module={module} cannot be imported ({error}). Run the command "
+      "from the folder of the module, or put it on PYTHONPATH."
+    ) from error
+
+
+def write(report: ensemble.Report, folder: str | os.PathLike) -> pathlib.Path:
+  """Writes metrics.json and the vote's answers; returns the folder."""
+  place = run_folder.RunFolder(folder).path
+  examples = report.examples
+  storage.write_json(
+    place / "metrics.json",
+    {
+      "task": examples.task,
+      "split": examples.split,
+      "examples": len(examples),
+      "prompts": report.singles,
+      **report.summary(),
+    },
+  )
+  result = evaluate.Result(
+    examples.task, examples.split, report.vote, report.answers
+  )
+  infer.write_predictions(
+    place / "predictions" / f"{examples.task}-{examples.split}.jsonl",
+    evaluate.prediction_rows(examples, result),
+  )
+  return place

@@ -1,0 +1,140 @@
+"""The commands of the paper's questions: they take flags and no gin files.
+
+study     one of the paper's questions in miniature: runs, table, figure
+ensemble  the vote of prompts that were trained earlier
+"""
+
+import argparse
+
+
+def _study(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser(
+    "study",
+    help="one of the paper's questions in miniature: runs, table, figure",
+    description="Runs a study on the microworld and writes results.jsonl, "
+    "results.md and figure.png. The same command again goes on where it "
+    "stopped. Without NAME it lists the studies.",
+    epilog="examples:\n  prompt-tuning study\n"
+    "  prompt-tuning study length --dry_run\n"
+    "  prompt-tuning study size --pretrain",
+  )
+  parser.add_argument("name", nargs="?", metavar="NAME", help="of the study")
+  parser.add_argument(
+    "--dry_run",
+    action="store_true",
+    help="say what would be done and how long it takes, and stop",
+  )
+  parser.add_argument(
+    "--reduced",
+    action="store_true",
+    help="a grid of a minute, under FOLDER/reduced, to see that all works",
+  )
+  parser.add_argument(
+    "--pretrain",
+    action="store_true",
+    help="first pre-train the study's own models, where they are lacking",
+  )
+  parser.add_argument(
+    "--model",
+    default="microworld",
+    metavar="PATH",
+    help="a frozen model with the microworld's vocabulary, in place of the one "
+    "that ships",
+  )
+  parser.add_argument(
+    "--output",
+    default="runs/studies",
+    metavar="FOLDER",
+    help="of all studies and their models (default: %(default)s)",
+  )
+  parser.set_defaults(run=_run_study)
+  return parser
+
+
+def _run_study(flags) -> None:
+  from prompt_tuning import study  # heavy, and only for this command
+
+  if flags.name is None:
+    print(study.listing())
+    return
+  study.run(
+    flags.name,
+    flags.output,
+    model=flags.model,
+    dry_run=flags.dry_run,
+    is_reduced=flags.reduced,
+    with_pretraining=flags.pretrain,
+  )
+
+
+def _ensemble(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser(
+    "ensemble",
+    help="the vote of prompts that were trained earlier",
+    description="Runs prompts of one task as one batch on their frozen model, "
+    "and shows the average prompt, the best one and their majority vote.",
+    epilog="example:\n  prompt-tuning train --gin_file=demo/prompt_tuning.gin "
+    "\\\n    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/"
+    "five \\\n    --gin.SEEDS='(0, 1, 2, 3, 4)'\n"
+    "  prompt-tuning ensemble --prompts runs/five/prompts/*",
+  )
+  parser.add_argument(
+    "--prompts",
+    nargs="+",
+    required=True,
+    metavar="PATH",
+    help="two or more prompts of one task and one length",
+  )
+  parser.add_argument(
+    "--model",
+    metavar="PATH",
+    help="the frozen model (default: the one that the prompts were trained on)",
+  )
+  parser.add_argument(
+    "--task",
+    metavar="NAME",
+    help="a seqio task (default: the one that the prompts were trained on)",
+  )
+  parser.add_argument(
+    "--task_module",
+    metavar="MODULE",
+    help="the Python module that registers a task of your own",
+  )
+  parser.add_argument(
+    "--split", default="validation", help="to score (default: %(default)s)"
+  )
+  parser.add_argument(
+    "--lengths",
+    nargs=2,
+    type=int,
+    default=(512, 16),
+    metavar=("INPUTS", "TARGETS"),
+    help="tokens at most (default: 512 16)",
+  )
+  parser.add_argument(
+    "--output",
+    metavar="FOLDER",
+    help="writes metrics.json and predictions/ there",
+  )
+  parser.set_defaults(run=_run_ensemble)
+  return parser
+
+
+def _run_ensemble(flags) -> None:
+  from prompt_tuning import ensemble, saved_ensemble
+
+  report = saved_ensemble.score(
+    flags.prompts,
+    flags.model,
+    flags.task,
+    task_module=flags.task_module,
+    split=flags.split,
+    lengths=tuple(flags.lengths),
+  )
+  print(ensemble.table(report))
+  if flags.output:
+    print(f"Written: {saved_ensemble.write(report, flags.output)}")
+
+
+ALL = (_study, _ensemble)
+"""The functions that add a command to the parser."""

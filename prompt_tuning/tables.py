@@ -1,0 +1,189 @@
+"""Rows of jsonl, csv and tsv files, with the place of everything that is bad.
+
+    train.jsonl, train.csv.gz, train.tsv.xz … -> {field: value} per row
+
+A csv file has quotes as spreadsheets write them; in a tsv file (or .txt) every
+tab separates and a quote is a letter, as in GLUE. Both have a line of names
+first. Nothing here knows of tasks or TensorFlow.
+"""
+
+import bz2
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import csv
+import dataclasses
+import difflib
+import gzip
+import io
+import json
+import lzma
+import os
+import pathlib
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "tsv"}
+
+
+class BadRow(ValueError):
+  """A row that cannot be used; the message names the field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table(Generic[T]):
+  """What was made of the rows of a file.
+
+  Attributes:
+    items: one for each good row.
+    skipped: the message of each bad row.
+  """
+
+  items: list[T]
+  skipped: list[str]
+
+
+def read(
+  path: str | os.PathLike,
+  make: Callable[[Row], T],
+  *,
+  names: Sequence[str] | None = None,
+  skip_bad_rows: bool = False,
+) -> Table[T]:
+  """Makes something of every row of a file.
+
+  Args:
+    path: .jsonl, .csv, .tsv or .txt, and .gz, .bz2 or .xz behind it.
+    make: from a row; raises `BadRow` for one that it cannot use.
+    names: of the columns, for a csv or tsv file without a line of names.
+    skip_bad_rows: keep the messages of bad rows instead of raising the first.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: an unknown format, a damaged file, or a bad row; the message has
+      file, line and field.
+  """
+  place = pathlib.Path(path)
+  if not place.is_file():
+    raise FileNotFoundError(f"There is no file {place}.")
+  items, skipped = [], []
+  try:
+    for line, row in _rows(place, names):
+      try:
+        if isinstance(row, BadRow):
+          raise row
+        items.append(make(_checked(row)))
+      except BadRow as error:
+        message = f"{place}, line {line}: {error}"
+        if not skip_bad_rows:
+          raise ValueError(
+            f"{message} Correct the row, or count and leave out bad rows with "
+            "--skip_bad_rows."
+          ) from error
+        skipped.append(message)
+  except (OSError, EOFError, lzma.LZMAError) as error:
+    raise ValueError(f"{place} cannot be read ({error}).") from error
+  return Table(items, skipped)
+
+
+def field(row: Row, name: str) -> str:
+  """The text of a field; a number is written out.
+
+  Raises:
+    BadRow: there is no such field, or it holds no text.
+  """
+  if name not in row:
+    close = difflib.get_close_matches(name, row, 1, 0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"it has {list(row)}."
+    raise BadRow(f"the row has no field {name!r}; {hint}")
+  value = row[name]
+  if value is None or isinstance(value, list | dict):
+    raise BadRow(f"the field {name!r} is {value!r}, not a text or a number.")
+  return str(value)
+
+
+def _checked(row: Row) -> Row:
+  """Refuses text that was no UTF-8 (decoded to lone surrogates)."""
+  for name, value in row.items():
+    if isinstance(value, str) and not value.isascii():
+      try:
+        value.encode("utf-8")
+      except UnicodeEncodeError:
+        raise BadRow(f"the field {name!r} is not UTF-8 text.") from None
+  return row
+
+
+def _rows(
+  place: pathlib.Path, names: Sequence[str] | None
+) -> Iterator[tuple[int, Row | BadRow]]:
+  """(line, row) of a file; a row that is no row is a `BadRow`."""
+  suffixes = place.suffixes[-2:]
+  opener = _OPENERS.get(suffixes[-1]) if suffixes else None
+  if opener:
+    suffixes = suffixes[:-1]
+  kind = _FORMATS.get(suffixes[-1]) if suffixes else None
+  if kind is None:
+    raise ValueError(
+      f"{place} has no known format; the name must end in "
+      f"{', '.join(_FORMATS)}, with {', '.join(_OPENERS)} behind it if it is "
+      "compressed."
+    )
+  with (opener or open)(place, "rb") as binary:
+    text = io.TextIOWrapper(
+      binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
+    )
+    yield from _objects(text) if kind == "jsonl" else _cells(text, kind, names)
+
+
+def _objects(text: io.TextIOWrapper) -> Iterator[tuple[int, Row | BadRow]]:
+  for line, content in enumerate(text, 1):
+    if not content.strip():
+      continue
+    try:
+      row = json.loads(content)
+    except ValueError as error:
+      yield line, BadRow(f"this is no JSON ({error}).")
+      continue
+    if isinstance(row, dict):
+      yield line, row
+    else:
+      yield line, BadRow('this is no JSON object, {"field": value, …}.')
+
+
+def _cells(
+  text: io.TextIOWrapper, kind: str, names: Sequence[str] | None
+) -> Iterator[tuple[int, Row | BadRow]]:
+  if kind == "tsv":
+    lines = (line.rstrip("\r\n") for line in text)
+    rows = ((i, line.split("\t")) for i, line in enumerate(lines, 1))
+  else:
+    reader = csv.reader(text, strict=True)
+    rows = _csv_rows(reader)
+  for line, cells in rows:
+    if isinstance(cells, BadRow):
+      yield line, cells
+    elif names is None:
+      names = cells
+    elif len(cells) == len(names):
+      yield line, dict(zip(names, cells, strict=True))
+    elif any(cells):
+      which = cells[-1] if len(cells) > len(names) else names[len(cells)]
+      yield (
+        line,
+        BadRow(
+          f"the row has {len(cells)} fields, {len(names)} are needed "
+          f"({', '.join(names)}); the first without its match is {which!r}."
+        ),
+      )
+
+
+def _csv_rows(reader) -> Iterator[tuple[int, list[str] | BadRow]]:
+  while True:
+    line = reader.line_num + 1
+    try:
+      yield line, next(reader)
+    except StopIteration:
+      return
+    except csv.Error as error:
+      yield line, BadRow(f"this is no csv ({error}).")

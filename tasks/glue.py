@@ -1,0 +1,107 @@
+"""GLUE: `glue_cola`, `glue_mrpc` …, in T5's form `glue_cola_t5` …
+
+Importing registers the tasks and the mixture `glue`. Wang et al. 2018; the
+casts and the mixing rates are those of T5 (Raffel et al. 2020, appendix D).
+"""
+
+from prompt_tuning.tasks import answers, casts, metrics
+from prompt_tuning.tasks.benchmark import Task, register, register_mixture
+from prompt_tuning.tasks.sources import Source
+
+VERSION = "2.0.0"
+NLI = ("entailment", "neutral", "contradiction")
+ENTAILMENT = ("entailment", "not_entailment")
+PAIR = ("sentence1", "sentence2")
+LABELS = {
+  "cola": ("unacceptable", "acceptable"),
+  "sst2": ("negative", "positive"),
+  "mrpc": ("not_equivalent", "equivalent"),
+  "qqp": ("not_duplicate", "duplicate"),
+  "mnli": NLI,
+  "mnli_matched": NLI,
+  "mnli_mismatched": NLI,
+  "ax": NLI,
+  "qnli": ENTAILMENT,
+  "rte": ENTAILMENT,
+  "wnli": ("not_entailment", "entailment"),
+}
+FIELDS = {
+  "cola": ("sentence",),
+  "sst2": ("sentence",),
+  "mrpc": PAIR,
+  "qqp": ("question1", "question2"),
+  "qnli": ("question", "sentence"),
+  "rte": PAIR,
+  "wnli": PAIR,
+}
+SCORES = {
+  "cola": (metrics.matthews,),
+  "mrpc": (metrics.f1, metrics.accuracy),
+  "qqp": (metrics.f1, metrics.accuracy),
+  "ax": (),
+}
+TRAIN_ROWS = {
+  "cola": 8551,
+  "sst2": 67349,
+  "mrpc": 3668,
+  "qqp": 363849,
+  "stsb": 5749,
+  "mnli": 392702,
+  "qnli": 104743,
+  "rte": 2490,
+  "wnli": 635,
+}
+"""Rows of `train`; all but WNLI's are also T5's mixing rates."""
+_USUAL = {name: name for name in ("train", "validation", "test")}
+_MNLI = {
+  "train": "train",
+  "validation": "validation_matched",
+  "validation_mismatched": "validation_mismatched",
+  "test": "test_matched",
+  "test_mismatched": "test_mismatched",
+}
+
+
+def source(name: str) -> Source:
+  """Where the rows of a task come from."""
+  splits = _USUAL
+  if name == "mnli":
+    splits = _MNLI
+  elif name == "ax":
+    splits = {"test": "test"}
+  elif name.startswith("mnli_"):
+    splits = {"validation": "validation", "test": "test"}
+  return Source(
+    f"glue/{name}:{VERSION}", splits, train_rows=TRAIN_ROWS.get(name, 0)
+  )
+
+
+def task(name: str) -> Task:
+  """One of the tasks by its name in TFDS."""
+  if name == "stsb":
+    return Task(
+      "glue_stsb",
+      source(name),
+      casts.stsb,
+      answers.number,
+      (metrics.pearson, metrics.spearman),
+    )
+  is_mnli = name == "ax" or name.startswith("mnli")
+  fields = FIELDS.get(name, ("hypothesis", "premise"))
+  labels = LABELS[name]
+  return Task(
+    f"glue_{name}",
+    source(name),
+    casts.keyed("mnli" if is_mnli else name, {f: f for f in fields}, labels),
+    answers.class_of(labels),
+    SCORES.get(name, (metrics.accuracy,)),
+    labels=labels,
+  )
+
+
+NAMES = ("stsb", *LABELS)
+register(task(name) for name in NAMES)
+register_mixture(
+  "glue",
+  {f"glue_{name}": n for name, n in TRAIN_ROWS.items() if name != "wnli"},
+)

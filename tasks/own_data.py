@@ -1,0 +1,272 @@
+"""A user's own files as a task: a template, a target field, labels, metrics.
+
+    train.jsonl, dev.jsonl + "premise: {premise} hypothesis: {hypothesis}"
+        -> a seqio task -> its name
+
+Nothing is written in Python for it: `prompt-tuning train --data …` and
+`data/own_data.gin` call `register`. A folder instead of a file is the unzipped
+download of GLUE or SuperGLUE, whose own task is used (`official_task`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import logging
+import os
+import string
+import zlib
+
+import seqio
+
+from prompt_tuning import tables
+from prompt_tuning.tables import BadRow, field
+from prompt_tuning.tasks import answers, benchmark, metrics, sources
+
+HELD_OUT = 0.1
+"""The share of the training rows that validate if there is no other file."""
+
+METRICS: dict[str, Callable[[int], metrics.Metric]] = {
+  "accuracy": lambda n: metrics.accuracy,
+  "f1": lambda n: metrics.f1,
+  "macro_f1": metrics.mean_f1,
+  "matthews": lambda n: metrics.matthews,
+  "pearson": lambda n: metrics.pearson,
+  "spearman": lambda n: metrics.spearman,
+  "squad": lambda n: metrics.squad,
+}
+"""Metrics by name, from the number of labels."""
+_OF_NUMBERS = {"pearson", "spearman"}
+_OF_CLASSES = {"f1", "macro_f1", "matthews"}
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+  """Files and how they are read.
+
+  Attributes:
+    train: the file of the training rows; None for a task that is only scored.
+    validation: the file to choose the best prompt by; without it a tenth of the
+      training rows, held out by their text.
+    test: the file to score at the end.
+    template: the input, with the fields' names in braces.
+    target: the field of the answer.
+    labels: the values that the target may have, or `value=word` where the model
+      is to say another word; () for any text.
+    metric: names from METRICS.
+    skip_bad_rows: leave bad rows out, and say how many, instead of stopping.
+  """
+
+  train: str | None
+  validation: str | None
+  test: str | None
+  template: str
+  target: str
+  labels: tuple[str, ...] = ()
+  metric: tuple[str, ...] = ("accuracy",)
+  skip_bad_rows: bool = False
+
+  def __post_init__(self):
+    unknown = [name for name in self.metric if name not in METRICS]
+    if unknown or not self.metric:
+      raise ValueError(
+        f"METRIC={list(self.metric)}: {unknown or 'nothing'} is no metric; "
+        f"choose from {', '.join(METRICS)}."
+      )
+    if _OF_CLASSES.intersection(self.metric) and not self.labels:
+      raise ValueError(
+        f"The metric {', '.join(self.metric)} compares classes; name them "
+        "with --labels no,yes."
+      )
+    if "f1" in self.metric and len(self.labels) != 2:
+      raise ValueError(
+        f"The metric f1 is that of the second of two labels; there are "
+        f"{len(self.labels)}. Give two, or use macro_f1."
+      )
+    if not any((self.train, self.validation, self.test)):
+      raise ValueError("There is no file; give one with --data.")
+    self.placeholders  # noqa: B018 (a bad template is an error here)
+
+  @property
+  def words(self) -> dict[str, str]:
+    """The word of each value of the target field."""
+    pairs = (label.partition("=") for label in self.labels)
+    return {value: word if equals else value for value, equals, word in pairs}
+
+  @property
+  def placeholders(self) -> list[tuple[str, str | None]]:
+    """(text, name of the field behind it) pieces of the template."""
+    try:
+      pieces = [
+        (text, name)
+        for text, name, *_ in string.Formatter().parse(self.template)
+      ]
+    except ValueError as error:
+      raise ValueError(
+        f"TEMPLATE={self.template!r} is no template ({error}). Write fields in "
+        "braces, and a brace of the text twice."
+      ) from error
+    if not any(name for _, name in pieces):
+      raise ValueError(
+        f"TEMPLATE={self.template!r} names no field; write for example "
+        '"premise: {premise} hypothesis: {hypothesis}".'
+      )
+    return pieces
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """The splits that the files make."""
+    found = []
+    if self.train:
+      found += ["train", "validation"]
+    if self.validation and "validation" not in found:
+      found.append("validation")
+    return (*found, *(["test"] if self.test else []))
+
+  def examples(self, split: str) -> list[dict]:
+    """The examples of a split."""
+    path = {
+      "train": self.train,
+      "validation": self.validation or self.train,
+      "test": self.test,
+    }[split]
+    assert path is not None
+    table = tables.read(path, self._example, skip_bad_rows=self.skip_bad_rows)
+    if table.skipped:
+      logging.getLogger(__name__).warning(
+        "%d of %d rows are bad and left out; the first: %s",
+        *(len(table.skipped), len(table.skipped) + len(table.items)),
+        table.skipped[0],
+      )
+    if split == "test" or self.validation:
+      return table.items
+    held_out = split == "validation"
+    return [row for row in table.items if _is_held_out(row) == held_out]
+
+  def _example(self, row: tables.Row) -> dict:
+    text = "".join(
+      literal + (field(row, name) if name else "")
+      for literal, name in self.placeholders
+    )
+    target = field(row, self.target)
+    words = self.words
+    if words and target not in words:
+      raise BadRow(
+        f"the field {self.target!r} is {target!r}, none of the labels "
+        f"{', '.join(words)}."
+      )
+    if _OF_NUMBERS.intersection(self.metric):
+      _number(target, self.target)
+    return {"inputs": text, "targets": words.get(target, target)}
+
+
+def _number(text: str, name: str) -> float:
+  try:
+    return float(text)
+  except ValueError:
+    raise BadRow(f"the field {name!r} is {text!r}, no number.") from None
+
+
+def _is_held_out(example: Mapping[str, str]) -> bool:
+  return zlib.crc32(example["inputs"].encode("utf-8")) / 2**32 < HELD_OUT
+
+
+def register(
+  *,
+  train: str | None = None,
+  validation: str | None = None,
+  test: str | None = None,
+  template: str = "",
+  target: str = "label",
+  labels: Sequence[str] | str = (),
+  metric: Sequence[str] | str = ("accuracy",),
+  skip_bad_rows: bool = False,
+  name: str = "own_data",
+) -> str:
+  """Registers a task of one's own files; see `OwnData` for the arguments.
+
+  Returns:
+    The name of the task: `name`. The same files are registered once, and others
+    under the same name take its place.
+
+  Raises:
+    ValueError: a setting is not usable.
+  """
+  own = OwnData(
+    train,
+    validation,
+    test,
+    template,
+    target,
+    _listed(labels),
+    _listed(metric),
+    skip_bad_rows,
+  )
+  if _known.get(name) == own:
+    return name
+  if name in seqio.TaskRegistry.names():
+    if name not in _known:
+      raise ValueError(
+        f"There is already a task {name!r}; name yours with --name."
+      )
+    seqio.TaskRegistry.remove(name)
+  benchmark.add(
+    name,
+    own.examples,
+    own.splits,
+    postprocess=_postprocess(own),
+    scores=[METRICS[one](len(own.labels)) for one in own.metric],
+  )
+  _known[name] = own
+  return name
+
+
+_known: dict[str, OwnData] = {}
+
+
+def _listed(value: Sequence[str] | str) -> tuple[str, ...]:
+  """A comma-separated list, or a list."""
+  parts = value.split(",") if isinstance(value, str) else value
+  return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def _postprocess(own: OwnData) -> Callable:
+  if "squad" in own.metric:
+    return _one_answer
+  if _OF_NUMBERS.intersection(own.metric):
+    return answers.number
+  if own.labels:
+    return answers.class_of(list(dict.fromkeys(own.words.values())))
+  return answers.text
+
+
+def _one_answer(text: str, is_target: bool = False, **_) -> str | list[str]:
+  return [text] if is_target else text
+
+
+@functools.cache
+def official_task(folder: str | os.PathLike, task: str | None = None) -> str:
+  """The task of a download folder of GLUE or SuperGLUE.
+
+  Args:
+    folder: that of one task (`SuperGLUE/BoolQ`) or of the whole benchmark.
+    task: which of them, or the mixture of all (`super_glue`); needed when
+      there are several.
+
+  Raises:
+    ValueError: the folder is none of theirs, or holds several tasks.
+  """
+  found = sources.use_folder(folder)
+  known = {*found, *(name.rpartition("_")[0] for name in found)}
+  if task is not None:
+    if task.removesuffix(benchmark.T5_FORM) not in known:
+      raise ValueError(
+        f"OFFICIAL_TASK={task!r} is not in {folder}; it holds "
+        f"{', '.join(found)}."
+      )
+    return task
+  if len(found) > 1 and not all(name.startswith("glue_mnli") for name in found):
+    raise ValueError(
+      f"{folder} holds {', '.join(found)}. Choose one of them with "
+      "--gin.OFFICIAL_TASK=…, or give its own folder."
+    )
+  return found[0]

@@ -1,0 +1,122 @@
+"""t5x as a peer: what tests need to run its launchers."""
+
+import functools
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from prompt_tuning import pretrained, t5x_checkpoints
+
+ROOT = pathlib.Path(__file__).parents[1]
+TASK = "microworld_boolq"
+P = 6
+
+
+def _missing() -> str:
+  """The first library that t5x lacks; empty if it can be imported."""
+  for name in ("t5x", "airio", "jestimator", "fiddle", "grain"):
+    if importlib.util.find_spec(name) is None:
+      return name
+  return ""
+
+
+def marks() -> list[pytest.MarkDecorator]:
+  """The marks of tests that need t5x; without it they are skipped."""
+  reason = (
+    f"{_missing()} is not installed. t5x is not on PyPI: docs/t5x.md says how "
+    "to install it."
+  )
+  return [pytest.mark.t5x, pytest.mark.skipif(bool(_missing()), reason=reason)]
+
+
+def needed(test):
+  """Marks one test that needs t5x."""
+  for mark in marks():
+    test = mark(test)
+  return test
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+  return tempfile.TemporaryDirectory()  # goes when the interpreter ends
+
+
+@functools.cache
+def base() -> pathlib.Path:
+  """The model that ships, as a checkpoint of t5x; made once per session."""
+  model = pretrained.load("microworld", dtype="float32")
+  return t5x_checkpoints.save(
+    _folder().name, model.config, model.params, step=1000
+  )
+
+
+def literal(value) -> str:
+  """A value as gin reads it."""
+  text = str(value) if isinstance(value, pathlib.Path) else value
+  if isinstance(text, str) and not text.startswith(("@", "%")):
+    return repr(text)
+  return str(text)
+
+
+def command(script: str, files, **bindings) -> list[str]:
+  """A command line of one of t5x's launchers; `__` in a name is a dot."""
+  flags = [f"--gin_file={name}" for name in files]
+  flags += [
+    f"--gin.{name.replace('__', '.')}={literal(value)}"
+    for name, value in bindings.items()
+  ]
+  return [
+    *(sys.executable, "-m", f"t5x.{script}"),
+    f"--gin_search_paths={ROOT / 'gin'}",
+    "--gin_file=t5x/models/microworld.gin",
+    *flags,
+  ]
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+  """The environment of a launcher with so many devices of the host."""
+  path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  return {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags}
+
+
+def launch(script: str, files, *, devices: int = 1, fails=False, **bindings):
+  """Runs a launcher; what it printed, if it fails as expected."""
+  done = subprocess.run(
+    command(script, files, **bindings),
+    env=environment(devices),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert bool(done.returncode) == fails, done.stderr[-4000:]
+  return done.stderr
+
+
+TRAIN = ("prompts/class_labels.gin", "t5x/runs/prompt_tuning.gin")
+
+
+def train(
+  folder, *extra_files, files=TRAIN, devices=1, fails=False, **bindings
+):
+  """`python -m t5x.train` for 6 steps of a prompt of P positions."""
+  settings = {
+    "MIXTURE_OR_TASK_NAME": TASK,
+    "INITIAL_CHECKPOINT_PATH": base(),
+    "MODEL_DIR": folder,
+    "TRAIN_STEPS": 6,
+    "EVAL_PERIOD": 3,
+    "BATCH_SIZE": 8,
+    "VALIDATION_SPLIT": None,
+  }
+  if files is TRAIN:
+    settings["PROMPT_LENGTH"] = P
+  settings |= bindings
+  return launch(
+    "train", (*files, *extra_files), devices=devices, fails=fails, **settings
+  )

@@ -1,0 +1,196 @@
+"""The vote on cases worked out by hand, and prompts as one batch."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import toy
+
+from prompt_tuning import (
+  checkpoints,
+  cli,
+  data,
+  decode,
+  ensemble,
+  evaluate,
+  infer,
+)
+from prompt_tuning.model_folder import save as save_model
+
+
+def log(*rows):
+  """Log-probabilities [N, 1, C] of one example from probabilities."""
+  return np.log(np.array(rows, np.float32))[:, None, :]
+
+
+def test_two_unsure_prompts_outvote_a_sure_one_but_not_on_average():
+  scores = log((0.6, 0.4), (0.6, 0.4), (0.01, 0.99))
+  assert ensemble.vote(scores).tolist() == [0]
+  # (0.6 + 0.6 + 0.01) / 3 = 0.403 against 0.597
+  assert ensemble.average(scores).tolist() == [1]
+
+
+def test_a_tie_goes_to_the_larger_sum_of_log_probabilities():
+  # 0.6 * 0.1 = 0.06 against 0.4 * 0.9 = 0.36
+  assert ensemble.vote(log((0.6, 0.4), (0.1, 0.9))).tolist() == [1]
+  # 0.9 * 0.4 = 0.36 against 0.1 * 0.6 = 0.06
+  assert ensemble.vote(log((0.9, 0.1), (0.4, 0.6))).tolist() == [0]
+
+
+def test_a_label_without_the_most_votes_wins_no_tie():
+  scores = log(
+    (0.5, 0.2, 0.4), (0.5, 0.1, 0.4), (0.1, 0.5, 0.4), (0.1, 0.5, 0.4)
+  )
+  # Labels 0 and 1 have two votes each and products of 0.0025 and 0.005; label 2
+  # has the greatest product, 0.0256, and no vote.
+  assert ensemble.vote(scores).tolist() == [1]
+
+
+def test_the_average_is_over_probabilities_among_the_labels():
+  # Rank scores need not add up to 1: (0.06, 0.04) is (0.6, 0.4).
+  scores = log((0.06, 0.04), (0.0001, 0.0003))
+  # (0.6 + 0.25) / 2 = 0.425
+  assert ensemble.average(scores).tolist() == [1]
+  assert ensemble.average(scores[:1]).tolist() == [0]
+
+
+def test_every_example_has_its_own_vote():
+  one = log((0.9, 0.1), (0.8, 0.2), (0.3, 0.7))
+  other = log((0.2, 0.8), (0.6, 0.4), (0.3, 0.7))
+  both = np.concatenate([one, other], axis=1)
+  assert ensemble.vote(both).tolist() == [0, 1]
+
+
+def test_texts_are_counted_and_ties_go_to_the_likelier_text():
+  texts = [["a", "x"], ["b", "y"], ["a", "x"], ["b", "z"]]
+  scores = np.array([[-1, -1], [-0.4, 0], [-1, -9], [-0.5, 0]], np.float32)
+  # a: -2 against b: -0.9; x has two votes against one
+  assert ensemble.vote_texts(texts, scores) == ["b", "x"]
+  assert ensemble.vote_texts(texts) == ["a", "x"]
+
+
+@pytest.fixture(scope="module")
+def bank():
+  """Prompts that answer the toy task differently."""
+  return 3 * tiny.rows(3, 4, 16, seed=1)
+
+
+def together(bank, strategy):
+  model = toy.model()
+  examples = data.load(toy.CAT, "test", toy.LENGTHS)
+  network, params = infer.with_prompts(model, bank)
+  decoding = infer.Decoding(strategy, max_length=8, batch_size=5)
+  report = ensemble.evaluate_together(
+    network, params, model.vocabulary, examples, decoding
+  )
+  evaluator = evaluate.Evaluator(
+    network,
+    model.vocabulary,
+    [examples] * len(bank),
+    decoding=decoding,
+    prompt_length=4,
+  )
+  return report, evaluator(params)
+
+
+@pytest.mark.parametrize("strategy", [decode.Rank(), decode.Greedy()])
+def test_prompts_in_one_batch_answer_as_alone(bank, strategy):
+  report, alone = together(bank, strategy)
+  assert report.singles == [result.metrics for result in alone]
+  votes = zip(report.answers, *(r.predictions for r in alone), strict=True)
+  for answer, *written in votes:
+    most = max(map(written.count, written))
+    assert written.count(answer) == most
+
+
+def test_an_ensemble_of_one_prompt_three_times_is_that_prompt(bank):
+  report, alone = together(np.stack([bank[0]] * 3), decode.Rank())
+  assert report.answers == alone[0].predictions
+  assert report.vote == report.average == alone[0].metrics
+
+
+def test_the_summary_is_average_best_and_ensemble():
+  examples = data.load(toy.CAT, "test", toy.LENGTHS)
+  report = ensemble.Report(
+    examples,
+    [{"accuracy": 80.0}, {"accuracy": 90.0}, {"accuracy": 82.0}],
+    {"accuracy": 88.0},
+    {"accuracy": 89.0},
+    [],
+  )
+  assert report.summary() == {
+    "average": {"accuracy": 84.0},
+    "best": {"accuracy": 90.0},
+    "ensemble": {"accuracy": 88.0},
+    "probability average": {"accuracy": 89.0},
+  }
+  assert "| ensemble | 88.0 |" in ensemble.table(report)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, bank):
+  """A model folder, and three prompts of the toy task trained for it."""
+  folder = tmp_path_factory.mktemp("ensemble")
+  model = toy.model()
+  save_model(
+    folder / "model",
+    model.config,
+    model.params,
+    vocabulary=tiny.vocabulary(),
+  )
+  for n, values in enumerate(bank):
+    record = {
+      "task": toy.CAT,
+      "model": {
+        "source": str(folder / "model"),
+        "hash": model.stored_hash,
+      },
+    }
+    checkpoints.save_prompt(folder / f"prompt{n}", values, record)
+  return folder
+
+
+def command(saved, names, *more):
+  prompts = [str(saved / name) for name in names]
+  return cli.main(["ensemble", "--prompts", *prompts, *more])
+
+
+def test_the_command_needs_nothing_but_prompts(saved, tmp_path, capsys):
+  names = ["prompt0", "prompt1", "prompt2"]
+  assert command(saved, names, "--output", str(tmp_path)) == 0
+  printed = capsys.readouterr().out
+  assert "toy_cat (validation), 3 prompts" in printed
+  metrics = json.loads((tmp_path / "metrics.json").read_text())
+  assert len(metrics["prompts"]) == 3
+  singles = [one["accuracy"] for one in metrics["prompts"]]
+  assert metrics["average"]["accuracy"] == pytest.approx(np.mean(singles))
+  assert metrics["best"]["accuracy"] == max(singles)
+  file = tmp_path / "predictions" / "toy_cat-validation.jsonl"
+  rows = [json.loads(line) for line in file.read_text().splitlines()]
+  right = np.mean([row["target"] == row["prediction"] for row in rows])
+  assert metrics["ensemble"]["accuracy"] == pytest.approx(100 * right)
+
+
+@pytest.mark.parametrize(
+  "names, message",
+  [
+    (["prompt0"], "takes two or more prompts, got 1"),
+    (["prompt0", "longer"], "have the lengths [4, 5]"),
+    (["prompt0", "other"], "more than one task: toy_cat, toy_dog"),
+    (["bare.npy", "bare.npy"], "do not say which model"),
+    (["prompt0", "nothing"], "There is no prompt at"),
+  ],
+)
+def test_prompts_that_cannot_vote_are_refused(saved, names, message, capsys):
+  record = checkpoints.load_prompt(saved / "prompt0").record
+  kept = {"model": record["model"]}
+  checkpoints.save_prompt(
+    saved / "longer", tiny.rows(5, 16), {**kept, "task": toy.CAT}
+  )
+  checkpoints.save_prompt(
+    saved / "other", tiny.rows(4, 16), {**kept, "task": toy.DOG}
+  )
+  np.save(saved / "bare.npy", tiny.rows(4, 16))
+  assert command(saved, names) == 2
+  assert message in capsys.readouterr().err

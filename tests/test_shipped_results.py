@@ -1,0 +1,94 @@
+"""The results of studies that ship, and the page that shows them."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+
+import pytest
+
+from prompt_tuning import (
+  pretrained,
+  report,
+  results,
+  runs,
+  studies,
+  study,
+  ways,
+)
+from prompt_tuning.runs import Run
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "docs" / "results").glob("*.jsonl"))
+
+
+@functools.cache
+def again(run: Run, folder: str) -> dict:
+  """The row of a run that is done again, alone."""
+  model = pretrained.load(pretrained.SHIPPED)
+  (found,) = study.run_program([run], model, pathlib.Path(folder))
+  return found
+
+
+def a_row_to_repeat(rows) -> tuple[Run, dict]:
+  """A run on the shipped model, and the row of results that it gave.
+
+  The run that most studies share, if it is there; else the quickest.
+  """
+  pairs = [pair for row in rows for pair in runs_in(row)]
+  ours = [pair for pair in pairs if pair[0].model == runs.SHIPPED]
+  shared = [pair for pair in ours if pair[0] == Run(studies.PAIR[0])]
+  return (shared or sorted(ours, key=lambda pair: pair[1]["seconds"]))[0]
+
+
+def runs_in(row) -> list[tuple[Run, dict]]:
+  """The run of a row; of an ensemble, the prompts that vote."""
+  run = results.run_of(row)
+  if run.way != runs.ENSEMBLE:
+    return [(run, row)]
+  return [
+    (
+      dataclasses.replace(run, way=runs.PROMPT, seed=seed, members=1),
+      {**row, "scores": {run.task: metrics}},
+    )
+    for seed, metrics in zip(ways.seeds_of(run), row["members"], strict=True)
+  ]
+
+
+@pytest.mark.skipif(
+  not SHIPPED, reason="no results of studies ship in docs/results yet"
+)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
+  run, shipped = a_row_to_repeat(results.load(path))
+  model = pretrained.load(pretrained.SHIPPED)
+  assert shipped["model_hash"] == model.stored_hash, (
+    f"{path} was made with other weights; run the study again"
+  )
+  folder = tmp_path_factory.getbasetemp() / "again"
+  found = again(run, str(folder))
+  for task, metrics in shipped["scores"].items():
+    # Trained alone instead of in a bank, so equal up to rounding.
+    assert found["scores"][task]["accuracy"] == pytest.approx(
+      metrics["accuracy"], abs=3
+    )
+
+
+@pytest.mark.skipif(
+  not SHIPPED, reason="no results of studies ship in docs/results yet"
+)
+def test_the_tables_of_the_docs_are_those_of_the_results_that_ship():
+  text = (ROOT / "docs" / "results.md").read_text()
+  for path in SHIPPED:
+    tables = report.tables(studies.STUDIES[path.stem], results.load(path))
+    assert tables in text, "run python benchmarks/results.py"
+    assert (path.with_suffix(".png")).stat().st_size > 5_000
+
+
+def test_the_docs_have_every_study_and_gin_files_that_there_are():
+  text = (ROOT / "docs" / "results.md").read_text()
+  for name in studies.STUDIES:
+    assert f"prompt-tuning study {name}" in text
+    assert f"<!-- {name} -->" in text and f"<!-- /{name} -->" in text
+  for file in re.findall(r"--gin_file=(\S+)", text):
+    assert (ROOT / "gin" / file).is_file(), file

@@ -1,0 +1,147 @@
+"""A study runs, goes on where it stopped, and leaves rows, table and figure."""
+
+import re
+
+import gin
+import pytest
+import tiny
+import world
+
+from prompt_tuning import cli, pretrained, results, studies
+from prompt_tuning.model_folder import save as save_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_splits():
+  with world.splits(world.SMALL):
+    yield
+  gin.clear_config()
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+  """Random weights of the smallest T5 that reads the microworld's words."""
+  config = tiny.config(vocab_size=1664)
+  return save_model(
+    tmp_path_factory.mktemp("small"),
+    config,
+    tiny.weights(config),
+    vocabulary=pretrained.shipped_vocabulary(),
+  )
+
+
+def command(name, folder, model, *flags):
+  return cli.main(
+    ["study", name, "--output", str(folder), "--model", str(model), *flags]
+  )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, small_model):
+  """A reduced study that has run: its folder."""
+  folder = tmp_path_factory.mktemp("studies")
+  assert command("length", folder, small_model, "--reduced") == 0
+  return folder
+
+
+def rows_of(folder, name="length"):
+  return results.load(folder / "reduced" / name / "results.jsonl")
+
+
+def test_a_study_leaves_rows_a_table_and_a_figure(done):
+  rows = rows_of(done)
+  assert [(r["run"]["prompt_length"], r["run"]["seed"]) for r in rows] == [
+    (1, 0),
+    (1, 1),
+    (5, 0),
+    (5, 1),
+  ]
+  for one in rows:
+    assert 0 <= one["scores"]["microworld_boolq"]["accuracy"] <= 100
+    assert one["seconds"] > 0 and one["machine"] and one["versions"]["jax"]
+  place = done / "reduced" / "length"
+  text = (place / "results.md").read_text()
+  assert "| prompt positions |" in text and "± " in text
+  assert "The paper: Figure 3a" in text
+  assert (place / "figure.png").stat().st_size > 5_000
+
+
+def test_what_is_done_is_skipped(done, small_model, capsys):
+  before = rows_of(done)
+  assert command("length", done, small_model, "--reduced") == 0
+  assert "4 done before; 0 to do in 0 programs" in capsys.readouterr().out
+  assert rows_of(done) == before
+
+
+def test_only_what_is_lacking_is_done_again(done, small_model, capsys):
+  file = done / "reduced" / "length" / "results.jsonl"
+  before = rows_of(done)
+  results.save(file, before[:2])
+  assert command("length", done, small_model, "--reduced") == 0
+  assert "2 done before; 2 to do in 1 program," in capsys.readouterr().out
+  again = rows_of(done)
+  assert again[:2] == before[:2]
+  assert [r["scores"] for r in again] == [r["scores"] for r in before]
+
+
+def test_rows_of_other_weights_are_moved_aside(
+  done, small_model, tmp_path, capsys
+):
+  other = tiny.config(vocab_size=1664)
+  model = save_model(
+    tmp_path / "other",
+    other,
+    tiny.weights(other, seed=1),
+    vocabulary=pretrained.shipped_vocabulary(),
+  )
+  place = tmp_path / "reduced" / "length"
+  results.save(place / "results.jsonl", rows_of(done))
+  assert command("length", tmp_path, model, "--reduced", "--dry_run") == 0
+  printed = capsys.readouterr().out
+  assert "0 done before; 4 to do in 2 programs" in printed
+  assert "4 rows are of other settings or other weights" in printed
+  assert not (place / "results.old.jsonl").exists()
+  assert command("length", tmp_path, model, "--reduced") == 0
+  assert results.load(place / "results.old.jsonl") == rows_of(done)
+  assert len(rows_of(tmp_path)) == 4
+
+
+def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
+  for name, one in studies.STUDIES.items():
+    flags = ["study", name, "--dry_run", "--output", str(tmp_path / "o")]
+    assert cli.main(flags) == 0
+    printed = capsys.readouterr().out
+    assert one.question in printed and one.paper in printed
+    assert f"{len(one.runs)} runs, 0 done before" in printed
+    assert re.search(
+      r"about [\d.]+ (seconds|minutes|hours) on 2 cores", printed
+    )
+    for model in one.models:
+      assert f"The model {model.name} is not pre-trained yet" in printed
+  assert not (tmp_path / "o").exists()
+
+
+def test_without_a_name_the_studies_are_listed(capsys):
+  assert cli.main(["study"]) == 0
+  printed = capsys.readouterr().out
+  for name, one in studies.STUDIES.items():
+    assert name in printed and one.question in printed
+
+
+def test_a_misspelt_study_gets_the_closest_name(capsys):
+  assert cli.main(["study", "lenght"]) == 2
+  assert "Did you mean length?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [n for n in studies.STUDIES if n != "length"])
+def test_a_study_runs_on_a_reduced_grid(name, tmp_path, small_model):
+  flags = ("--reduced", "--pretrain")
+  assert command(name, tmp_path, small_model, *flags) == 0
+  small = studies.reduced(studies.STUDIES[name])
+  rows = rows_of(tmp_path, name)
+  assert {results.run_of(r) for r in rows} == set(small.runs)
+  ways_of = {run.way for run in studies.STUDIES[name].runs}
+  assert {run.way for run in small.runs} == ways_of
+  text = (tmp_path / "reduced" / name / "results.md").read_text()
+  assert studies.STUDIES[name].question in text
+  assert (tmp_path / "reduced" / name / "figure.png").stat().st_size > 5_000

@@ -1,0 +1,291 @@
+"""The prompt in t5x's network, its packing, and what is checked."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+import seqio
+import t5x_peer
+import test_t5x_features as features
+import tiny
+
+from prompt_tuning import inject, optimizers, storage, t5
+
+pytestmark = t5x_peer.marks()
+P = features.P
+CONFIG = tiny.config(num_encoder_layers=2)
+NETWORKS = ("t5x_network", "own_network")
+
+
+def module(name: str):
+  """A module of the package that imports t5x."""
+  return importlib.import_module(f"prompt_tuning.t5x_{name}")
+
+
+def network(name: str, length: int = P, config: t5.T5Config = CONFIG):
+  return getattr(module("models"), name)(config, length)
+
+
+def model(net, **options):
+  """A network as t5x's model, frozen but for the prompt."""
+  vocabulary = seqio.SentencePieceVocabulary(tiny.vocabulary().path, 10)
+  frozen = module("optimizers").frozen_but(optimizers.adafactor())
+  return module("models").PromptModel(net, vocabulary, frozen, **options)
+
+
+def parameters(made) -> dict[str, jax.ShapeDtypeStruct]:
+  """The parameters of a model by path, as shapes."""
+  shapes = {"encoder_input_tokens": (2, 9), "decoder_input_tokens": (2, 5)}
+  found = jax.eval_shape(
+    lambda: made.get_initial_variables(jax.random.PRNGKey(0), shapes)
+  )
+  assert storage.flatten(found["params_axes"]).keys() == {
+    f"{path}_axes" for path in storage.flatten(found["params"])
+  }
+  return storage.flatten(found["params"])
+
+
+def weights(prompt=None) -> dict:
+  """Weights of the tiny T5 and a prompt."""
+  rows = tiny.rows(P, CONFIG.emb_dim, seed=4) if prompt is None else prompt
+  return tiny.weights(CONFIG, prompt=rows)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_prompt_is_the_only_new_parameter(name):
+  with_prompt, without = (
+    parameters(model(network(name, length))) for length in (P, 0)
+  )
+  assert with_prompt.keys() - without.keys() == {"prompt/embedding"}
+  assert with_prompt["prompt/embedding"].shape == (P, CONFIG.emb_dim)
+  expected = storage.flatten(t5.abstract_parameters(CONFIG))
+  assert {k: v.shape for k, v in without.items()} == {
+    k: v.shape for k, v in expected.items()
+  }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_prompt_of_word_embeddings_is_as_if_the_words_were_typed(name):
+  words = tiny.ids([7, 3, 11], [7, 3, 11])
+  table = tiny.weights(CONFIG)["token_embedder"]["embedding"]
+  params = {"params": weights(table[words[0]])}
+  text, target = tiny.tokens(2, 5), tiny.tokens(2, 4, seed=1)
+  rest = (np.asarray(t5.shift_right(target)), target)
+  net = network(name)
+  typed = np.concatenate([words, text], 1)
+  np.testing.assert_array_equal(
+    net.apply(
+      params, tiny.reserved(text, [0, 0], P), *rest, enable_dropout=False
+    ),
+    net.apply(params, typed, *rest, enable_dropout=False),
+  )
+
+
+def batch(pack: bool) -> dict[str, np.ndarray]:
+  return features.converted(pack)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_loss_is_the_same_packed_and_unpacked(name):
+  made = model(network(name), z_loss=1e-4)
+  (packed, _), (unpacked, _) = (
+    made.loss_fn(weights(), batch(pack), None) for pack in (True, False)
+  )
+  assert float(packed) == pytest.approx(float(unpacked), rel=1e-5)
+
+
+def test_both_networks_predict_the_same():
+  found = [
+    model(network(name)).predict_batch(
+      weights(), batch(False), rng=jax.random.PRNGKey(0)
+    )
+    for name in NETWORKS
+  ]
+  np.testing.assert_array_equal(*found)
+
+
+def test_a_table_read_by_rows_or_by_one_hot_is_the_same():
+  found = [
+    module("models")
+    .t5x_network(CONFIG, P, one_hot=one_hot)
+    .apply(
+      {"params": weights()},
+      tiny.reserved(tiny.tokens(2, 5), [0, 0], P),
+      *(tiny.tokens(2, 4),) * 2,
+      enable_dropout=False,
+    )
+    for one_hot in (True, False)
+  ]
+  np.testing.assert_array_equal(*found)
+
+
+def test_a_network_that_would_mix_segments_is_not_packed():
+  class Absolute(t5.nn.Module):
+    config: t5.T5Config
+
+  made = model(Absolute(CONFIG))
+  made.FEATURE_CONVERTER_CLS(pack=False)
+  with pytest.raises(ValueError, match="PACK=True, but Absolute"):
+    made.FEATURE_CONVERTER_CLS(pack=True)
+
+
+def test_dropout_beside_a_prompt_is_refused_unless_it_is_meant():
+  config = tiny.config(dropout_rate=0.1)
+  net = network("t5x_network", config=config)
+  with pytest.raises(ValueError, match="DROPOUT_RATE=0.1"):
+    model(net)
+  model(net, allow_dropout=True)
+  model(network("t5x_network", 0, config))  # model tuning may drop out
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused():
+  with pytest.raises(ValueError, match="ids, the embedding .* has 40 rows"):
+    model(network("t5x_network", config=tiny.config(vocab_size=40)))
+
+
+@pytest.mark.parametrize(
+  "setting",
+  [{"relpos_max_distance": 64}, {"scale_logits": True}],
+  ids=lambda setting: next(iter(setting)),
+)
+def test_what_t5xs_network_cannot_be_set_to_is_refused(setting):
+  with pytest.raises(ValueError, match="own_network"):
+    network("t5x_network", config=tiny.config(**setting))
+  network("own_network", config=tiny.config(**setting))
+
+
+@pytest.mark.parametrize("name", ["frozen_but", "multi_optimizer"])
+def test_only_the_prompt_moves_and_has_a_state(name):
+  make = getattr(module("optimizers"), name)
+  definition = make(optimizers.adafactor()) if name == "frozen_but" else make()
+  before = weights()
+  optimizer = definition.create(before)
+  after = optimizer.apply_gradient(
+    jax.tree.map(np.ones_like, before), learning_rate=0.3
+  )
+  for path, values in storage.flatten(after.target).items():
+    same = np.array_equal(values, storage.flatten(before)[path])
+    assert same == (path != "prompt/embedding"), path
+  saved = storage.flatten(after.state_dict()["state"]["param_states"])
+  large = [path for path, leaf in saved.items() if np.size(leaf) > P * 16]
+  assert saved and not large
+  restored = optimizer.restore_state(after.state_dict())
+  jax.tree.map(np.testing.assert_array_equal, restored.target, after.target)
+
+
+def test_adafactor_is_the_same_by_optax_and_by_t5x():
+  made = module("optimizers")
+  found = []
+  for definition in (
+    made.frozen_but(optimizers.adafactor(0.3, 1e-5)),
+    made.multi_optimizer(1e-5),
+  ):
+    optimizer = definition.create(weights())
+    for seed in range(5):
+      gradient = jax.tree.map(np.zeros_like, weights())
+      rows = tiny.rows(P, CONFIG.emb_dim, seed=seed)
+      gradient["prompt"]["embedding"] = rows
+      optimizer = optimizer.apply_gradient(gradient, learning_rate=0.3)
+    found.append(optimizer.target["prompt"]["embedding"])
+  np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-7)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+  for name in ("frozen_but", "multi_optimizer"):
+    make = getattr(module("optimizers"), name)
+    first = optimizers.adafactor() if name == "frozen_but" else 0.0
+    with pytest.raises(ValueError, match="matches none of the"):
+      make(first, ("promt/.*",)).create(weights())
+
+
+def test_places_are_the_ids_that_the_embedding_swaps():
+  found = batch(False)["encoder_input_tokens"]
+  assert (inject.PLACEHOLDER <= found[:, :P]).all()
+
+
+def saved_state(values: np.ndarray, step: int) -> dict:
+  """What t5x hands to the functions that it calls when it saves."""
+  prompt = {"embedding": jax.numpy.asarray(values)}
+  return {
+    "target": {"prompt": prompt, "token_embedder": {}},
+    "state": {"step": jax.numpy.asarray(step)},
+  }
+
+
+@pytest.mark.parametrize("place", ["folder", "ram://bucket/run"])
+def test_the_prompt_is_written_and_read_in_folders_and_buckets(place, tmp_path):
+  in_bucket = "://" in place
+  place = place if in_bucket else str(tmp_path / place)
+  prompts = module("prompts")
+  save = prompts.save_at_checkpoints(place, {"task": "a_task"})
+  # TensorFlow's ram:// appends where a disk or a bucket overwrites.
+  for step in (3,) if in_bucket else (3, 6):
+    values = tiny.rows(P, 16, seed=step)
+    state = saved_state(values, step)
+    assert save(state, "infos") == (state, "infos")
+    for folder in (place, f"{place}/prompts/{step}"):
+      initial = prompts.from_file(folder)
+      found = initial(jax.random.PRNGKey(0), (P, 16))
+      np.testing.assert_array_equal(found, values)
+      assert prompts.length(folder, "") == P
+  if in_bucket:
+    assert prompts.length(None, f"{place}/checkpoint_3") == P
+    assert prompts.length(None, f"{place}/checkpoint_4") == 0
+
+
+def test_a_prompt_of_another_length_is_refused(tmp_path):
+  prompts = module("prompts")
+  save = prompts.save_at_checkpoints(tmp_path)
+  save(saved_state(tiny.rows(P, 16), 1), None)
+  with pytest.raises(ValueError, match=f"Set PROMPT_LENGTH={P}"):
+    prompts.from_file(tmp_path)(jax.random.PRNGKey(0), (P + 1, 16))
+
+
+def test_without_a_prompt_nothing_is_written(tmp_path):
+  save = module("prompts").save_at_checkpoints(tmp_path)
+  state = {"target": {"token_embedder": {}}, "state": {}}
+  assert save(state, None) == (state, None)
+  assert not list(tmp_path.iterdir())
+
+
+HAVE = {"target/a/kernel": (2, 3), "target/b/scale": (4,), "state/step": ()}
+
+
+def restored(missing=(), want=(), **options):
+  """What `Restore` takes of a checkpoint with the names of HAVE."""
+  restore = module("restore").Restore(
+    "gs://somewhere", **{"new_prompt": True, "keep_step": False, **options}
+  )
+  have = {k: np.zeros(v) for k, v in HAVE.items() if k not in missing}
+  have["state/param_states/a"] = np.zeros(1)
+  wanted = {**HAVE, **dict(want), "state/param_states/c": (1,)}
+  shapes = {k: jax.ShapeDtypeStruct(v, np.float32) for k, v in wanted.items()}
+  return set(
+    storage.flatten(restore(storage.unflatten(have), storage.unflatten(shapes)))
+  )
+
+
+NEW = {"target/prompt/embedding": (P, 16)}.items()
+
+
+def test_of_a_base_checkpoint_the_network_alone_is_taken():
+  network_alone = {"target/a/kernel", "target/b/scale"}
+  assert restored(want=NEW) == network_alone
+  assert restored(keep_step=True) == network_alone | {"state/step"}
+
+
+def test_nothing_but_the_prompt_may_be_new():
+  with pytest.raises(ValueError, match="no parameter b/scale .1 of 2"):
+    restored(missing=["target/b/scale"], want=NEW)
+  with pytest.raises(ValueError, match="holds no prompt. Set PROMPT_PATH"):
+    restored(want=NEW, new_prompt=False)
+  with pytest.raises(ValueError, match=r"shape \(4,\).* needs \(5,\)"):
+    restored(want={"target/b/scale": (5,)}.items())
+
+
+def test_a_seed_is_one():
+  data = module("data")
+  assert data.one_seed(3) == data.one_seed((3,)) == 3
+  with pytest.raises(ValueError, match="names 2 seeds"):
+    data.one_seed((0, 1))

@@ -1,0 +1,98 @@
+"""Our T5 and t5x's on the same parameters.
+
+`golden/t5x_network.npz` is what t5x's own network made of these cases, so the
+comparison needs no t5x (see `golden/make_t5x_network.py`).
+"""
+
+import importlib
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import t5x_peer
+import tiny
+
+from prompt_tuning import t5
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "t5x_network.npz"
+CASES = {
+  "t5_1_1": tiny.config(num_encoder_layers=2, num_decoder_layers=2),
+  "t5_1_0": tiny.config(mlp_activations=("relu",), logits_via_embedding=True),
+}
+SEGMENTS = {
+  "encoder_segment_ids": tiny.ids([1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 1, 0, 0]),
+  "decoder_segment_ids": tiny.ids([1, 1, 2, 2, 2], [1, 1, 1, 0, 0]),
+}
+
+
+def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Tokens of the encoder and the decoder, and targets, with padding."""
+  source, targets = tiny.tokens(2, 7), tiny.tokens(2, 5, seed=1)
+  source[1, 5:], targets[1, 3:] = 0, 0
+  return source, np.asarray(t5.shift_right(targets)), targets
+
+
+def cached(network, variables) -> np.ndarray:
+  """Logits of decoding one token after the other."""
+  source, so_far, _ = inputs()
+  length = so_far.shape[1]
+  encoded = network.apply(
+    variables, source, enable_dropout=False, method=network.encode
+  )
+  ones = jnp.ones_like(so_far)
+  _, state = network.apply(
+    variables,
+    *(jnp.ones_like(source), ones, ones),
+    decode=True,
+    enable_dropout=False,
+    mutable=["cache"],
+  )
+  rows = []
+  for at in range(length):
+    token = so_far[:, at : at + 1]
+    logits, state = network.apply(
+      {**variables, "cache": state["cache"]},
+      *(encoded, source, token, token),
+      decode=True,
+      enable_dropout=False,
+      max_decode_length=length,
+      mutable=["cache"],
+      method=network.decode,
+    )
+    rows.append(logits[:, 0])
+  return np.stack(rows, 1)
+
+
+def outputs(network, name: str) -> dict[str, np.ndarray]:
+  """What a network says, where the target is no padding."""
+  variables = {"params": tiny.weights(CASES[name])}
+  real = inputs()[2] > 0
+  plain = network.apply(variables, *inputs(), enable_dropout=False)
+  packed = network.apply(variables, *inputs(), **SEGMENTS, enable_dropout=False)
+  found = {
+    "logits": plain,
+    "packed": packed,
+    "cached": cached(network, variables),
+  }
+  return {key: np.asarray(value)[real] for key, value in found.items()}
+
+
+def check(network, name: str) -> None:
+  golden = np.load(GOLDEN)
+  for key, value in outputs(network, name).items():
+    np.testing.assert_allclose(
+      value, golden[f"{name}/{key}"], rtol=0, atol=2e-5, err_msg=key
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_our_network_says_what_t5x_said(name):
+  check(t5.T5(CASES[name]), name)
+
+
+@t5x_peer.needed
+@pytest.mark.parametrize("name", CASES)
+def test_t5x_still_says_it(name):
+  t5x_models = importlib.import_module("prompt_tuning.t5x_models")
+  check(t5x_models.t5x_network(CASES[name]), name)

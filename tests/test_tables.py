@@ -1,0 +1,104 @@
+import bz2
+import gzip
+import lzma
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from prompt_tuning import tables
+
+ROWS = [
+  {"a": "x", "b": "1"},
+  {"a": 'say "no", twice', "b": "ü – 日本"},
+  {"a": "", "b": " spaces "},
+]
+
+
+def write(path, content: str | bytes):
+  raw = content.encode("utf-8") if isinstance(content, str) else content
+  opener = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+  with opener.get(path.suffix, open)(path, "wb") as file:
+    file.write(raw)
+  return path
+
+
+def read(path, **options) -> list[dict]:
+  return tables.read(path, dict, **options).items
+
+
+CONTENTS = {
+  "jsonl": '{"a": "x", "b": "1"}\n\n'
+  '{"a": "say \\"no\\", twice", "b": "ü – 日本"}\n{"a": "", "b": " spaces "}',
+  "csv": 'a,b\r\nx,1\r\n"say ""no"", twice",ü – 日本\r\n, spaces \r\n',
+  "tsv": '\ufeffa\tb\nx\t1\nsay "no", twice\tü – 日本\n\t spaces \n',
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+@pytest.mark.parametrize("packed", ["", ".gz", ".bz2", ".xz"])
+def test_the_same_rows_come_from_every_format(kind, packed, tmp_path):
+  path = write(tmp_path / f"rows.v2.{kind}{packed}", CONTENTS[kind])
+  assert read(path) == ROWS
+
+
+@given(
+  st.lists(
+    st.text(
+      st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n"),
+      min_size=1,
+    ),
+    min_size=1,
+  )
+)
+def test_a_tsv_cell_is_what_stands_between_tabs(tmp_path_factory, cells):
+  path = tmp_path_factory.mktemp("tsv") / "rows.tsv"
+  names = [f"n{i}" for i in range(len(cells))]
+  write(path, "\t".join(names) + "\n" + "\t".join(cells) + "\n")
+  assert read(path) == [dict(zip(names, cells, strict=True))]
+
+
+@pytest.mark.parametrize(
+  "name, content, message",
+  [
+    ("r.jsonl", '{"a": 1}\n{"a"\n', "r.jsonl, line 2: this is no JSON"),
+    ("r.jsonl", '{"a": 1}\n[1]\n', "line 2: this is no JSON object"),
+    ("r.jsonl", '{"b": 1}\n', "line 1: the row has no field 'a'; it has"),
+    ("r.jsonl", '{"a": null}\n', "line 1: the field 'a' is None, not a text"),
+    ("r.jsonl", '{"a": ["x"]}\n', r"line 1: the field 'a' is \['x'\]"),
+    ("r.csv", "a,b\n1,2\n3\n", "line 3: the row has 1 fields, 2 are needed"),
+    ("r.csv", 'a\n"x\n', "line 2: this is no csv"),
+    ("r.tsv", "a\tb\n1\t2\t3\n", "line 2: the row has 3 fields"),
+    ("r.tsv", b"a\nx\n\xff\xfe\n", "line 3: the field 'a' is not UTF-8"),
+    ("r.tsv", "Answer\nx\n", "no field 'a'; it has"),
+    ("r.tsv", "aa\nx\n", "no field 'a'; did you mean 'aa'"),
+    ("r.json", "", "no known format; the name must end in .jsonl"),
+  ],
+)
+def test_a_bad_row_is_named_by_file_line_and_field(
+  name, content, message, tmp_path
+):
+  path = write(tmp_path / name, content)
+  with pytest.raises(ValueError, match=message):
+    tables.read(path, lambda row: tables.field(row, "a"))
+
+
+def test_bad_rows_are_left_out_and_counted_if_asked(tmp_path):
+  path = write(tmp_path / "r.jsonl", '{"a": 1}\n{"b": 2}\nno\n{"a": 3}\n')
+  table = tables.read(
+    path, lambda row: tables.field(row, "a"), skip_bad_rows=True
+  )
+  assert table.items == ["1", "3"]
+  assert [message.split(":")[0][-6:] for message in table.skipped] == [
+    "line 2",
+    "line 3",
+  ]
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path):
+  whole = gzip.compress(b'{"a": 1}\n' * 1000)
+  (tmp_path / "cut.jsonl.gz").write_bytes(whole[:40])
+  with pytest.raises(ValueError, match="cut.jsonl.gz cannot be read"):
+    read(tmp_path / "cut.jsonl.gz")
+  with pytest.raises(FileNotFoundError, match="no file .*none.csv"):
+    read(tmp_path / "none.csv")
