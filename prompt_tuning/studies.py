@@ -16,6 +16,7 @@ from prompt_tuning.runs import (
   MODEL,
   MULTITASK,
   OWN_WORDS,
+  PROMPT,
   RANDOM,
   SAMPLED,
   SHIPPED,

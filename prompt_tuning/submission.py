@@ -142,6 +142,10 @@ def _record(examples, predictions, answers) -> tuple[str, int]:
   return _jsonl(rows), sum(not valid for _, valid in found.values())
 
 
+def _by_idx(answers: list[dict]) -> list[dict]:
+  return sorted(answers, key=lambda answer: answer["idx"])
+
+
 def _multirc(examples, classes) -> str:
   """One line per passage, with its questions and their answers inside."""
   passages: dict[int, dict[int, list]] = {}
@@ -153,14 +157,13 @@ def _multirc(examples, classes) -> str:
     questions.setdefault(question, []).append(
       {"idx": answer, "label": max(label, 0)}
     )
-  by_idx = {"key": lambda entry: entry["idx"]}
   return _jsonl(
     [
       {
         "idx": passage,
         "passage": {
           "questions": [
-            {"idx": question, "answers": sorted(answers, **by_idx)}
+            {"idx": question, "answers": _by_idx(answers)}
             for question, answers in sorted(questions.items())
           ]
         },

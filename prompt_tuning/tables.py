@@ -49,6 +49,7 @@ def read(
   make: Callable[[Row], T],
   *,
   names: Sequence[str] | None = None,
+  may_be_longer: bool = False,
   skip_bad_rows: bool = False,
 ) -> Table[T]:
   """Makes something of every row of a file.
@@ -57,6 +58,8 @@ def read(
     path: .jsonl, .csv, .tsv or .txt, and .gz, .bz2 or .xz behind it.
     make: from a row; raises `BadRow` for one that it cannot use.
     names: of the columns, for a csv or tsv file without a line of names.
+    may_be_longer: drop what a csv or tsv row has behind the last named column,
+      instead of calling it a bad row.
     skip_bad_rows: keep the messages of bad rows instead of raising the first.
 
   Raises:
@@ -69,7 +72,7 @@ def read(
     raise FileNotFoundError(f"There is no file {place}.")
   items, skipped = [], []
   try:
-    for line, row in _rows(place, names):
+    for line, row in _rows(place, names, may_be_longer):
       try:
         if isinstance(row, BadRow):
           raise row
@@ -115,7 +118,7 @@ def _checked(row: Row) -> Row:
 
 
 def _rows(
-  place: pathlib.Path, names: Sequence[str] | None
+  place: pathlib.Path, names: Sequence[str] | None, may_be_longer: bool
 ) -> Iterator[tuple[int, Row | BadRow]]:
   """(line, row) of a file; a row that is no row is a `BadRow`."""
   suffixes = place.suffixes[-2:]
@@ -133,7 +136,16 @@ def _rows(
     text = io.TextIOWrapper(
       binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
-    yield from _objects(text) if kind == "jsonl" else _cells(text, kind, names)
+    if kind == "jsonl":
+      yield from _objects(text)
+      return
+    for line, row in _cells(text, kind):
+      if isinstance(row, BadRow):
+        yield line, row
+      elif names is None:
+        names = row
+      elif any(row):
+        yield line, _named(row, names, may_be_longer)
 
 
 def _objects(text: io.TextIOWrapper) -> Iterator[tuple[int, Row | BadRow]]:
@@ -152,30 +164,26 @@ def _objects(text: io.TextIOWrapper) -> Iterator[tuple[int, Row | BadRow]]:
 
 
 def _cells(
-  text: io.TextIOWrapper, kind: str, names: Sequence[str] | None
-) -> Iterator[tuple[int, Row | BadRow]]:
-  if kind == "tsv":
-    lines = (line.rstrip("\r\n") for line in text)
-    rows = ((i, line.split("\t")) for i, line in enumerate(lines, 1))
-  else:
-    reader = csv.reader(text, strict=True)
-    rows = _csv_rows(reader)
-  for line, cells in rows:
-    if isinstance(cells, BadRow):
-      yield line, cells
-    elif names is None:
-      names = cells
-    elif len(cells) == len(names):
-      yield line, dict(zip(names, cells, strict=True))
-    elif any(cells):
-      which = cells[-1] if len(cells) > len(names) else names[len(cells)]
-      yield (
-        line,
-        BadRow(
-          f"the row has {len(cells)} fields, {len(names)} are needed "
-          f"({', '.join(names)}); the first without its match is {which!r}."
-        ),
-      )
+  text: io.TextIOWrapper, kind: str
+) -> Iterator[tuple[int, list[str] | BadRow]]:
+  if kind == "csv":
+    yield from _csv_rows(csv.reader(text, strict=True))
+    return
+  for line, content in enumerate(text, 1):
+    yield line, content.rstrip("\r\n").split("\t")
+
+
+def _named(
+  cells: list[str], names: Sequence[str], may_be_longer: bool
+) -> Row | BadRow:
+  """The cells by the names of their columns."""
+  count = len(names)
+  if len(cells) < count or (len(cells) > count and not may_be_longer):
+    return BadRow(
+      f"the row has {len(cells)} fields, {count} are needed "
+      f"({', '.join(names)}); the last is {cells[-1][:60]!r}."
+    )
+  return dict(zip(names, cells[:count], strict=True))
 
 
 def _csv_rows(reader) -> Iterator[tuple[int, list[str] | BadRow]]:

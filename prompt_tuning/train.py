@@ -292,7 +292,7 @@ def _names(members: Sequence[Member]) -> list[str]:
     + (f"-seed{member.seed}" if seeds else "")
     for member in members
   ]
-  if several(names) or len(names) == 1:
+  if len(set(names)) == len(names):
     return names
   return [f"{name}-{n}" for n, name in enumerate(names)]
 

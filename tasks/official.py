@@ -9,6 +9,7 @@ of the same files, WSC's corrections included.
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import json
+import logging
 import pathlib
 from typing import Any
 
@@ -160,8 +161,19 @@ def _read_glue(folder: pathlib.Path, task: str, split: str) -> list[Row]:
       "label": _glue_label(row, spec),
     }
 
-  rows = tables.read(_existing(place), make, names=names).items
-  return [{**row, "idx": i} for i, row in enumerate(rows)]
+  # QQP has rows that break off, which TFDS leaves out as well.
+  table = tables.read(
+    _existing(place),
+    make,
+    names=names,
+    may_be_longer=True,
+    skip_bad_rows=task == "qqp",
+  )
+  if table.skipped:
+    logging.getLogger(__name__).warning(
+      "%s: %d rows are bad and left out.", place, len(table.skipped)
+    )
+  return [{**row, "idx": i} for i, row in enumerate(table.items)]
 
 
 def _glue_label(row: tables.Row, spec: Tsv) -> int | float:

@@ -77,10 +77,10 @@ class OwnData:
         f"The metric {', '.join(self.metric)} compares classes; name them "
         "with --labels no,yes."
       )
-    if "f1" in self.metric and len(self.labels) != 2:
+    if "f1" in self.metric and len(self.classes) != 2:
       raise ValueError(
         f"The metric f1 is that of the second of two labels; there are "
-        f"{len(self.labels)}. Give two, or use macro_f1."
+        f"{len(self.classes)}. Give two, or use macro_f1."
       )
     if not any((self.train, self.validation, self.test)):
       raise ValueError("There is no file; give one with --data.")
@@ -91,6 +91,11 @@ class OwnData:
     """The word of each value of the target field."""
     pairs = (label.partition("=") for label in self.labels)
     return {value: word if equals else value for value, equals, word in pairs}
+
+  @property
+  def classes(self) -> list[str]:
+    """The words that the model may say, in the order of the labels."""
+    return list(dict.fromkeys(self.words.values()))
 
   @property
   def placeholders(self) -> list[tuple[str, str | None]]:
@@ -214,7 +219,7 @@ def register(
     own.examples,
     own.splits,
     postprocess=_postprocess(own),
-    scores=[METRICS[one](len(own.labels)) for one in own.metric],
+    scores=[METRICS[one](len(own.classes)) for one in own.metric],
   )
   _known[name] = own
   return name
@@ -235,7 +240,7 @@ def _postprocess(own: OwnData) -> Callable:
   if _OF_NUMBERS.intersection(own.metric):
     return answers.number
   if own.labels:
-    return answers.class_of(list(dict.fromkeys(own.words.values())))
+    return answers.class_of(own.classes)
   return answers.text
 
 

@@ -48,7 +48,7 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 @functools.cache
 def base() -> pathlib.Path:
-  """The model that ships, as a checkpoint of t5x; made once per session."""
+  """The model that ships, as a checkpoint of t5x; made once."""
   model = pretrained.load("microworld", dtype="float32")
   return t5x_checkpoints.save(
     _folder().name, model.config, model.params, step=1000

@@ -41,9 +41,9 @@ GLUE = {
   "MRPC/train.tsv": "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
   '1\t7\t8\tHe said "yes\tHe said yes\n',
   "QQP/dev.tsv": "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
-  "1\t2\t3\tWhy?\tWhy so?\t0\n",
+  "1\t2\t3\tWhy?\tWhy so?\t0\n4\t5\t6\tbreaks off\n",
   "STS-B/dev.tsv": "index\tgenre\tsentence1\tsentence2\tscore\n"
-  "0\tx\tA man.\tA person.\t3.75\n",
+  "0\tx\tA man.\tA person.\t3.75\tmore\n",
   "MNLI/dev_mismatched.tsv": "index\tsentence1\tsentence2\tgold_label\n"
   "0\tIt rains.\tIt is wet.\tneutral\n",
   "MNLI/diagnostic.tsv": "index\tsentence1\tsentence2\n0\tA.\tB.\n",

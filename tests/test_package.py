@@ -344,7 +344,7 @@ def test_every_library_that_is_imported_is_declared():
   for path in [*sources(), *tests]:
     for line, name in imported(path):
       top = name.split(".")[0]
-      if top in own | {"t5x"} | sys.stdlib_module_names:
+      if top in own | {"t5", "t5x"} | sys.stdlib_module_names:
         continue
       if not known & {*map(canonicalize_name, owners.get(top, [top]))}:
         undeclared.append(f"{path.relative_to(ROOT)}:{line} imports {top}")

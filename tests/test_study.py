@@ -3,12 +3,25 @@
 import re
 
 import gin
+import numpy as np
 import pytest
 import tiny
 import world
 
-from prompt_tuning import cli, pretrained, results, studies
+from prompt_tuning import (
+  cli,
+  configuration,
+  objectives,
+  pretrain,
+  pretrained,
+  results,
+  schedule,
+  storage,
+  studies,
+  study,
+)
 from prompt_tuning.model_folder import save as save_model
+from prompt_tuning.runs import Pretraining
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,6 +55,46 @@ def done(tmp_path_factory, small_model):
   folder = tmp_path_factory.mktemp("studies")
   assert command("length", folder, small_model, "--reduced") == 0
   return folder
+
+
+def test_adaptation_goes_on_from_the_weights_that_it_is_given(
+  tmp_path, small_model
+):
+  adapted = Pretraining(
+    "adapted",
+    "demo/adapt_microworld.gin",
+    (
+      f"INITIAL_CHECKPOINT_PATH={small_model}",
+      "ADAPTATION_STEPS=2",
+      "PROBES=None",
+      "BATCH_SIZE=8",
+      "SAVE_DTYPE=float32",
+    ),
+    minutes=1,
+  )
+  where = schedule.folders(tmp_path, "s", "microworld", is_reduced=False)
+  study.make_models([adapted], where)
+  before, after = (
+    storage.flatten(pretrained.load(path).params)
+    for path in (small_model, where.model("adapted"))
+  )
+  moved = [np.abs(after[path] - leaf).max() for path, leaf in before.items()]
+  assert 0 < max(moved) < 0.01
+
+
+def test_span_corruption_is_the_objective_of_every_stage():
+  configuration.configure(["demo/pretrain_span_corruption.gin"], [], ())
+  stages = gin.query_parameter("%STAGES")
+  assert [str(stage).partition("/")[0] for stage in stages] == [
+    "@belonging",
+    "@comparing",
+    "@everything",
+  ]
+  for name in ("belonging", "comparing", "everything"):
+    with gin.config_scope(name):
+      stage = gin.get_configurable(pretrain.Stage)()
+    assert isinstance(stage.objective, objectives.SpanCorruption)
+    assert stage.steps > 100
 
 
 def rows_of(folder, name="length"):

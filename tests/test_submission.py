@@ -158,8 +158,8 @@ def test_mrpc_from_its_own_files_is_tuned_scored_and_handed_in(
   folder = tmp_path / "GLUE" / "MRPC"
   folder.mkdir(parents=True)
   for ours, official in (("train", "train"), ("val", "dev"), ("test", "test")):
-    lines = (MRPC / f"msr-para-{ours}.tsv").read_text("utf-8").splitlines(True)
-    (folder / f"{official}.tsv").write_text("".join(lines[:60]), "utf-8")
+    lines = (MRPC / f"msr-para-{ours}.tsv").read_text("utf-8").split("\n")
+    (folder / f"{official}.tsv").write_text("\n".join(lines[:60]), "utf-8")
   code = cli.main(
     [
       *("train", "--data", str(folder)),

@@ -130,8 +130,8 @@ def test_initialisers_train_together_as_alone(tmp_path):
 
 def test_initialisers_of_one_kind_get_folders_of_their_own(tmp_path):
   starts = [initializers.random_uniform(scale) for scale in (0.1, 0.5)]
-  toy.run(tmp_path, tuned=toy.tuning(initializer=starts), steps=2)
-  assert len(list((tmp_path / "prompts").iterdir())) == 2
+  toy.run(tmp_path, tuned=toy.tuning(initializer=starts), seeds=(0, 1), steps=2)
+  assert len(list((tmp_path / "prompts").iterdir())) == 4
 
 
 def test_running_it_again_goes_on_where_it_stopped(tmp_path):
