@@ -51,6 +51,7 @@ EXTRAS = {
     "beartype>=0.20",
     "hypothesis",
     "ml_dtypes",
+    "orbax-checkpoint",
     "packaging",
     "pytest>=9",
     "setuptools>=77",  # a test builds the wheel

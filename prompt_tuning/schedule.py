@@ -17,7 +17,7 @@ from prompt_tuning.runs import Pretraining, Run, Study
 BANK = 16
 """Prompts of one program at most: its memory grows with them."""
 
-_SPEED = 4e10
+_SPEED = 2.4e10
 """Parameters x tokens per second of training, on 2 cores."""
 
 _START = 15.0
@@ -173,8 +173,7 @@ def estimate(program: Program, parameters: int) -> float:
       wordings = 1 if run.way == runs.OWN_WORDS else 5
       seen = 1500 * wordings * tokens * (1 + run.examples) / 3
     else:
-      factor = 1.0 if run.way in (runs.PROMPT, runs.ENSEMBLE) else 1.4
-      seen = run.steps * run.batch_size * tokens * factor * run.members
+      seen = run.steps * run.batch_size * tokens * run.members
     total += seen * parameters / _SPEED
   return total
 

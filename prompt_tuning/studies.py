@@ -132,7 +132,7 @@ PRETRAINING = Study(
   "Figures 3c and 3d: LM adaptation is better than span corruption with a "
   "sentinel, and that than span corruption; more adaptation is better, up to "
   "100,000 steps.",
-  grid(task=PAIR, seed=SEEDS, model=(SHIPPED, CORRUPTED))
+  grid(task=PAIR, seed=SEEDS, model=(CORRUPTED,))
   + grid(
     task=tuple(task + microworld.SENTINEL for task in PAIR),
     seed=SEEDS,
@@ -141,7 +141,7 @@ PRETRAINING = Study(
   + grid(
     task=PAIR,
     seed=SEEDS,
-    model=tuple(_adapted(steps) for steps in ADAPTATION_STEPS),
+    model=(*(_adapted(steps) for steps in ADAPTATION_STEPS), SHIPPED),
   ),
   x="pretraining",
   models=PRETRAININGS,
@@ -190,8 +190,9 @@ MEANING = Study(
     ),
     seed=SEEDS,
   ),
-  x="task",
+  x="title",
   kind="matrix",
+  has_mean=False,
 )
 
 COMPARISON = Study(
@@ -228,6 +229,15 @@ STUDIES = {
   )
 }
 
+_TINY = (
+  "PROBES=None",
+  "BATCH_SIZE=4",
+  "LENGTHS=(32, 8)",
+  "t5.T5Config.emb_dim=32",
+  "t5.T5Config.mlp_dim=32",
+  "t5.T5Config.num_encoder_layers=1",
+  "t5.T5Config.num_decoder_layers=1",
+)
 _STAGES = ("belonging", "comparing", "everything", "adaptation")
 
 
@@ -253,9 +263,8 @@ def reduced(study: Study) -> Study:
       model,
       bindings=(
         *model.bindings,
-        "PROBES=None",
-        "BATCH_SIZE=8",
-        *(f"{stage}/pretrain.Stage.steps=2" for stage in _STAGES),
+        *_TINY,
+        *(f"{stage}/pretrain.Stage.steps=1" for stage in _STAGES),
       ),
       minutes=1,
     )

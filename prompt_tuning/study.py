@@ -188,6 +188,7 @@ def make_models(
       (),
     )
     configuration.call(pretrain.pretrain)
+    configuration.save(where.models / model.name / "config.gin", operative=True)
 
 
 def _keep_compiled_programs(output: pathlib.Path) -> None:

@@ -64,21 +64,28 @@ def test_drawn_examples_take_the_labels_in_turn_and_differ_by_seed():
 
 
 def test_the_wording_is_chosen_on_validation_and_scored_on_test():
-  model = toy.model()
+  model = toy.model(seed=2)
   validation, test = (
     data.load(toy.CAT, split, toy.LENGTHS) for split in ("validation", "test")
   )
   wordings = prompt_design.templates(
-    ["{input}", "house {input}", "dog {input} red", "mat mat {input}"]
+    ["dog {input} red", "{input}", "mat mat {input}"]
   )
 
   def best(choose_by, report):
     return prompt_design.best_of(
-      model, wordings, choose_by, report, answers=ANSWERS, labels=ANSWERS
+      model,
+      wordings,
+      choose_by,
+      report,
+      answers=["cat", "dog"],
+      labels=["yes", "no"],
     )
 
   on_validation = best(validation, validation).by_wording
   found = best(validation, test)
   chosen = on_validation.index(max(on_validation))
   assert found.metrics == {"accuracy": found.by_wording[chosen]}
-  assert len(set(found.by_wording)) > 1
+  # Neither the first wording nor the one that is best on test.
+  assert found.by_wording[chosen] < max(found.by_wording)
+  assert chosen > 0
