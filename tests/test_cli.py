@@ -246,3 +246,30 @@ def test_a_model_that_is_not_the_gin_files_is_refused(
   )
   assert code == 2
   assert "Use the gin file of this model" in capsys.readouterr().err
+
+
+def test_a_loaded_model_is_adapted_to_a_text_file(model_folder, tmp_path):
+  """`runs/lm_adaptation.gin`: its weights move, and the result loads."""
+  text = tmp_path / "text.txt"
+  text.write_text("\n".join(tiny.TEXTS * 4))
+  code = cli.main(
+    [
+      "pretrain",
+      "--gin_file=models/pretrained.gin",
+      "--gin_file=runs/lm_adaptation.gin",
+      f"--gin.INITIAL_CHECKPOINT_PATH={model_folder}",
+      f"--gin.TEXT_FILE={text}",
+      f"--gin.MODEL_DIR={tmp_path / 'adapted'}",
+      "--gin.TRAIN_STEPS=3",
+      "--gin.BATCH_SIZE=4",
+      "--gin.LENGTHS=(32, 32)",
+    ]
+  )
+  assert code == 0
+  before = pretrained.load(model_folder)
+  after = pretrained.load(tmp_path / "adapted" / "model")
+  assert after.config == before.config
+  assert after.stored_hash != before.stored_hash
+  assert after.vocabulary.encode("the cat") == before.vocabulary.encode(
+    "the cat"
+  )
