@@ -249,7 +249,7 @@ def reduced(study: Study) -> Study:
   """
   values = dict.fromkeys(_x(study, run) for run in study.runs)
   tasks = dict.fromkeys(run.task for run in study.runs)
-  few = 2 if study.kind == "matrix" or not study.has_mean else 1
+  few = 1 if study.has_mean else 2
   kept = [
     dataclasses.replace(run, steps=4, batch_size=8, scored=32)
     for run in study.runs

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import re
+import runpy
 
 import pytest
 
@@ -83,6 +84,34 @@ def test_the_tables_of_the_docs_are_those_of_the_results_that_ship():
     tables = report.tables(studies.STUDIES[path.stem], results.load(path))
     assert tables in text, "run python benchmarks/results.py"
     assert (path.with_suffix(".png")).stat().st_size > 5_000
+
+
+def test_rows_of_a_study_are_shipped_into_their_place_on_the_page(tmp_path):
+  script = runpy.run_path(str(ROOT / "benchmarks" / "results.py"))
+  page = tmp_path / "docs" / "results.md"
+  page.parent.mkdir()
+  before = (ROOT / "docs" / "results.md").read_text()
+  page.write_text(before)
+  rows = [
+    {
+      "run": dataclasses.asdict(run),
+      "scores": {run.task: {"accuracy": 60.0 + run.seed}},
+      "parameters": 10,
+      "seconds": 6.0,
+      "machine": "2 cores of paper",
+      "versions": {"jax": "1"},
+    }
+    for run in studies.LENGTH.runs
+  ]
+  results.save(tmp_path / "runs" / "length" / "results.jsonl", rows)
+  for _ in range(2):  # the second time changes nothing
+    assert script["ship"]("length", tmp_path / "runs", page.parent)
+    text = page.read_text()
+    assert text.count("| 150 | 61.0 ± 1.0 | 61.0 ± 1.0 | 61.0 ± 1.0 |") == 1
+  assert not script["ship"]("size", tmp_path / "runs", page.parent)
+  head, tail = before.split("<!-- length -->")[0], before.split("<!-- /length")
+  assert text.startswith(head) and text.endswith(tail[1])
+  assert (page.parent / "results" / "length.png").stat().st_size > 5_000
 
 
 def test_the_docs_have_every_study_and_gin_files_that_there_are():
