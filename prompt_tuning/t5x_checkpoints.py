@@ -1,7 +1,8 @@
 """T5s as t5x stores them: read and written without it.
 
-    native   checkpoint_<step>/checkpoint            msgpack, with small arrays
-             checkpoint_<step>/target.<path>/        large arrays, zarr
+    native   checkpoint_<step>/checkpoint            the tree, msgpack
+             checkpoint_<step>/target.<path>/        the arrays, zarr (older
+                                                     t5x: small ones in msgpack)
     Orbax    checkpoint_<step>/state/_METADATA       the tree
              checkpoint_<step>/state/manifest.ocdbt  the arrays, zarr in OCDBT
 
@@ -304,7 +305,7 @@ def _write(folder: pathlib.Path, params: PyTree, dtype, step: int) -> None:
     array = np.asarray(leaf if dtype is None else leaf.astype(dtype))
     model_folder.check_finite({path: array})
     hashes[path] = storage.tensor_hash(array)
-    leaves[path] = array if array.ndim < 2 else _write_zarr(folder, path, array)
+    leaves[path] = _write_zarr(folder, path, array)
   content = {
     "version": 3,
     "optimizer": {
@@ -325,17 +326,15 @@ def _write_zarr(folder: pathlib.Path, path: str, array: np.ndarray) -> dict:
   """Writes one array and returns the specification for the index."""
   name = ".".join(("target", *path.split("/")))
   rows = max(1, min(len(array), _CHUNK // array[0].size))
-  kind = array.dtype.name if array.dtype.kind == "V" else array.dtype.str
   metadata = {
     "chunks": [rows, *array.shape[1:]],
     "compressor": {"id": "gzip", "level": 1},
-    "dtype": "bfloat16" if array.dtype.name == "bfloat16" else kind,
     "shape": list(array.shape),
   }
-  spec = {"driver": "zarr", "metadata": metadata}
+  spec = {"driver": "zarr", "dtype": array.dtype.name, "metadata": metadata}
   place = {"driver": "file", "path": f"{folder / name}/"}
   target = tensorstore.open(
     {**spec, "kvstore": place}, create=True, open=True
   ).result()
   target.write(array).result()
-  return {**spec, "kvstore": {"driver": "file", "path": name}}
+  return {**spec, "kvstore": {"driver": "file", "path": f"{name}/"}}

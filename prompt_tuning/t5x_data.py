@@ -9,14 +9,18 @@ engines see the same batches.
 
 from collections.abc import Iterator, Mapping
 import functools
+import importlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import seqio
-from t5x import checkpoints, utils
 import tensorflow as tf
 
 from prompt_tuning import data, pretrained
 from prompt_tuning.vocabulary import BYTES
+
+if TYPE_CHECKING:
+  from t5x import utils
 
 
 @functools.lru_cache(4)
@@ -40,12 +44,12 @@ def examples(
     module: MIXTURE_OR_TASK_MODULE, which registers it.
   """
   if module:
-    utils.import_module(module)
+    importlib.import_module(module)
   return _examples(name, split, tuple(sorted(lengths.items())))
 
 
 def get_dataset(
-  cfg: utils.DatasetConfig,
+  cfg: "utils.DatasetConfig",
   shard_id: int,
   num_shards: int,
   feature_converter_cls,
@@ -64,6 +68,8 @@ def get_dataset(
   Raises:
     ValueError: the batch cannot be divided, or there is no seed.
   """
+  from t5x import checkpoints
+
   if cfg.batch_size % num_shards:
     raise ValueError(
       f"BATCH_SIZE={cfg.batch_size} cannot be divided among the {num_shards} "
@@ -144,8 +150,10 @@ def validation_set(
   batch_size: int,
   module: str | None = None,
   use_cached: bool = False,
-) -> utils.DatasetConfig | None:
+) -> "utils.DatasetConfig | None":
   """What is predicted and scored while training; None without a split."""
+  from t5x import utils
+
   if split is None:
     return None
   return utils.DatasetConfig(

@@ -45,3 +45,31 @@ class PromptConverter(seqio.EncDecFeatureConverter):
     return super().get_model_feature_lengths(
       self._lengths(task_feature_lengths)
     )
+
+
+def check_vocabulary(vocabulary, rows: int) -> None:
+  """Compares a vocabulary with the rows of the embedding.
+
+  Raises:
+    ValueError: there are more ids than rows, and they would be cut in silence.
+  """
+  if vocabulary.vocab_size > rows:
+    raise ValueError(
+      f"The vocabulary {vocabulary} has {vocabulary.vocab_size} ids, the "
+      f"embedding of the model has {rows} rows. Set VOCABULARY_PATH and "
+      "EXTRA_IDS to those that the model was trained with."
+    )
+
+
+def check_dropout(rate: float) -> None:
+  """Refuses dropout beside a prompt, which t5x's own files leave on.
+
+  Raises:
+    ValueError: the rate is not 0.
+  """
+  if rate:
+    raise ValueError(
+      f"DROPOUT_RATE={rate}: a frozen model is prompted without dropout (the "
+      "paper, section 3). Set DROPOUT_RATE=0.0, or "
+      "t5x_models.PromptModel.allow_dropout=True if it is meant."
+    )

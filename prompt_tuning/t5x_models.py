@@ -153,9 +153,9 @@ class PromptModel(models.EncoderDecoderModel):
     **options,
   ):
     config: Any = getattr(module, "config", None)
-    check_vocabulary(vocabulary, config.vocab_size)
+    t5x_features.check_vocabulary(vocabulary, config.vocab_size)
     if module_prompt(module) is not None and not allow_dropout:
-      check_dropout(config.dropout_rate)
+      t5x_features.check_dropout(config.dropout_rate)
     super().__init__(
       module,
       vocabulary,
@@ -199,31 +199,3 @@ def feature_converter(
     use_custom_packing_ops=use_custom_packing_ops,
     prompt_length=0 if found is None else found.length,
   )
-
-
-def check_vocabulary(vocabulary, rows: int) -> None:
-  """Compares a vocabulary with the rows of the embedding.
-
-  Raises:
-    ValueError: there are more ids than rows, and they would be cut in silence.
-  """
-  if vocabulary.vocab_size > rows:
-    raise ValueError(
-      f"The vocabulary {vocabulary} has {vocabulary.vocab_size} ids, the "
-      f"embedding of the model has {rows} rows. Set VOCABULARY_PATH and "
-      "EXTRA_IDS to those that the model was trained with."
-    )
-
-
-def check_dropout(rate: float) -> None:
-  """Refuses dropout beside a prompt, which t5x's own files leave on.
-
-  Raises:
-    ValueError: the rate is not 0.
-  """
-  if rate:
-    raise ValueError(
-      f"DROPOUT_RATE={rate}: a frozen model is prompted without dropout (the "
-      "paper, section 3). Set DROPOUT_RATE=0.0, or "
-      "t5x_models.PromptModel.allow_dropout=True if it is meant."
-    )

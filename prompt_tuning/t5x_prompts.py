@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from t5x import checkpoints as peer
 import tensorflow as tf
 
 from prompt_tuning import (
@@ -95,6 +94,8 @@ def _constant(values: Callable[[int], np.ndarray]) -> Callable:
 def read_table(checkpoint: str | os.PathLike) -> np.ndarray:
   """The embedding table [V, E] of a checkpoint in float32."""
   if "://" in str(checkpoint):  # t5x reads one tensor of a native checkpoint
+    from t5x import checkpoints as peer
+
     tree = peer.load_t5x_checkpoint(str(checkpoint), lazy_parameters=True)
     table = tree["target"]["token_embedder"]["embedding"].get()
   else:

@@ -14,12 +14,14 @@ import dataclasses
 import difflib
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax import traverse_util
-from t5x import state_utils, utils
 
 from prompt_tuning import t5x_checkpoints, t5x_prompts
+
+if TYPE_CHECKING:
+  from t5x import utils
 
 TARGET, STEP = "target/", "state/step"
 PROMPT = TARGET + t5x_prompts.PARAMETER
@@ -27,7 +29,7 @@ PROMPT = TARGET + t5x_prompts.PARAMETER
 
 def for_training(
   path: str | os.PathLike, model_dir: str | os.PathLike
-) -> utils.RestoreCheckpointConfig:
+) -> "utils.RestoreCheckpointConfig":
   """The base checkpoint of a run: its network; step 0, everything else new.
 
   TRAIN_STEPS then counts the steps of the tuning alone.
@@ -43,7 +45,7 @@ def for_inference(
   path: str | os.PathLike,
   prompt_path: str | os.PathLike | None = None,
   dtype: str | None = None,
-) -> utils.RestoreCheckpointConfig:
+) -> "utils.RestoreCheckpointConfig":
   """A base checkpoint with a prompt's file, or a tuned checkpoint.
 
   Args:
@@ -56,6 +58,8 @@ def for_inference(
 
 
 def _config(path, restore: "Restore", dtype: str | None = "float32"):
+  from t5x import utils
+
   return utils.RestoreCheckpointConfig(
     path=_found(path),
     mode="specific",
@@ -112,8 +116,8 @@ class Restore:
     Raises:
       ValueError: a parameter is missing in it, or has another shape.
     """
-    have: dict[str, Any] = state_utils.flatten_state_dict(state_dict)
-    want: dict[str, Any] = state_utils.flatten_state_dict(target_state_dict)
+    have: dict[str, Any] = _flatten(state_dict)
+    want: dict[str, Any] = _flatten(target_state_dict)
     wanted = [key for key in want if key.startswith(TARGET)]
     if is_resuming:
       self._check_names(have, wanted, self.model_dir)
@@ -175,6 +179,13 @@ class Restore:
           f"checkpoint {self.path}, the run needs {tuple(wanted)}. Use the "
           "gin file of the model that the checkpoint holds."
         )
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+  """Leaves by path; how to read an array of a native checkpoint is a leaf."""
+  return traverse_util.flatten_dict(
+    tree, is_leaf=lambda _, value: "metadata" in value, sep="/"
+  )
 
 
 def _shape(leaf) -> tuple[int, ...] | None:

@@ -2,15 +2,18 @@
 
 import functools
 import importlib.util
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
 
+import gin
 import pytest
 
-from prompt_tuning import pretrained, t5x_checkpoints
+from prompt_tuning import cli, pretrained, t5x_checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 TASK = "microworld_boolq"
@@ -26,10 +29,15 @@ def _missing() -> str:
 
 
 def marks() -> list[pytest.MarkDecorator]:
-  """The marks of tests that need t5x; without it they are skipped."""
+  """The marks of tests that need t5x; without it they are skipped.
+
+  What t5x did is recorded in golden/t5x_*; test_t5x_runs, test_t5x_network,
+  test_t5x_checkpoints and test_t5x_gin compare with that record always.
+  """
   reason = (
     f"{_missing()} is not installed. t5x is not on PyPI: docs/t5x.md says how "
-    "to install it."
+    "to install it. Without it, tests/golden/t5x_* stand in, made by t5x and "
+    "compared in test_t5x_{runs,network,checkpoints,gin}."
   )
   return [pytest.mark.t5x, pytest.mark.skipif(bool(_missing()), reason=reason)]
 
@@ -101,11 +109,8 @@ def launch(script: str, files, *, devices: int = 1, fails=False, **bindings):
 TRAIN = ("prompts/class_labels.gin", "t5x/runs/prompt_tuning.gin")
 
 
-def train(
-  folder, *extra_files, files=TRAIN, devices=1, fails=False, **bindings
-):
-  """`python -m t5x.train` for 6 steps of a prompt of P positions."""
-  settings = {
+def _settings(folder: pathlib.Path) -> dict:
+  return {
     "MIXTURE_OR_TASK_NAME": TASK,
     "INITIAL_CHECKPOINT_PATH": base(),
     "MODEL_DIR": folder,
@@ -114,9 +119,101 @@ def train(
     "BATCH_SIZE": 8,
     "VALIDATION_SPLIT": None,
   }
+
+
+def train(
+  folder, *extra_files, files=TRAIN, devices=1, fails=False, **bindings
+):
+  """`python -m t5x.train` for 6 steps of a prompt of P positions."""
+  settings = _settings(folder)
   if files is TRAIN:
     settings["PROMPT_LENGTH"] = P
   settings |= bindings
   return launch(
     "train", (*files, *extra_files), devices=devices, fails=fails, **settings
   )
+
+
+def by_two_processes(folder: pathlib.Path, **bindings) -> str:
+  """The same by two processes of one device each; what the first printed."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  settings = {**_settings(folder), "PROMPT_LENGTH": P, **bindings}
+  processes = [
+    subprocess.Popen(
+      [
+        *command("train", TRAIN, **settings),
+        "--multiprocess_gpu",
+        f"--coordinator_address=localhost:{port}",
+        "--process_count=2",
+        f"--process_index={index}",
+      ],
+      env=environment(),
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  logs = [process.communicate(timeout=800)[1] for process in processes]
+  assert not any(process.returncode for process in processes), logs[0][-3000:]
+  return logs[0]
+
+
+def infer(folder: pathlib.Path, **bindings) -> list[dict]:
+  """`python -m t5x.infer` on the test split: its rows."""
+  launch(
+    "infer",
+    ("t5x/runs/infer.gin",),
+    MIXTURE_OR_TASK_NAME=TASK,
+    INFER_OUTPUT_DIR=folder,
+    **bindings,
+  )
+  (file,) = folder.glob("*-predict.jsonl-00000-of-00001")
+  return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def embedded(
+  folder: pathlib.Path, steps: int, run="prompt_tuning", **bindings
+) -> pathlib.Path:
+  """The run of `train` by `prompt-tuning train`, which needs no t5x."""
+  settings = {
+    "MIXTURE_OR_TASK_NAME": TASK,
+    "MODEL_DIR": folder,
+    "TRAIN_STEPS": steps,
+    "EVAL_PERIOD": steps,
+    "BATCH_SIZE": 8,
+    "VALIDATION_SPLIT": None,
+    **({"PROMPT_LENGTH": P} if run == "prompt_tuning" else {}),
+    **bindings,
+  }
+  files = ["models/microworld", f"runs/{run}"]
+  if run == "prompt_tuning":
+    files.insert(1, "prompts/class_labels")
+  _in_process("train", files, settings)
+  return folder
+
+
+def embedded_predictions(prompt_path: pathlib.Path, folder) -> list[dict]:
+  """`prompt-tuning eval` of a prompt on the test split: its rows."""
+  settings = {
+    "MIXTURE_OR_TASK_NAME": TASK,
+    "EVAL_OUTPUT_DIR": folder,
+    "PROMPT_PATH": prompt_path,
+    "SPLIT": "test",
+  }
+  _in_process("eval", ["models/microworld", "runs/eval"], settings)
+  (file,) = (pathlib.Path(folder) / "predictions").glob("*.jsonl")
+  return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _in_process(job: str, files, settings) -> None:
+  status = cli.main(
+    [
+      job,
+      *(f"--gin_file={name}.gin" for name in files),
+      *(f"--gin.{name}={literal(value)}" for name, value in settings.items()),
+    ]
+  )
+  gin.clear_config()
+  assert not status

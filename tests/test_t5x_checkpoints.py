@@ -1,9 +1,14 @@
-"""Checkpoints of t5x: read, written, and refused when they are damaged."""
+"""Checkpoints of t5x: read, written, and refused when they are damaged.
+
+`golden/t5x_checkpoints.zip` holds what t5x's own writers wrote (see
+`golden/make_t5x_checkpoints.py`), so reading them needs no t5x.
+"""
 
 import json
 import pathlib
 import shutil
 
+from flax import serialization, traverse_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,8 +16,22 @@ import tiny
 
 from prompt_tuning import pretrained, storage, t5, t5x_checkpoints
 
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "t5x_checkpoints.zip"
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "t5x_tiny"
 CONFIG = tiny.config(num_encoder_layers=2, relpos_buckets=4)
+
+
+def tuned_weights() -> dict:
+  """The weights of the golden checkpoints, with their prompt."""
+  return tiny.weights(CONFIG, prompt=tiny.rows(3, CONFIG.emb_dim, seed=4))
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory) -> pathlib.Path:
+  """A checkpoint in `native` and one in `orbax`, both by t5x."""
+  folder = tmp_path_factory.mktemp("golden")
+  shutil.unpack_archive(GOLDEN, folder)
+  return folder
 
 
 @pytest.fixture
@@ -195,10 +214,49 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     pretrained.load(folder)
 
 
-# Real files.
+# t5x itself.
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the sample is not here")
+@pytest.mark.parametrize("kind", ["native", "orbax"])
+def test_what_t5x_wrote_is_read(golden, kind):
+  stored = pretrained.open_model(golden / kind)
+  assert stored.format == {"native": "t5x native", "orbax": "t5x Orbax"}[kind]
+  assert pathlib.Path(stored.path).name == "checkpoint_7"
+  same(pretrained.load(golden / kind))
+  found = t5x_checkpoints.find(golden / kind)
+  assert found is not None
+  np.testing.assert_array_equal(
+    t5x_checkpoints.tensors(found)["prompt/embedding"].read(),
+    tuned_weights()["prompt"]["embedding"],
+  )
+
+
+def specifications(folder: pathlib.Path) -> dict:
+  """How a native checkpoint's index says each parameter is stored."""
+  index = (folder / "checkpoint").read_bytes()
+  target = serialization.msgpack_restore(index)["optimizer"]["target"]
+  return {
+    path: leaf if "kvstore" in leaf else (leaf.shape, leaf.dtype)
+    for path, leaf in traverse_util.flatten_dict(
+      target, is_leaf=lambda _, node: "kvstore" in node, sep="/"
+    ).items()
+    if not path.startswith("prompt/")
+  }
+
+
+def test_we_write_the_index_that_t5x_writes(golden, native):
+  theirs = specifications(golden / "native" / "checkpoint_7")
+  ours = specifications(native)
+  assert ours.keys() == theirs.keys()
+  for path, specification in theirs.items():
+    assert ours[path] == specification, path
+
+
+@pytest.mark.skipif(
+  not SHARED.is_dir(),
+  reason="the sample checkpoint of t5x does not lie beside this checkout; "
+  "test_what_t5x_wrote_is_read reads another",
+)
 def test_a_checkpoint_that_t5x_wrote_is_read():
   config = t5.T5Config(
     vocab_size=32128,
@@ -224,7 +282,9 @@ def test_a_checkpoint_that_t5x_wrote_is_read():
 def test_t5x_reads_what_we_write(native):
   """By its own reader, leaf by leaf."""
   checkpoints = pytest.importorskip(
-    "t5x.checkpoints", reason="t5x is not importable; see docs/t5x.md"
+    "t5x.checkpoints",
+    reason="t5x is not installed, see docs/t5x.md; "
+    "test_we_write_the_index_that_t5x_writes stands in",
   )
   tree = checkpoints.load_t5x_checkpoint(str(native))
   theirs = storage.flatten(tree["target"])

@@ -78,41 +78,15 @@ def test_the_prompt_is_a_file_at_every_checkpoint(tuned):
 
 
 def test_the_first_prompt_is_the_embedded_engines(tuned, tmp_path):
-  other = embedded(tmp_path / "embedded", steps=1, LEARNING_RATE=1e-9)
+  other = t5x_peer.embedded(tmp_path / "embedded", steps=1, LEARNING_RATE=1e-9)
   np.testing.assert_allclose(prompt(tuned, 0), prompt(other), rtol=2e-5)
-
-
-def embedded(folder: pathlib.Path, steps: int, **bindings) -> pathlib.Path:
-  """The same run by `prompt-tuning train`."""
-  settings = {
-    "MIXTURE_OR_TASK_NAME": t5x_peer.TASK,
-    "MODEL_DIR": folder,
-    "PROMPT_LENGTH": t5x_peer.P,
-    "TRAIN_STEPS": steps,
-    "EVAL_PERIOD": steps,
-    "BATCH_SIZE": 8,
-    "VALIDATION_SPLIT": None,
-    **bindings,
-  }
-  files = ("models/microworld", "prompts/class_labels", "runs/prompt_tuning")
-  subprocess.run(
-    [
-      *(sys.executable, "-m", "prompt_tuning.cli", "train"),
-      *(f"--gin_file={name}.gin" for name in files),
-      *(f"--gin.{name}={value}" for name, value in settings.items()),
-    ],
-    env=t5x_peer.environment(),
-    check=True,
-    capture_output=True,
-  )
-  return folder
 
 
 def test_both_engines_tune_the_same_prompt(tmp_path):
   """Same base, data, order and optimizer. At the paper's learning rate of 0.3
   rounding grows 20-fold a step; here it does not."""
   settings = {"LEARNING_RATE": 0.003}
-  other = embedded(tmp_path / "embedded", steps=20, **settings)
+  other = t5x_peer.embedded(tmp_path / "embedded", steps=20, **settings)
   folder = tmp_path / "t5x"
   t5x_peer.train(folder, TRAIN_STEPS=20, EVAL_PERIOD=20, **settings)
   moved = np.abs(prompt(folder) - prompt(folder, 0)).max()
@@ -179,38 +153,22 @@ def either(request, tuned) -> dict:
   return {"INITIAL_CHECKPOINT_PATH": t5x_peer.base(), "PROMPT_PATH": tuned}
 
 
-def predictions(folder: pathlib.Path) -> list[dict]:
-  (file,) = folder.glob("*-predict.jsonl-00000-of-00001")
-  return [json.loads(line) for line in file.read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def expected(tuned, tmp_path_factory) -> list[dict]:
   """What the tuned checkpoint predicts."""
-  folder = tmp_path_factory.mktemp("infer")
-  t5x_peer.launch(
-    "infer",
-    ("t5x/runs/infer.gin",),
-    MIXTURE_OR_TASK_NAME=t5x_peer.TASK,
-    INFER_OUTPUT_DIR=folder,
-    CHECKPOINT_PATH=tuned / "checkpoint_6",
+  return t5x_peer.infer(
+    tmp_path_factory.mktemp("infer"), CHECKPOINT_PATH=tuned / "checkpoint_6"
   )
-  return predictions(folder)
 
 
 def test_inference_is_the_same_from_checkpoint_and_file(
   tuned, expected, tmp_path
 ):
-  t5x_peer.launch(
-    "infer",
-    ("t5x/runs/infer.gin",),
-    MIXTURE_OR_TASK_NAME=t5x_peer.TASK,
-    INFER_OUTPUT_DIR=tmp_path,
-    INITIAL_CHECKPOINT_PATH=t5x_peer.base(),
-    PROMPT_PATH=tuned,
+  found = t5x_peer.infer(
+    tmp_path, INITIAL_CHECKPOINT_PATH=t5x_peer.base(), PROMPT_PATH=tuned
   )
   assert len(expected) > 100
-  assert predictions(tmp_path) == expected
+  assert found == expected
 
 
 def test_evaluation_scores_either(either, expected, tmp_path):
@@ -239,24 +197,28 @@ print(json.dumps([text.decode() for text in found[0].numpy().reshape(-1)]))
 """
 
 
-def test_an_export_predicts_from_text(either, expected, tmp_path):
-  pytest.importorskip(
-    "tensorflow_serving", reason="t5x.export needs tensorflow-serving-api"
-  )
+def exported(folder: pathlib.Path, texts: list[str], **bindings) -> list[str]:
+  """What a SavedModel of `python -m t5x.export` predicts from text."""
   t5x_peer.launch(
-    "export",
-    ("t5x/runs/export.gin",),
-    MODEL_OUTPUT_DIR=tmp_path / "model",
-    **either,
+    "export", ("t5x/runs/export.gin",), MODEL_OUTPUT_DIR=folder, **bindings
   )
-  texts = [row["inputs"]["inputs_pretokenized"] for row in expected[:20]]
   done = subprocess.run(
-    [sys.executable, "-c", USE, tmp_path / "model", json.dumps(texts)],
+    [sys.executable, "-c", USE, folder, json.dumps(texts)],
     capture_output=True,
     text=True,
     check=True,
   )
-  found = json.loads(done.stdout.splitlines()[-1])
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_an_export_predicts_from_text(either, expected, tmp_path):
+  pytest.importorskip(
+    "tensorflow_serving",
+    reason="t5x.export needs tensorflow-serving-api (pip install it); "
+    "test_t5x_runs compares with what an export predicted",
+  )
+  texts = [row["inputs"]["inputs_pretokenized"] for row in expected[:20]]
+  found = exported(tmp_path / "model", texts, **either)
   assert found == [row["prediction"] for row in expected[:20]]
 
 

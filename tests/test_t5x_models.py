@@ -1,4 +1,8 @@
-"""The prompt in t5x's network, its packing, and what is checked."""
+"""The prompt in t5x's network, its packing and its optimizers.
+
+What of this needs no t5x is in test_t5x_checks and test_t5x_features; what t5x
+says is kept in golden/t5x_network.npz and golden/t5x_runs.npz.
+"""
 
 import importlib
 
@@ -202,90 +206,3 @@ def test_a_pattern_that_matches_nothing_is_an_error():
 def test_places_are_the_ids_that_the_embedding_swaps():
   found = batch(False)["encoder_input_tokens"]
   assert (inject.PLACEHOLDER <= found[:, :P]).all()
-
-
-def saved_state(values: np.ndarray, step: int) -> dict:
-  """What t5x hands to the functions that it calls when it saves."""
-  prompt = {"embedding": jax.numpy.asarray(values)}
-  return {
-    "target": {"prompt": prompt, "token_embedder": {}},
-    "state": {"step": jax.numpy.asarray(step)},
-  }
-
-
-@pytest.mark.parametrize("place", ["folder", "ram://bucket/run"])
-def test_the_prompt_is_written_and_read_in_folders_and_buckets(place, tmp_path):
-  in_bucket = "://" in place
-  place = place if in_bucket else str(tmp_path / place)
-  prompts = module("prompts")
-  save = prompts.save_at_checkpoints(place, {"task": "a_task"})
-  # TensorFlow's ram:// appends where a disk or a bucket overwrites.
-  for step in (3,) if in_bucket else (3, 6):
-    values = tiny.rows(P, 16, seed=step)
-    state = saved_state(values, step)
-    assert save(state, "infos") == (state, "infos")
-    for folder in (place, f"{place}/prompts/{step}"):
-      initial = prompts.from_file(folder)
-      found = initial(jax.random.PRNGKey(0), (P, 16))
-      np.testing.assert_array_equal(found, values)
-      assert prompts.length(folder, "") == P
-  if in_bucket:
-    assert prompts.length(None, f"{place}/checkpoint_3") == P
-    assert prompts.length(None, f"{place}/checkpoint_4") == 0
-
-
-def test_a_prompt_of_another_length_is_refused(tmp_path):
-  prompts = module("prompts")
-  save = prompts.save_at_checkpoints(tmp_path)
-  save(saved_state(tiny.rows(P, 16), 1), None)
-  with pytest.raises(ValueError, match=f"Set PROMPT_LENGTH={P}"):
-    prompts.from_file(tmp_path)(jax.random.PRNGKey(0), (P + 1, 16))
-
-
-def test_without_a_prompt_nothing_is_written(tmp_path):
-  save = module("prompts").save_at_checkpoints(tmp_path)
-  state = {"target": {"token_embedder": {}}, "state": {}}
-  assert save(state, None) == (state, None)
-  assert not list(tmp_path.iterdir())
-
-
-HAVE = {"target/a/kernel": (2, 3), "target/b/scale": (4,), "state/step": ()}
-
-
-def restored(missing=(), want=(), **options):
-  """What `Restore` takes of a checkpoint with the names of HAVE."""
-  restore = module("restore").Restore(
-    "gs://somewhere", **{"new_prompt": True, "keep_step": False, **options}
-  )
-  have = {k: np.zeros(v) for k, v in HAVE.items() if k not in missing}
-  have["state/param_states/a"] = np.zeros(1)
-  wanted = {**HAVE, **dict(want), "state/param_states/c": (1,)}
-  shapes = {k: jax.ShapeDtypeStruct(v, np.float32) for k, v in wanted.items()}
-  return set(
-    storage.flatten(restore(storage.unflatten(have), storage.unflatten(shapes)))
-  )
-
-
-NEW = {"target/prompt/embedding": (P, 16)}.items()
-
-
-def test_of_a_base_checkpoint_the_network_alone_is_taken():
-  network_alone = {"target/a/kernel", "target/b/scale"}
-  assert restored(want=NEW) == network_alone
-  assert restored(keep_step=True) == network_alone | {"state/step"}
-
-
-def test_nothing_but_the_prompt_may_be_new():
-  with pytest.raises(ValueError, match="no parameter b/scale .1 of 2"):
-    restored(missing=["target/b/scale"], want=NEW)
-  with pytest.raises(ValueError, match="holds no prompt. Set PROMPT_PATH"):
-    restored(want=NEW, new_prompt=False)
-  with pytest.raises(ValueError, match=r"shape \(4,\).* needs \(5,\)"):
-    restored(want={"target/b/scale": (5,)}.items())
-
-
-def test_a_seed_is_one():
-  data = module("data")
-  assert data.one_seed(3) == data.one_seed((3,)) == 3
-  with pytest.raises(ValueError, match="names 2 seeds"):
-    data.one_seed((0, 1))

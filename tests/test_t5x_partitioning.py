@@ -5,8 +5,6 @@ not to grow.
 """
 
 import pathlib
-import socket
-import subprocess
 
 import numpy as np
 import pytest
@@ -81,39 +79,8 @@ def test_parameters_are_spread_as_the_rules_say(tmp_path):
 
 def test_two_processes_write_one_prompt(alone, tmp_path):
   """Each process has one device and reads half of every batch."""
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    port = probe.getsockname()[1]
   folder, expected = alone
-  settings = {
-    "MIXTURE_OR_TASK_NAME": t5x_peer.TASK,
-    "INITIAL_CHECKPOINT_PATH": t5x_peer.base(),
-    "MODEL_DIR": tmp_path / "run",
-    "PROMPT_LENGTH": t5x_peer.P,
-    "TRAIN_STEPS": 6,
-    "EVAL_PERIOD": 3,
-    "BATCH_SIZE": 8,
-    "VALIDATION_SPLIT": None,
-    **SETTINGS,
-  }
-  processes = [
-    subprocess.Popen(
-      [
-        *t5x_peer.command("train", t5x_peer.TRAIN, **settings),
-        "--multiprocess_gpu",
-        f"--coordinator_address=localhost:{port}",
-        "--process_count=2",
-        f"--process_index={index}",
-      ],
-      env=t5x_peer.environment(),
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for index in range(2)
-  ]
-  logs = [process.communicate(timeout=800)[1] for process in processes]
-  assert all(process.returncode == 0 for process in processes), logs[0][-3000:]
-  found = losses(logs[0])
+  found = losses(t5x_peer.by_two_processes(tmp_path / "run", **SETTINGS))
   for step, loss in expected.items():
     assert found[step] == pytest.approx(loss, rel=1e-5)
   np.testing.assert_allclose(
