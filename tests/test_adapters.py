@@ -107,7 +107,11 @@ def test_the_numpy_file_of_the_original_code_is_a_prompt(tmp_path):
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "prompts"
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the samples are not here")
+@pytest.mark.skipif(
+  not SHARED.is_dir(),
+  reason="the released prompts do not lie beside this checkout; "
+  "test_the_numpy_file_of_the_original_code_is_a_prompt writes its own",
+)
 @pytest.mark.parametrize("name", ["sst2", "mrpc", "rte"])
 def test_released_prompts_with_large_numbers_are_read(name):
   saved = checkpoints.load_prompt(SHARED / f"{name}.npy")
@@ -195,9 +199,11 @@ def test_an_adapter_needs_a_base_model(tmp_path):
 @pytest.mark.parametrize("submodules", [1, None])
 def test_peft_itself_agrees_both_ways(tmp_path, submodules):
   """Its adapter here, and our adapter there."""
+  reason = "pip install torch transformers peft to compare live; golden/peft "
+  reason += "stands in, made by them"
   for name in ("torch", "transformers"):
-    pytest.importorskip(name, reason=f"pip install {name} to compare live")
-  peft = pytest.importorskip("peft", reason="pip install peft to compare live")
+    pytest.importorskip(name, reason=reason)
+  peft = pytest.importorskip("peft", reason=reason)
   from golden import make_peft as peer
 
   model, given = peer.adapted(submodules, seed=5), peer.batch(seed=5)

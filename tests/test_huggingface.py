@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -120,10 +121,10 @@ SMALL = {
 )
 def test_transformers_itself_agrees_both_ways(tmp_path, name, sizes):
   """Its files here, and our files there."""
-  pytest.importorskip("torch", reason="needs the extra torch")
-  transformers = pytest.importorskip(
-    "transformers", reason="pip install transformers to compare with it live"
-  )
+  reason = "pip install torch transformers to compare live; golden/huggingface "
+  reason += "stands in, made by them"
+  pytest.importorskip("torch", reason=reason)
+  transformers = pytest.importorskip("transformers", reason=reason)
   from golden import make_huggingface as peer
 
   made = peer.model(name, seed=1, **sizes)
@@ -145,6 +146,11 @@ def test_transformers_itself_agrees_both_ways(tmp_path, name, sizes):
 
 
 # Shards, old files, vocabularies.
+
+NO_TORCH = (
+  "pip install torch to write such a file; without torch none can be read, "
+  "test_without_torch_the_old_pickled_file_is_refused"
+)
 
 
 @pytest.fixture
@@ -170,10 +176,18 @@ def test_a_smaller_model_over_shards_leaves_no_stale_index(sharded):
   assert pretrained.load(sharded).stored_hash == model.stored_hash
 
 
+def test_without_torch_the_old_pickled_file_is_refused(tmp_path, monkeypatch):
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  (folder / huggingface.SINGLE).rename(folder / huggingface.PICKLED)
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(ValueError, match=r"old format.*prompt-tuning-jax\[torch"):
+    pretrained.load(folder)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
-  torch = pytest.importorskip("torch", reason="needs the extra torch")
+  torch = pytest.importorskip("torch", reason=NO_TORCH)
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
   tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
   (folder / huggingface.SINGLE).unlink()
@@ -191,7 +205,7 @@ def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
 
 @pytest.mark.torch
 def test_old_pickled_shards_are_read_by_their_index(tmp_path):
-  torch = pytest.importorskip("torch", reason="needs the extra torch")
+  torch = pytest.importorskip("torch", reason=NO_TORCH)
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
   tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
   (folder / huggingface.SINGLE).unlink()
@@ -211,7 +225,7 @@ def test_old_pickled_shards_are_read_by_their_index(tmp_path):
 
 @pytest.mark.torch
 def test_a_pickle_of_anything_else_is_never_loaded(tmp_path):
-  torch = pytest.importorskip("torch", reason="needs the extra torch")
+  torch = pytest.importorskip("torch", reason=NO_TORCH)
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
   (folder / huggingface.SINGLE).unlink()
   torch.save({"a": pathlib.Path("x")}, folder / huggingface.PICKLED)

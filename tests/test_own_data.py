@@ -192,7 +192,11 @@ def test_own_data_trains_and_is_scored_from_the_command_line(
   assert {"accuracy", "invalid", "truncated"} <= scores.keys()
 
 
-@pytest.mark.skipif(not SICK.is_dir(), reason="the files of SICK are not here")
+@pytest.mark.skipif(
+  not SICK.is_dir(),
+  reason="the files of SICK do not lie beside this checkout; "
+  "test_own_data_trains_and_is_scored_from_the_command_line has its own",
+)
 def test_sick_trains_as_own_data(tmp_path, capsys):
   labels = "ENTAILMENT=entailment,NEUTRAL=neutral,CONTRADICTION=contradiction"
   code = run(

@@ -151,7 +151,12 @@ def hand_in(out, task: str | None = None, *more: str) -> int:
   )
 
 
-@pytest.mark.skipif(not MRPC.is_dir(), reason="the files of MRPC are not here")
+@pytest.mark.skipif(
+  not MRPC.is_dir(),
+  reason="the files of MRPC do not lie beside this checkout; "
+  "test_the_command_writes_a_zip_of_several_tasks and "
+  "test_official have small ones in the same layout",
+)
 def test_mrpc_from_its_own_files_is_tuned_scored_and_handed_in(
   tmp_path, capsys
 ):

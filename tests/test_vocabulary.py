@@ -77,7 +77,8 @@ def test_ids_are_those_of_seqio():
 
 @pytest.mark.skipif(
   not T5_MODEL.exists(),
-  reason="needs T5's own vocabulary.model in ../shared/data",
+  reason="T5's vocabulary does not lie beside this checkout; "
+  "test_ids_are_those_of_seqio reads a small one as seqio does",
 )
 def test_t5s_own_vocabulary_has_its_known_ids():
   vocabulary = Vocabulary(str(T5_MODEL))

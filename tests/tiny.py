@@ -139,7 +139,10 @@ def disk(path: pathlib.Path, options: str) -> Iterator[pathlib.Path]:
   try:
     subprocess.run(mount, check=True, capture_output=True)
   except (OSError, subprocess.CalledProcessError):
-    pytest.skip("to mount a small disk takes root on Linux")
+    pytest.skip(
+      "to mount a small disk takes root on Linux; tests with "
+      "tiny.files_up_to and without the right to write stand in"
+    )
   try:
     yield path
   finally:

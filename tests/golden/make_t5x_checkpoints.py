@@ -40,9 +40,9 @@ def main() -> None:
   folder = pathlib.Path(tempfile.mkdtemp())
   (folder / "orbax").mkdir()  # t5x takes the parent of one that is not there
   state, partitioner = tuned()
-  checkpoints.Checkpointer(
-    state, partitioner, str(folder / "native")
-  ).save(state)
+  checkpoints.Checkpointer(state, partitioner, str(folder / "native")).save(
+    state
+  )
   orbax = checkpoints.OrbaxCheckpointManagerInterface(
     str(folder / "orbax"), state, partitioner
   )
