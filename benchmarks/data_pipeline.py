@@ -20,6 +20,7 @@ from prompt_tuning import cli
 cli.import_quietly()
 
 from prompt_tuning import (  # noqa: E402
+  batches,
   data,
   demo,
   freeze,
@@ -54,8 +55,8 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
     [(data.load(n, "train", demo.LENGTHS, vocabulary=model.vocabulary), 1.0)]
     for n in names
   ]
-  batches = Timed(
-    data.TaskBatches(
+  source = Timed(
+    batches.TaskBatches(
       sets, range(prompts), batch_size=batch_size, prompt_length=20
     )
   )
@@ -68,10 +69,10 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
   state = step.initial_state(problem, trained)
   run = step.make_steps(problem)
   waited = begin = 0.0
-  with loop._Prefetch(batches) as prefetch:
+  with loop._Prefetch(source) as prefetch:
     for i in range(dispatches + 3):
       if i == 3:
-        waited, batches.seconds, begin = 0.0, 0.0, time.perf_counter()
+        waited, source.seconds, begin = 0.0, 0.0, time.perf_counter()
       asked = time.perf_counter()
       stacked = prefetch.take(10 * i, 10 * i + 10, 10 * i + 20)
       waited += time.perf_counter() - asked
@@ -83,7 +84,7 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
     "N": prompts,
     "ms/step": 100 * total / dispatches,
     "waits %": 100 * waited / total,
-    "makes %": 100 * batches.seconds / total,
+    "makes %": 100 * source.seconds / total,
   }
 
 

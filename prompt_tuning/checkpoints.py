@@ -7,6 +7,7 @@ files (of the original code too) and PEFT's adapters are prompts as well.
 
 from collections.abc import Mapping
 import dataclasses
+import importlib.metadata
 import os
 import pathlib
 from typing import Any
@@ -195,3 +196,10 @@ def _check_model(record, model: pretrained.FrozenModel, file) -> None:
       f"{model.source!r} (hash {model.stored_hash[:12]}). Use the weights it "
       "was trained for, or set ALLOW_OTHER_MODEL=True to try it all the same."
     )
+
+
+def versions() -> dict[str, str]:
+  """The libraries that a prompt was trained with, for its record."""
+  return {
+    name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")
+  }

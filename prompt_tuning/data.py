@@ -1,16 +1,14 @@
-"""seqio tasks as arrays: load a split once, then batches by step.
+"""seqio tasks as arrays: a split is read once, and scored by its metrics.
 
-    task -> Examples (ids and fields, in memory) -> batch(step): [N * B, P + T]
+    task -> Examples (ids and fields, in memory) -> batches (see `batches`)
+    predictions -> postprocessing -> metrics
 
-Only this module and `tasks/` import seqio. The order of the examples is a
-function of seed and step, so a resumed run sees the examples that it would have
-seen. Nothing is cut in silence: `Examples.truncated` counts.
+Nothing is cut in silence: `Examples.truncated` counts.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
-import functools
 import importlib
 import itertools
 import logging
@@ -19,7 +17,6 @@ from typing import Any
 import numpy as np
 import seqio
 
-from prompt_tuning import inject
 from prompt_tuning.shapes import Int
 from prompt_tuning.tasks import BENCHMARKS, benchmark
 from prompt_tuning.tasks import vocabulary as task_vocabulary
@@ -28,8 +25,6 @@ from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
 
 INVALID = "invalid"
 """The metric that counts predictions which are no valid answer; no score."""
-
-_BLOCK = 8192  # places of a mixture's schedule that are drawn together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,118 +276,6 @@ def labels(examples: Examples, at_most: int = 50) -> list[str]:
       "class labels. Use another initialiser, or set CLASS_LABELS."
     )
   return found
-
-
-def width(sets: Sequence[Rows]) -> int:
-  """The padded length that holds all sequences: a multiple of 8."""
-  return -(-max(rows.longest for rows in sets) // 8) * 8
-
-
-class TaskBatches:
-  """Batches of one or several prompts, each with its own task and seed.
-
-  Called with a step it returns `inputs` [N * B, P + T], `targets` [N * B, L]
-  and `prompt_id` [N * B]: B examples for each of the N prompts. Prompt n gets
-  what it would get alone with its seed.
-
-  Args:
-    sets: for each prompt its tasks with their rates; most have one task.
-    seeds: for each prompt the seed of its order.
-    batch_size: B, examples per prompt.
-    prompt_length: P.
-  """
-
-  def __init__(
-    self,
-    sets: Sequence[Sequence[tuple[Examples, float]]],
-    seeds: Sequence[int],
-    *,
-    batch_size: int,
-    prompt_length: int,
-  ):
-    self._orders = [
-      _Order([len(e) for e, _ in parts], [r for _, r in parts], seed)
-      for parts, seed in zip(sets, seeds, strict=True)
-    ]
-    self._sets = [[examples for examples, _ in parts] for parts in sets]
-    every = [examples for parts in self._sets for examples in parts]
-    self._widths = (
-      width([examples.inputs for examples in every]),
-      width([examples.targets for examples in every]),
-    )
-    self._batch_size = batch_size
-    self._prompt_length = prompt_length
-
-  def __call__(self, step: int) -> dict[str, np.ndarray]:
-    """The batch of a step."""
-    first = step * self._batch_size
-    inputs, targets = [], []
-    for order, parts in zip(self._orders, self._sets, strict=True):
-      for task, index in order.places(first, self._batch_size):
-        one = np.array([index])
-        inputs.append(parts[task].inputs.padded(one, self._widths[0]))
-        targets.append(parts[task].targets.padded(one, self._widths[1]))
-    prompt_id = np.repeat(
-      np.arange(len(self._sets), dtype=np.int32), self._batch_size
-    )
-    return {
-      "inputs": inject.reserve(
-        np.concatenate(inputs), prompt_id, self._prompt_length
-      ),
-      "targets": np.concatenate(targets),
-      "prompt_id": prompt_id,
-    }
-
-
-class _Order:
-  """Which example stands at each place of an endless, shuffled sequence.
-
-  Every task is gone through in a fresh permutation per epoch; a mixture's
-  rates decide which task each place takes.
-  """
-
-  def __init__(self, sizes: Sequence[int], rates: Sequence[float], seed: int):
-    self._sizes, self._seed = sizes, seed
-    self._rates = np.array(rates) / np.sum(rates)
-    self._before = [np.zeros(len(sizes), np.int64)]
-    self._permutation = functools.lru_cache(2 * len(sizes))(self._shuffle)
-
-  def _shuffle(self, task: int, epoch: int) -> np.ndarray:
-    rng = np.random.default_rng([self._seed, 1, task, epoch])
-    return rng.permutation(self._sizes[task])
-
-  def _tasks(self, block: int) -> np.ndarray:
-    rng = np.random.default_rng([self._seed, 2, block])
-    return rng.choice(len(self._sizes), _BLOCK, p=self._rates)
-
-  def _counts_before(self, block: int) -> np.ndarray:
-    while len(self._before) <= block:
-      drawn = self._tasks(len(self._before) - 1)
-      counts = np.bincount(drawn, minlength=len(self._sizes))
-      self._before.append(self._before[-1] + counts)
-    return self._before[block]
-
-  def places(self, first: int, count: int) -> list[tuple[int, int]]:
-    """(task, index of the example) at `count` places from `first` on."""
-    if len(self._sizes) == 1:
-      return [(0, self._example(0, i)) for i in range(first, first + count)]
-    found = []
-    for place in range(first, first + count):
-      block, inside = divmod(place, _BLOCK)
-      tasks = self._block(block)
-      task = int(tasks[inside])
-      earlier = int((tasks[:inside] == task).sum())
-      rank = int(self._counts_before(block)[task]) + earlier
-      found.append((task, self._example(task, rank)))
-    return found
-
-  @functools.cached_property
-  def _block(self):
-    return functools.lru_cache(2)(self._tasks)
-
-  def _example(self, task: int, rank: int) -> int:
-    epoch, place = divmod(rank, self._sizes[task])
-    return int(self._permutation(task, epoch)[place])
 
 
 def postprocess(

@@ -16,7 +16,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from prompt_tuning import data, pretrained
+from prompt_tuning import batches, data, pretrained
 from prompt_tuning.vocabulary import BYTES
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def _blocks(first: int, size: int, shard: int, shards: int):
 
 
 def _rows(parts, seed: int, places) -> Iterator[dict[str, np.ndarray]]:
-  """Examples without padding, in the order of `data.TaskBatches`."""
-  one = data.TaskBatches([parts], [seed], batch_size=1, prompt_length=0)
+  """Examples without padding, in the order of `batches.TaskBatches`."""
+  one = batches.TaskBatches([parts], [seed], batch_size=1, prompt_length=0)
   for place in places():
     batch = one(place)
     yield {

@@ -7,7 +7,6 @@ t5x saves a checkpoint  -> MODEL_DIR/prompt.npy, prompt.json
 
 from collections.abc import Callable, Mapping
 import functools
-import importlib.metadata
 import os
 import pathlib
 import tempfile
@@ -157,7 +156,11 @@ def save_at_checkpoints(
     if prompt is not None and jax.process_index() == 0:
       values = np.asarray(prompt["embedding"].addressable_data(0))
       step = int(np.asarray(state["state"]["step"].addressable_data(0)))
-      about = {"steps": step, **(record or {}), "versions": _versions()}
+      about = {
+        "steps": step,
+        **(record or {}),
+        "versions": checkpoints.versions(),
+      }
       for place in (f"{model_dir}/prompts/{step}", str(model_dir)):
         _write(place, values, about)
     return state, param_infos
@@ -205,10 +208,4 @@ def record(
     "seed": seed,
     "initializer": name.partition(".")[0],
     "model": {"source": str(initial_checkpoint_path)},
-  }
-
-
-def _versions() -> dict[str, str]:
-  return {
-    name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")
   }

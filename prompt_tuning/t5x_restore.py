@@ -58,10 +58,11 @@ def for_inference(
 
 
 def _config(path, restore: "Restore", dtype: str | None = "float32"):
+  place = _found(path)
   from t5x import utils
 
   return utils.RestoreCheckpointConfig(
-    path=_found(path),
+    path=place,
     mode="specific",
     dtype=dtype,
     fallback_to_scratch=restore.new_prompt,

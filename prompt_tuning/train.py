@@ -7,19 +7,17 @@ Prompt tuning and model tuning are two settings of `train`: which parameters
 the mask trains, and whether there is a prompt at all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 import dataclasses
 import functools
-import importlib.metadata
 import os
 import pathlib
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from prompt_tuning import (
+  batches,
   checkpoints,
   data,
   evaluate,
@@ -34,76 +32,10 @@ from prompt_tuning import (
   run_folder,
   step,
   storage,
+  train_settings,
 )
 from prompt_tuning.shapes import PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class Tasks:
-  """What is learned, and how it is read.
-
-  Attributes:
-    mixture_or_task_name: a task; several of them train one prompt each.
-    task_feature_lengths: tokens of inputs and targets, EOS included.
-    seeds: one prompt per task and seed.
-    batch_size: B, examples per prompt and step.
-    train_split: the split to train on.
-    validation_split: the split to choose the best prompt on; None for none.
-    test_splits: splits that the chosen prompt is scored on at the end.
-    truncate: cut long examples (and count them) instead of refusing them.
-  """
-
-  mixture_or_task_name: str | Sequence[str]
-  task_feature_lengths: Mapping[str, int]
-  seeds: Sequence[int] = (0,)
-  batch_size: int = 32
-  train_split: str = "train"
-  validation_split: str | None = "validation"
-  test_splits: Sequence[str] = ()
-  truncate: bool = True
-
-  @property
-  def names(self) -> list[str]:
-    """The tasks as a list."""
-    given = self.mixture_or_task_name
-    return [given] if isinstance(given, str) else list(given)
-
-
-class Member(NamedTuple):
-  """One prompt of the bank: what it learns, and how it starts."""
-
-  task: str
-  seed: int
-  initializer: initializers.Initializer
-
-
-Initializers = (
-  initializers.Initializer | Sequence[initializers.Initializer] | None
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-  """What trains, from where, and by which optimizer.
-
-  Attributes:
-    trainable: regexes over parameter paths, see `freeze`.
-    prompt_length: P; 0 for no prompt.
-    initializer: how the prompt starts, see `initializers`; several of them
-      train one prompt each, for every task and seed.
-    optimizer: an optax transformation.
-    dropout_rate: of the network while training; the paper uses none.
-    z_loss: weight of log(Z)^2 in the loss.
-    select_by: the metric that chooses the best prompt; None for the mean.
-  """
-
-  optimizer: optax.GradientTransformation
-  trainable: Sequence[str] = freeze.PROMPT
-  prompt_length: int = 100
-  initializer: Initializers = None
-  dropout_rate: float = 0.0
-  z_loss: float = 1e-4
-  select_by: str | None = None
+from prompt_tuning.train_settings import Tasks, Tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +88,10 @@ def train(
       f"The model {model.source} has no vocabulary. Put vocabulary.model into "
       "its folder, or set VOCABULARY_PATH."
     )
-  members = _members(tasks, tuning)
-  names = _names(members)
+  members = train_settings.members(tasks, tuning)
+  names = train_settings.names(members)
   folder = run_folder.RunFolder(
-    model_dir, _settings(model, tasks, tuning, members), keep=2
+    model_dir, train_settings.to_agree(model, tasks, tuning, members), keep=2
   )
 
   # Read the tasks.
@@ -226,7 +158,7 @@ def train(
   outcome = loop.fit(
     problem,
     (trained, frozen),
-    data.TaskBatches(
+    batches.TaskBatches(
       sets,
       [member.seed for member in members],
       batch_size=tasks.batch_size,
@@ -263,38 +195,6 @@ def train(
   _write(folder, report, model=model, tasks=tasks, tuning=tuning, sets=sets)
   plots.curves(folder.metrics(), folder.path / "curves.png")
   return report
-
-
-def _members(tasks: Tasks, tuning: Tuning) -> list[Member]:
-  """A prompt for every task, seed and initialiser, in this order."""
-  given = tuning.initializer or initializers.from_vocabulary()
-  starts = [given] if callable(given) else list(given)
-  seeds = [tasks.seeds] if isinstance(tasks.seeds, int) else tasks.seeds
-  return [
-    Member(task, seed, start)
-    for task in tasks.names
-    for seed in seeds
-    for start in starts
-  ]
-
-
-def _names(members: Sequence[Member]) -> list[str]:
-  """The task, with initialiser and seed where they tell prompts apart."""
-
-  def several(values) -> bool:
-    return len(set(values)) > 1
-
-  starts = several(member.initializer for member in members)
-  seeds = several(member.seed for member in members)
-  names = [
-    member.task
-    + (f"-{_initializer_name(member.initializer)}" if starts else "")
-    + (f"-seed{member.seed}" if seeds else "")
-    for member in members
-  ]
-  if len(set(names)) == len(names):
-    return names
-  return [f"{name}-{n}" for n, name in enumerate(names)]
 
 
 def _train_set(name: str, tasks: Tasks, model: pretrained.FrozenModel):
@@ -353,21 +253,6 @@ def _is_only_prompts(trained: PyTree) -> bool:
   )
 
 
-def _settings(
-  model, tasks: Tasks, tuning: Tuning, members: Sequence[Member]
-) -> dict[str, Any]:
-  """What a checkpoint must agree with to be gone on from."""
-  return {
-    "MIXTURE_OR_TASK_NAME": tasks.names,
-    "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
-    "SEEDS": [member.seed for member in members],
-    "BATCH_SIZE": tasks.batch_size,
-    "PROMPT_LENGTH": tuning.prompt_length,
-    "TRAINABLE": list(tuning.trainable),
-    "model": model.stored_hash,
-  }
-
-
 def _write(
   folder: run_folder.RunFolder,
   report: Trained,
@@ -378,8 +263,8 @@ def _write(
   sets,
 ) -> None:
   """Writes the artefacts: a prompt per member, or the tuned model."""
-  members = _members(tasks, tuning)
-  names = _names(members)
+  members = train_settings.members(tasks, tuning)
+  names = train_settings.names(members)
   for n, (task, seed, start) in enumerate(members):
     if report.bank is None:
       break
@@ -392,7 +277,7 @@ def _write(
         "seed": seed,
         "steps": report.step,
         "best_step": report.best.steps[n] if report.best else report.step,
-        "initializer": _initializer_name(start),
+        "initializer": train_settings.initializer_name(start),
         "scores": {r.split: r.metrics for r in report.results[n]},
         "truncated": {
           examples.task: examples.truncated for examples, _ in sets[n]
@@ -402,7 +287,7 @@ def _write(
           "hash": model.stored_hash,
           "num_parameters": model.num_parameters,
         },
-        "versions": _versions(),
+        "versions": checkpoints.versions(),
       },
     )
   if not _is_only_prompts(_trained_part(report.params, tuning)):
@@ -417,14 +302,3 @@ def _write(
 
 def _trained_part(params: PyTree, tuning: Tuning) -> PyTree:
   return freeze.split(params, freeze.mask(params, tuning.trainable))[0]
-
-
-def _initializer_name(initializer) -> str:
-  """The function that built an initialiser, `from_vocabulary` for example."""
-  return initializer.__qualname__.partition(".")[0]
-
-
-def _versions() -> dict[str, str]:
-  return {
-    name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")
-  }

@@ -140,6 +140,8 @@ def by_two_processes(folder: pathlib.Path, **bindings) -> str:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]
   settings = {**_settings(folder), "PROMPT_LENGTH": P, **bindings}
+  logs = [tempfile.TemporaryFile("w+") for _ in range(2)]
+  # A pipe that nobody empties would stop a process that another waits for.
   processes = [
     subprocess.Popen(
       [
@@ -150,14 +152,22 @@ def by_two_processes(folder: pathlib.Path, **bindings) -> str:
         f"--process_index={index}",
       ],
       env=environment(),
-      stderr=subprocess.PIPE,
-      text=True,
+      stderr=log,
     )
-    for index in range(2)
+    for index, log in enumerate(logs)
   ]
-  logs = [process.communicate(timeout=800)[1] for process in processes]
-  assert not any(process.returncode for process in processes), logs[0][-3000:]
-  return logs[0]
+  try:
+    codes = [process.wait(timeout=800) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  texts = []
+  for log in logs:
+    with log:
+      log.seek(0)
+      texts.append(log.read())
+  assert not any(codes), texts[0][-3000:]
+  return texts[0]
 
 
 def infer(folder: pathlib.Path, **bindings) -> list[dict]:

@@ -108,6 +108,28 @@ def test_nothing_but_the_prompt_may_be_new():
     restored(want={"target/b/scale": (5,)}.items())
 
 
+def test_a_run_is_not_resumed_with_another_prompt_length(tmp_path):
+  t5x_prompts.save_at_checkpoints(tmp_path)(
+    saved_state(tiny.rows(P, 16), 1), None
+  )
+  restore = t5x_restore.Restore("gs://somewhere", model_dir=tmp_path)
+
+  def resumed(length):
+    state = {"target": {"prompt": {"embedding": np.zeros((length, 16))}}}
+    return restore(state, state, is_resuming=True)
+
+  resumed(P)
+  with pytest.raises(ValueError, match=f"Set PROMPT_LENGTH={P}, or another"):
+    resumed(P + 2)
+
+
+@pytest.mark.parametrize("job", ["training", "inference"])
+def test_a_missing_checkpoint_is_named(job, tmp_path):
+  restore = getattr(t5x_restore, f"for_{job}")
+  with pytest.raises(ValueError, match="no checkpoint of t5x at '.*nowhere'"):
+    restore(tmp_path / "nowhere", str(tmp_path))
+
+
 def test_a_seed_is_one():
   assert t5x_data.one_seed(3) == t5x_data.one_seed((3,)) == 3
   with pytest.raises(ValueError, match="names 2 seeds"):

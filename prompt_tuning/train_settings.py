@@ -1,0 +1,135 @@
+"""What a run learns and how: its tasks, its optimizer, and its prompts.
+
+Tasks, Tuning -> members: a prompt for every task, seed and initialiser
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any, NamedTuple
+
+import optax
+
+from prompt_tuning import freeze, initializers, pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+  """What is learned, and how it is read.
+
+  Attributes:
+    mixture_or_task_name: a task; several of them train one prompt each.
+    task_feature_lengths: tokens of inputs and targets, EOS included.
+    seeds: one prompt per task and seed.
+    batch_size: B, examples per prompt and step.
+    train_split: the split to train on.
+    validation_split: the split to choose the best prompt on; None for none.
+    test_splits: splits that the chosen prompt is scored on at the end.
+    truncate: cut long examples (and count them) instead of refusing them.
+  """
+
+  mixture_or_task_name: str | Sequence[str]
+  task_feature_lengths: Mapping[str, int]
+  seeds: Sequence[int] = (0,)
+  batch_size: int = 32
+  train_split: str = "train"
+  validation_split: str | None = "validation"
+  test_splits: Sequence[str] = ()
+  truncate: bool = True
+
+  @property
+  def names(self) -> list[str]:
+    """The tasks as a list."""
+    given = self.mixture_or_task_name
+    return [given] if isinstance(given, str) else list(given)
+
+
+class Member(NamedTuple):
+  """One prompt of the bank: what it learns, and how it starts."""
+
+  task: str
+  seed: int
+  initializer: initializers.Initializer
+
+
+Initializers = (
+  initializers.Initializer | Sequence[initializers.Initializer] | None
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """What trains, from where, and by which optimizer.
+
+  Attributes:
+    trainable: regexes over parameter paths, see `freeze`.
+    prompt_length: P; 0 for no prompt.
+    initializer: how the prompt starts, see `initializers`; several of them
+      train one prompt each, for every task and seed.
+    optimizer: an optax transformation.
+    dropout_rate: of the network while training; the paper uses none.
+    z_loss: weight of log(Z)^2 in the loss.
+    select_by: the metric that chooses the best prompt; None for the mean.
+  """
+
+  optimizer: optax.GradientTransformation
+  trainable: Sequence[str] = freeze.PROMPT
+  prompt_length: int = 100
+  initializer: Initializers = None
+  dropout_rate: float = 0.0
+  z_loss: float = 1e-4
+  select_by: str | None = None
+
+
+def members(tasks: Tasks, tuning: Tuning) -> list[Member]:
+  """A prompt for every task, seed and initialiser, in this order."""
+  given = tuning.initializer or initializers.from_vocabulary()
+  starts = [given] if callable(given) else list(given)
+  seeds = [tasks.seeds] if isinstance(tasks.seeds, int) else tasks.seeds
+  return [
+    Member(task, seed, start)
+    for task in tasks.names
+    for seed in seeds
+    for start in starts
+  ]
+
+
+def names(members: Sequence[Member]) -> list[str]:
+  """The task, with initialiser and seed where they tell prompts apart."""
+
+  def several(values) -> bool:
+    return len(set(values)) > 1
+
+  starts = several(member.initializer for member in members)
+  seeds = several(member.seed for member in members)
+  found = [
+    member.task
+    + (f"-{initializer_name(member.initializer)}" if starts else "")
+    + (f"-seed{member.seed}" if seeds else "")
+    for member in members
+  ]
+  if len(set(found)) == len(found):
+    return found
+  return [f"{name}-{n}" for n, name in enumerate(found)]
+
+
+def to_agree(
+  model: pretrained.FrozenModel,
+  tasks: Tasks,
+  tuning: Tuning,
+  members: Sequence[Member],
+) -> dict[str, Any]:
+  """What a checkpoint must agree with to be gone on from."""
+  return {
+    "MIXTURE_OR_TASK_NAME": tasks.names,
+    "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
+    "SEEDS": [member.seed for member in members],
+    "BATCH_SIZE": tasks.batch_size,
+    "PROMPT_LENGTH": tuning.prompt_length,
+    "TRAINABLE": list(tuning.trainable),
+    "model": model.stored_hash,
+  }
+
+
+def initializer_name(initializer) -> str:
+  """The function that built an initialiser, `from_vocabulary` for example."""
+  return initializer.__qualname__.partition(".")[0]
