@@ -30,9 +30,9 @@ from prompt_tuning.tasks import (
   microworld_prompts,
 )
 
-TASKS = ("microworld_twofact", "microworld_qqp", "microworld_boolq")
+TASKS = ("microworld_twofact", "microworld_qqp")
 LENGTHS = {"inputs": 64, "targets": 8}
-STEPS = 600
+STEPS = 1000
 RESULTS = "results.json"
 
 

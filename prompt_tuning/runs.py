@@ -47,7 +47,7 @@ class Run:
   model: str = SHIPPED
   prompt_length: int = 20
   initializer: str = LABELS
-  steps: int = 300
+  steps: int = 600
   batch_size: int = 32
   tests: tuple[str, ...] = ()
   examples: int = 0

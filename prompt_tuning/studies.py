@@ -209,7 +209,7 @@ COMPARISON = Study(
     task=(microworld.MIXTURE,),
     seed=SEEDS,
     way=(MULTITASK,),
-    steps=(300 * len(THREE),),
+    steps=(600 * len(THREE),),
     tests=(THREE,),
   ),
   x="title",

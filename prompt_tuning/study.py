@@ -6,7 +6,8 @@
     programs/       prompts and metrics of what was trained
 
 A finished program's rows are written at once. Running the command again skips
-them and goes on inside the program that was interrupted.
+them, and the runs that another study has done, and goes on inside the program
+that was interrupted.
 """
 
 from collections.abc import Sequence
@@ -117,6 +118,8 @@ def _run_programs(
   if found.stale:
     old = where.study / "results.old.jsonl"
     results.save(old, [*results.load(old), *found.stale])
+  if rows:
+    rows.sort(key=lambda row: study.runs.index(results.run_of(row)))
     results.save(where.rows, rows)
   bar = tqdm.tqdm(
     total=sum(map(len, found.programs)),

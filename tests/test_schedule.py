@@ -44,7 +44,7 @@ def test_what_is_not_a_bank_of_prompts_trains_alone():
 
 def test_longer_and_more_takes_longer():
   one = Run("a")
-  for changes in ({"prompt_length": 100}, {"steps": 600}, {"members": 5}):
+  for changes in ({"prompt_length": 100}, {"steps": 1200}, {"members": 5}):
     more = dataclasses.replace(one, **changes)
     assert schedule.estimate([more], 10**6) > schedule.estimate([one], 10**6)
   assert schedule.estimate([one], 10**7) > schedule.estimate([one], 10**6)

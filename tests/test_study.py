@@ -126,6 +126,16 @@ def test_what_is_done_is_skipped(done, small_model, capsys):
   assert rows_of(done) == before
 
 
+def test_a_run_that_another_study_has_done_is_taken_over(
+  done, small_model, tmp_path, capsys
+):
+  rows = [{**row, "meaning": {}} for row in rows_of(done)]
+  results.save(tmp_path / "reduced" / "another" / "results.jsonl", rows)
+  study.run("length", tmp_path, model=str(small_model), is_reduced=True)
+  assert f"{len(rows)} done before; 0 to do" in capsys.readouterr().out
+  assert rows_of(tmp_path) == rows_of(done)
+
+
 def test_only_what_is_lacking_is_done_again(done, small_model, capsys):
   file = done / "reduced" / "length" / "results.jsonl"
   before = rows_of(done)
