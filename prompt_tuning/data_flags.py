@@ -66,7 +66,14 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
   }
   if not given and not flags.skip_bad_rows:
     return [], []
-  if "DATA" in given and pathlib.Path(given["DATA"]).is_dir():
+  is_folder = "DATA" in given and pathlib.Path(given["DATA"]).is_dir()
+  if flags.command == "infer" and not (is_folder and flags.submission):
+    raise ValueError(
+      "infer takes --data only with --submission, for the download folder of "
+      "GLUE or SuperGLUE. It predicts the lines of --gin.INPUT_FILE=…; the "
+      "predictions of your own rows are written by prompt-tuning eval."
+    )
+  if is_folder:
     others = [
       f"--{flag}"
       for flag, (macro, _) in _FLAGS.items()
@@ -85,6 +92,8 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
       'fields, for example --template "premise: {premise} hypothesis: '
       '{hypothesis}".'
     )
+  if "DATA" not in given and flags.command == "train":
+    raise ValueError("Your own data needs --data, the rows to train on.")
   bindings = [f"{macro}={value!r}" for macro, value in given.items()]
   if flags.skip_bad_rows:
     bindings.append("SKIP_BAD_ROWS=True")

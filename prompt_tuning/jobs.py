@@ -150,13 +150,12 @@ def infer_lines(
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: a line is empty or too long; the message has its number.
+    ValueError: the file is empty or no UTF-8; or a line is empty or too long,
+      and the message has its number.
   """
   source = pathlib.Path(input_file)
-  if not source.is_file():
-    raise FileNotFoundError(f"INPUT_FILE={source} does not exist.")
+  texts = _lines(source)
   folder = run_folder.RunFolder(infer_output_dir)
-  texts = source.read_text(encoding="utf-8").splitlines()
   limit = task_feature_lengths["inputs"]
   for i, text in enumerate(texts, 1):
     tokens = len(vocabulary_of(model).encode(text)) + 1
@@ -168,10 +167,15 @@ def infer_lines(
         f"TASK_FEATURE_LENGTHS['inputs']={limit}. Raise it or shorten the line."
       )
   prompts = _prompts(prompt_path, model, allow_other_model)
+  if len(prompts) > 1:
+    raise ValueError(
+      f"PROMPT_PATH names {len(prompts)} prompts, and the lines of a file are "
+      "predicted with one. Name one of them."
+    )
   decoding = decoding or infer.Decoding(
     max_length=task_feature_lengths["targets"]
   )
-  prompted = infer.PromptedModel(model, prompts[:1], decoding)
+  prompted = infer.PromptedModel(model, prompts, decoding)
   answers = prompted.predict(texts)
   return infer.write_predictions(
     folder.path / "predictions.jsonl",
@@ -180,6 +184,19 @@ def infer_lines(
       for text, answer in zip(texts, answers, strict=True)
     ],
   )
+
+
+def _lines(source: pathlib.Path) -> list[str]:
+  """The lines of a text file; only a line break ends a line."""
+  if not source.is_file():
+    raise FileNotFoundError(f"INPUT_FILE={source} is no file.")
+  try:
+    text = source.read_text(encoding="utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"INPUT_FILE={source} is not UTF-8 ({error}).") from error
+  if not text:
+    raise ValueError(f"INPUT_FILE={source} is empty.")
+  return text.removesuffix("\n").split("\n")
 
 
 def vocabulary_of(model: pretrained.FrozenModel):

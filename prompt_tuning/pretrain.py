@@ -360,7 +360,12 @@ def lines(path) -> Callable[[int], Iterator[str]]:
 
   def read(seed: int) -> Iterator[str]:
     del seed  # the order is drawn per step
-    with open(path, encoding="utf-8") as file:
-      yield from (line.strip() for line in file if line.strip())
+    with open(path, encoding="utf-8-sig") as file:
+      try:
+        yield from (line.strip() for line in file if line.strip())
+      except UnicodeDecodeError as error:
+        raise ValueError(
+          f"{path} is not UTF-8 ({error}). Convert it first."
+        ) from error
 
   return read

@@ -11,9 +11,10 @@ counted.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import logging
 import os
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 import zipfile
 
 from prompt_tuning import (
@@ -25,7 +26,9 @@ from prompt_tuning import (
   run_folder,
   storage,
 )
+from prompt_tuning.tasks.answers import is_invalid
 
+T = TypeVar("T")
 _DIGITS = (0, 1)
 _TRUTH = ("false", "true")
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -100,7 +103,7 @@ def contents(
   answers = data.postprocess(examples, predictions, is_target=False)
   if form.file == "STS-B.tsv":
     values = [f"{min(max(value, 0.0), 5.0):.3f}" for value in answers]
-    return _tsv(examples, values), sum(value == -1 for value in answers)
+    return _tsv(examples, values), _invalid(answers)
   if form.file == "ReCoRD.jsonl":
     return _record(examples, predictions, answers)
   if form.file == "MultiRC.jsonl":
@@ -109,20 +112,36 @@ def contents(
   labels = [form.labels[max(answer, 0)] for answer in answers]
   if form.file.endswith(".tsv"):
     return _tsv(examples, labels), _invalid(answers)
-  rows = [
-    {"idx": int(row["idx"]), "label": label}
-    for row, label in zip(examples.fields, labels, strict=True)
-  ]
-  return _jsonl(sorted(rows, key=lambda row: row["idx"])), _invalid(answers)
+  pairs = _by_index(examples, labels)
+  rows = [{"idx": i, "label": label} for i, label in pairs]
+  return _jsonl(rows), _invalid(answers)
 
 
-def _invalid(classes: Sequence[int]) -> int:
-  return sum(one < 0 for one in classes)
+def _invalid(values: Sequence[float | int]) -> int:
+  return sum(map(is_invalid, values))
+
+
+def _by_index(examples, values: Sequence[T]) -> list[tuple[int, T]]:
+  """(idx, value) of every row in the order of idx.
+
+  Raises:
+    ValueError: two rows have the same idx, and a leaderboard takes one line.
+  """
+  found: dict[int, T] = {}
+  for row, value in zip(examples.fields, values, strict=True):
+    i = int(row["idx"])
+    if i in found:
+      raise ValueError(
+        f"Two rows of {examples.task}, split {examples.split}, have the idx "
+        f"{i}, so a leaderboard could not tell them apart. Use the split as it "
+        "was published."
+      )
+    found[i] = value
+  return sorted(found.items(), key=lambda pair: pair[0])
 
 
 def _tsv(examples: data.Examples, values: Sequence[Any]) -> str:
-  indices = (int(row["idx"]) for row in examples.fields)
-  pairs = sorted(zip(indices, values, strict=True), key=lambda pair: pair[0])
+  pairs = _by_index(examples, values)
   lines = ["index\tprediction", *(f"{i}\t{value}" for i, value in pairs)]
   return "\n".join(lines) + "\n"
 
@@ -207,6 +226,7 @@ def write(
   listed = [given] if isinstance(given, str) else list(given)
   names = [member for name in listed for member, _ in data.members(name)]
   wanted = {name: formats(name) for name in names}
+  _check_files([form.file for name in names for form in wanted[name]])
   folder = run_folder.RunFolder(infer_output_dir)
   bank, pairs = jobs.bank_of(prompt_path, model, allow_other_model, names)
   if len(pairs) > len(names):
@@ -241,10 +261,38 @@ def write(
         "truncated": examples.truncated,
       }
   storage.write_json(folder.path / "submission.json", report)
+  for benchmark, files in members.items():
+    if lacking := absent(benchmark, files):
+      logging.warning(
+        "%s_submission.zip lacks %s; the leaderboard wants the files of all "
+        "its tasks in one zip.",
+        benchmark,
+        ", ".join(lacking),
+      )
   return [
     _zip(folder.path, f"{benchmark}_submission.zip", files)
     for benchmark, files in members.items()
   ]
+
+
+def _check_files(files: Sequence[str]) -> None:
+  twice = [file for i, file in enumerate(files) if file in files[:i]]
+  if twice:
+    raise ValueError(
+      f"MIXTURE_OR_TASK_NAME names tasks that would write {twice[0]} twice. "
+      "Name each test set once."
+    )
+
+
+def absent(benchmark: str, files: Sequence[str]) -> list[str]:
+  """The files of a leaderboard that are not among those given."""
+  every = {
+    form.file
+    for task, forms in FORMATS.items()
+    for form in forms
+    if task.startswith(f"{benchmark}_")
+  }
+  return sorted(every - set(files))
 
 
 def _zip(folder: pathlib.Path, name: str, files: Sequence[str]) -> pathlib.Path:

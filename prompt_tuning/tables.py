@@ -4,7 +4,8 @@
 
 A csv file has quotes as spreadsheets write them; in a tsv file (or .txt) every
 tab separates and a quote is a letter, as in GLUE. Both have a line of names
-first. Nothing here knows of tasks or TensorFlow.
+first; lines with nothing in any field are passed over. Nothing here knows of
+tasks or TensorFlow.
 """
 
 import bz2
@@ -19,12 +20,15 @@ import lzma
 import os
 import pathlib
 from typing import Any, Generic, TypeVar
+import zlib
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
 
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "tsv"}
+_DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)
+_LONGEST_CELL = 2**31 - 1  # Python's csv refuses what is longer than 131,072
 
 
 class BadRow(ValueError):
@@ -37,10 +41,12 @@ class Table(Generic[T]):
 
   Attributes:
     items: one for each good row.
+    places: which row of the file each of them is, from 0; bad rows count.
     skipped: the message of each bad row.
   """
 
   items: list[T]
+  places: list[int]
   skipped: list[str]
 
 
@@ -51,6 +57,7 @@ def read(
   names: Sequence[str] | None = None,
   may_be_longer: bool = False,
   skip_bad_rows: bool = False,
+  advice: str = "Correct the row.",
 ) -> Table[T]:
   """Makes something of every row of a file.
 
@@ -61,37 +68,40 @@ def read(
     may_be_longer: drop what a csv or tsv row has behind the last named column,
       instead of calling it a bad row.
     skip_bad_rows: keep the messages of bad rows instead of raising the first.
+    advice: what to do about a bad row, the end of its message.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: an unknown format, a damaged file, or a bad row; the message has
-      file, line and field.
+    ValueError: an unknown format, a damaged file, one without good rows, or a
+      bad row; the message has file, line and field.
   """
   place = pathlib.Path(path)
   if not place.is_file():
-    raise FileNotFoundError(f"There is no file {place}.")
-  items, skipped = [], []
+    hint = " It is a folder; name a file in it." if place.is_dir() else ""
+    raise FileNotFoundError(f"There is no file {place}.{hint}")
+  items, places, skipped = [], [], []
   try:
-    for line, row in _rows(place, names, may_be_longer):
+    for i, (line, row) in enumerate(_rows(place, names, may_be_longer)):
       try:
         if isinstance(row, BadRow):
           raise row
         items.append(make(_checked(row)))
+        places.append(i)
       except BadRow as error:
         message = f"{place}, line {line}: {error}"
         if not skip_bad_rows:
-          raise ValueError(
-            f"{message} Correct the row, or count and leave out bad rows with "
-            "--skip_bad_rows."
-          ) from error
+          raise ValueError(f"{message} {advice}") from error
         skipped.append(message)
-  except (OSError, EOFError, lzma.LZMAError) as error:
+  except _DAMAGED as error:
     raise ValueError(f"{place} cannot be read ({error}).") from error
-  return Table(items, skipped)
+  if not items:
+    why = f"has only bad rows; {skipped[0]}" if skipped else "has no rows."
+    raise ValueError(f"{place} {why}")
+  return Table(items, places, skipped)
 
 
 def field(row: Row, name: str) -> str:
-  """The text of a field; a number is written out.
+  """The text of a field; a number or truth value is written as in JSON.
 
   Raises:
     BadRow: there is no such field, or it holds no text.
@@ -103,25 +113,31 @@ def field(row: Row, name: str) -> str:
   value = row[name]
   if value is None or isinstance(value, list | dict):
     raise BadRow(f"the field {name!r} is {value!r}, not a text or a number.")
-  return str(value)
+  return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _checked(row: Row) -> Row:
-  """Refuses text that was no UTF-8 (decoded to lone surrogates)."""
+  """Refuses text that was no UTF-8."""
   for name, value in row.items():
-    if isinstance(value, str) and not value.isascii():
-      try:
-        value.encode("utf-8")
-      except UnicodeEncodeError:
-        raise BadRow(f"the field {name!r} is not UTF-8 text.") from None
+    if isinstance(value, str) and not _is_text(value):
+      raise BadRow(f"the field {name!r} is not UTF-8 text.")
   return row
+
+
+def _is_text(value: str) -> bool:
+  """Whether it was UTF-8; other bytes are decoded to lone surrogates."""
+  try:
+    value.encode("utf-8")
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def _rows(
   place: pathlib.Path, names: Sequence[str] | None, may_be_longer: bool
 ) -> Iterator[tuple[int, Row | BadRow]]:
   """(line, row) of a file; a row that is no row is a `BadRow`."""
-  suffixes = place.suffixes[-2:]
+  suffixes = [suffix.lower() for suffix in place.suffixes[-2:]]
   opener = _OPENERS.get(suffixes[-1]) if suffixes else None
   if opener:
     suffixes = suffixes[:-1]
@@ -140,12 +156,33 @@ def _rows(
       yield from _objects(text)
       return
     for line, row in _cells(text, kind):
-      if isinstance(row, BadRow):
+      if isinstance(row, list) and not any(row):
+        continue
+      if names is None:
+        names = _names(row, f"{place}, line {line}")
+      elif isinstance(row, BadRow):
         yield line, row
-      elif names is None:
-        names = row
-      elif any(row):
+      else:
         yield line, _named(row, names, may_be_longer)
+
+
+def _names(row: list[str] | BadRow, where: str) -> list[str]:
+  """The names of the columns; without them no row can be read.
+
+  Raises:
+    ValueError: it is no line of names.
+  """
+  if isinstance(row, BadRow):
+    raise ValueError(f"{where}, which names the fields: {row}") from row
+  if not all(map(_is_text, row)):
+    raise ValueError(
+      f"{where}, which names the fields, is not UTF-8 text: {row}. Save the "
+      "file as UTF-8."
+    )
+  twice = [name for i, name in enumerate(row) if name and name in row[:i]]
+  if twice:
+    raise ValueError(f"{where}: the field {twice[0]!r} is named twice.")
+  return row
 
 
 def _objects(text: io.TextIOWrapper) -> Iterator[tuple[int, Row | BadRow]]:
@@ -154,7 +191,7 @@ def _objects(text: io.TextIOWrapper) -> Iterator[tuple[int, Row | BadRow]]:
       continue
     try:
       row = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       yield line, BadRow(f"this is no JSON ({error}).")
       continue
     if isinstance(row, dict):
@@ -167,6 +204,7 @@ def _cells(
   text: io.TextIOWrapper, kind: str
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
   if kind == "csv":
+    csv.field_size_limit(_LONGEST_CELL)
     yield from _csv_rows(csv.reader(text, strict=True))
     return
   for line, content in enumerate(text, 1):

@@ -38,13 +38,18 @@ def class_of(labels: Sequence[str]) -> Callable[..., int]:
   return classify
 
 
-def number(text: str, **_) -> float:
-  """A text as a finite number."""
+def is_invalid(value) -> bool:
+  """Whether a postprocessed value is INVALID; the number -1.0 is not."""
+  return isinstance(value, int) and value == INVALID
+
+
+def number(text: str, **_) -> float | int:
+  """A text as a finite number; else INVALID, which is no float."""
   try:
     value = float(text)
   except ValueError:
-    return float(INVALID)
-  return value if math.isfinite(value) else float(INVALID)
+    return INVALID
+  return value if math.isfinite(value) else INVALID
 
 
 def multirc(text: str, example, is_target: bool = False) -> dict[str, Any]:

@@ -147,4 +147,4 @@ def _is_valid(prediction) -> bool:
     prediction = prediction["value"]
   if isinstance(prediction, str):
     return bool(prediction.strip())
-  return prediction != answers.INVALID
+  return not answers.is_invalid(prediction)

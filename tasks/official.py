@@ -79,6 +79,8 @@ SUPER_GLUE = {
   "axb": "AX-b",
   "axg": "AX-g",
 }
+_DIAGNOSTIC = ("MNLI/diagnostic.tsv", "diagnostic/diagnostic.tsv", "AX.tsv")
+"""Where GLUE's diagnostic set lies, as different downloads have it."""
 FOLDERS = {
   "glue": {task: tsv.folder for task, tsv in GLUE.items()},
   "super_glue": SUPER_GLUE,
@@ -150,7 +152,8 @@ def _read_glue(folder: pathlib.Path, task: str, split: str) -> list[Row]:
     name += task.removeprefix("mnli")
   place = folder / spec.folder / f"{name}.tsv"
   if task == "ax":
-    place = place.with_name("diagnostic.tsv")
+    places = [folder / file for file in _DIAGNOSTIC]
+    place = next(filter(pathlib.Path.is_file, places), places[0])
   names = None
   if task == "cola" and split != "test":  # these two have no line of names
     names = ("source", "is_acceptable", "star", "sentence")
@@ -173,7 +176,8 @@ def _read_glue(folder: pathlib.Path, task: str, split: str) -> list[Row]:
     logging.getLogger(__name__).warning(
       "%s: %d rows are bad and left out.", place, len(table.skipped)
     )
-  return [{**row, "idx": i} for i, row in enumerate(table.items)]
+  rows = zip(table.places, table.items, strict=True)
+  return [{**row, "idx": place} for place, row in rows]
 
 
 def _glue_label(row: tables.Row, spec: Tsv) -> int | float:
@@ -221,8 +225,8 @@ def _idx(row: tables.Row) -> int:
     raise BadRow(f"the field 'idx' is {word!r}, no number.") from None
 
 
-def _part(row: tables.Row, name: str, kind: type) -> Any:
-  value = row.get(name)
+def _part(row: Any, name: str, kind: type) -> Any:
+  value = row.get(name) if isinstance(row, dict) else None
   if not isinstance(value, kind):
     raise BadRow(
       f"the field {name!r} is {json.dumps(value)[:60]}, no {kind.__name__}."
@@ -234,10 +238,10 @@ def _multirc(row: tables.Row) -> list[Row]:
   paragraph = _part(row, "passage", dict)
   return [
     {
-      "paragraph": field(paragraph, "text"),
-      "question": field(question, "question"),
-      "answer": field(answer, "text"),
-      "label": int(answer.get("label", HIDDEN)),
+      "paragraph": _part(paragraph, "text", str),
+      "question": _part(question, "question", str),
+      "answer": _part(answer, "text", str),
+      "label": _answer_label(answer),
       "idx": {
         "paragraph": _idx(row),
         "question": _idx(question),
@@ -249,19 +253,29 @@ def _multirc(row: tables.Row) -> list[Row]:
   ]
 
 
+def _answer_label(answer: Mapping[str, Any]) -> int:
+  """0 or 1; hidden where there is none, or null."""
+  label = answer.get("label")
+  if label not in (None, 0, 1):
+    raise BadRow(f"the field 'label' of an answer is {label!r}, none of 0, 1.")
+  return HIDDEN if label is None else int(label)
+
+
 def _record(row: tables.Row) -> list[Row]:
   passage = _part(row, "passage", dict)
-  text = field(passage, "text")
+  text = _part(passage, "text", str)
   entities = {
-    text[entity["start"] : entity["end"] + 1]
+    text[_part(entity, "start", int) : _part(entity, "end", int) + 1]
     for entity in _part(passage, "entities", list)
   }
   return [
     {
       "passage": text,
-      "query": field(query, "query"),
+      "query": _part(query, "query", str),
       "entities": sorted(entities),
-      "answers": sorted({a["text"] for a in query.get("answers", ())}),
+      "answers": sorted(
+        {_part(answer, "text", str) for answer in query.get("answers") or ()}
+      ),
       "idx": {"passage": _idx(row), "query": _idx(query)},
     }
     for query in _part(row, "qas", list)
@@ -300,18 +314,17 @@ MAKERS: dict[str, Callable[[tables.Row], list[Row]]] = {
 def recognise(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path, str]]:
   """(benchmark, its folder, task) of every task that a folder holds.
 
-  The folder is that of a benchmark or of one task.
+  The folder is that of a benchmark or of one task, an absolute path.
   """
   for benchmark, names in FOLDERS.items():
+    kind = "*.tsv" if benchmark == "glue" else "*.jsonl"
     for task, name in names.items():
       for place in (folder / name, folder):
-        if place.name == name and _holds(place, benchmark, task):
+        if task != "ax" and place.name == name and any(place.glob(kind)):
           yield benchmark, place.parent, task
-
-
-def _holds(place: pathlib.Path, benchmark: str, task: str) -> bool:
-  if benchmark == "super_glue":
-    return any(place.glob("*.jsonl"))
-  if task == "ax":
-    return (place / "diagnostic.tsv").is_file()
-  return any(place.glob("*.tsv"))
+  for file in map(pathlib.Path, _DIAGNOSTIC):
+    for parent in (folder, folder.parent):
+      whole = parent / file
+      if whole.is_file() and folder in (parent, whole.parent):
+        yield "glue", parent, "ax"
+        return

@@ -10,8 +10,11 @@ download of GLUE or SuperGLUE, whose own task is used (`official_task`).
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import difflib
 import functools
+import importlib
 import logging
+import math
 import os
 import string
 import zlib
@@ -20,7 +23,13 @@ import seqio
 
 from prompt_tuning import tables
 from prompt_tuning.tables import BadRow, field
-from prompt_tuning.tasks import answers, benchmark, metrics, sources
+from prompt_tuning.tasks import (
+  BENCHMARKS,
+  answers,
+  benchmark,
+  metrics,
+  sources,
+)
 
 HELD_OUT = 0.1
 """The share of the training rows that validate if there is no other file."""
@@ -37,6 +46,10 @@ METRICS: dict[str, Callable[[int], metrics.Metric]] = {
 """Metrics by name, from the number of labels."""
 _OF_NUMBERS = {"pearson", "spearman"}
 _OF_CLASSES = {"f1", "macro_f1", "matthews"}
+_OF_TEXT = {"squad"}
+_ADVICE = (
+  "Correct the row, or count and leave out bad rows with --skip_bad_rows."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,25 +79,51 @@ class OwnData:
   skip_bad_rows: bool = False
 
   def __post_init__(self):
+    self._check_metrics()
+    self._check_labels()
+    if not any((self.train, self.validation, self.test)):
+      raise ValueError("There is no file; give one with --data.")
+    self.placeholders  # noqa: B018 (a bad template is an error here)
+
+  def _check_metrics(self) -> None:
     unknown = [name for name in self.metric if name not in METRICS]
     if unknown or not self.metric:
+      close = difflib.get_close_matches("".join(unknown[:1]), METRICS)
+      hint = f" Did you mean {close[0]}?" if close else ""
       raise ValueError(
         f"METRIC={list(self.metric)}: {unknown or 'nothing'} is no metric; "
-        f"choose from {', '.join(METRICS)}."
+        f"choose from {', '.join(METRICS)}.{hint}"
       )
-    if _OF_CLASSES.intersection(self.metric) and not self.labels:
+    given = {*self.metric}
+    if given & _OF_CLASSES and not self.labels:
       raise ValueError(
         f"The metric {', '.join(self.metric)} compares classes; name them "
         "with --labels no,yes."
+      )
+    if (given & _OF_NUMBERS and given - _OF_NUMBERS) or (
+      given & _OF_CLASSES and given & _OF_TEXT
+    ):
+      raise ValueError(
+        f"METRIC={list(self.metric)}: {' and '.join(sorted(_OF_NUMBERS))} "
+        f"compare numbers, {', '.join(sorted(_OF_CLASSES))} labels and squad "
+        "texts. Choose metrics of one kind."
       )
     if "f1" in self.metric and len(self.classes) != 2:
       raise ValueError(
         f"The metric f1 is that of the second of two labels; there are "
         f"{len(self.classes)}. Give two, or use macro_f1."
       )
-    if not any((self.train, self.validation, self.test)):
-      raise ValueError("There is no file; give one with --data.")
-    self.placeholders  # noqa: B018 (a bad template is an error here)
+
+  def _check_labels(self) -> None:
+    values = [label.partition("=")[0] for label in self.labels]
+    twice = [v for i, v in enumerate(values) if v in values[:i]]
+    if twice:
+      raise ValueError(f"LABELS={list(self.labels)} has {twice[0]!r} twice.")
+    if not all(self.words.values()):
+      raise ValueError(
+        f"LABELS={list(self.labels)} has a label without a word. Write "
+        "value=word, or only the value."
+      )
 
   @property
   def words(self) -> dict[str, str]:
@@ -101,21 +140,25 @@ class OwnData:
   def placeholders(self) -> list[tuple[str, str | None]]:
     """(text, name of the field behind it) pieces of the template."""
     try:
-      pieces = [
-        (text, name)
-        for text, name, *_ in string.Formatter().parse(self.template)
-      ]
+      parsed = list(string.Formatter().parse(self.template))
     except ValueError as error:
       raise ValueError(
         f"TEMPLATE={self.template!r} is no template ({error}). Write fields in "
         "braces, and a brace of the text twice."
       ) from error
-    if not any(name for _, name in pieces):
+    for _, name, form, conversion in parsed:
+      if name == "" or form or conversion:
+        raise ValueError(
+          f"TEMPLATE={self.template!r} has a pair of braces with "
+          f"{'more than' if name else 'nothing instead of'} a field's name in "
+          "it. Write {premise}, and a brace of the text twice."
+        )
+    if not any(name for _, name, *_ in parsed):
       raise ValueError(
         f"TEMPLATE={self.template!r} names no field; write for example "
         '"premise: {premise} hypothesis: {hypothesis}".'
       )
-    return pieces
+    return [(text, name) for text, name, *_ in parsed]
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -135,7 +178,9 @@ class OwnData:
       "test": self.test,
     }[split]
     assert path is not None
-    table = tables.read(path, self._example, skip_bad_rows=self.skip_bad_rows)
+    table = tables.read(
+      path, self._example, skip_bad_rows=self.skip_bad_rows, advice=_ADVICE
+    )
     if table.skipped:
       logging.getLogger(__name__).warning(
         "%d of %d rows are bad and left out; the first: %s",
@@ -145,13 +190,21 @@ class OwnData:
     if split == "test" or self.validation:
       return table.items
     held_out = split == "validation"
-    return [row for row in table.items if _is_held_out(row) == held_out]
+    kept = [row for row in table.items if _is_held_out(row) == held_out]
+    if not kept:
+      raise ValueError(
+        f"{path} has {len(table.items)} rows, too few to hold out a tenth of "
+        "them. Give a file of its own with --validation."
+      )
+    return kept
 
   def _example(self, row: tables.Row) -> dict:
     text = "".join(
       literal + (field(row, name) if name else "")
       for literal, name in self.placeholders
     )
+    if not text.strip():
+      raise BadRow(f"the template {self.template!r} is empty with its fields.")
     target = field(row, self.target)
     words = self.words
     if words and target not in words:
@@ -159,16 +212,19 @@ class OwnData:
         f"the field {self.target!r} is {target!r}, none of the labels "
         f"{', '.join(words)}."
       )
-    if _OF_NUMBERS.intersection(self.metric):
-      _number(target, self.target)
-    return {"inputs": text, "targets": words.get(target, target)}
+    word = words.get(target, target)
+    if not word.strip():
+      raise BadRow(f"the field {self.target!r} is empty.")
+    if _OF_NUMBERS.intersection(self.metric) and not _is_number(word):
+      raise BadRow(f"the field {self.target!r} is {word!r}, no number.")
+    return {"inputs": text, "targets": word}
 
 
-def _number(text: str, name: str) -> float:
+def _is_number(text: str) -> bool:
   try:
-    return float(text)
+    return math.isfinite(float(text))
   except ValueError:
-    raise BadRow(f"the field {name!r} is {text!r}, no number.") from None
+    return False
 
 
 def _is_held_out(example: Mapping[str, str]) -> bool:
@@ -208,11 +264,15 @@ def register(
   )
   if _known.get(name) == own:
     return name
-  if name in seqio.TaskRegistry.names():
-    if name not in _known:
+  if name != "own_data":
+    for module in BENCHMARKS:  # so that their names are taken
+      importlib.import_module(f"prompt_tuning.tasks.{module}")
+  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+    if name in registry.names() and name not in _known:
       raise ValueError(
         f"There is already a task {name!r}; name yours with --name."
       )
+  if name in _known:
     seqio.TaskRegistry.remove(name)
   benchmark.add(
     name,
@@ -269,7 +329,8 @@ def official_task(folder: str | os.PathLike, task: str | None = None) -> str:
         f"{', '.join(found)}."
       )
     return task
-  if len(found) > 1 and not all(name.startswith("glue_mnli") for name in found):
+  of_mnli = ("glue_mnli", "glue_ax")  # the four that the folder MNLI may hold
+  if len(found) > 1 and not all(name.startswith(of_mnli) for name in found):
     raise ValueError(
       f"{folder} holds {', '.join(found)}. Choose one of them with "
       "--gin.OFFICIAL_TASK=…, or give its own folder."

@@ -43,7 +43,7 @@ def use_folder(folder: str | os.PathLike) -> list[str]:
   Raises:
     ValueError: the folder holds no task of theirs.
   """
-  place = pathlib.Path(folder)
+  place = pathlib.Path(os.path.abspath(folder))  # "." has a name
   found = list(official.recognise(place))
   if not found:
     known = [*official.FOLDERS["glue"].values(), *official.SUPER_GLUE.values()]

@@ -63,3 +63,39 @@ def test_prompts_of_different_lengths_are_refused(tmp_path):
   other = checkpoints.save_prompt(tmp_path / "long", tiny.rows(5, 16), {})
   with pytest.raises(ValueError, match=r"different lengths \[4, 5\]"):
     evaluate(tmp_path / "e", toy.CAT, [one, other])
+
+
+def predicted(folder, content: bytes) -> list[dict]:
+  """The rows that the lines of a file become."""
+  folder.mkdir(exist_ok=True)
+  (folder / "lines.txt").write_bytes(content)
+  path = jobs.infer_lines(
+    infer_output_dir=folder / "out",
+    model=toy.model(),
+    input_file=folder / "lines.txt",
+    task_feature_lengths=toy.LENGTHS,
+  )
+  rows = path.read_text(encoding="utf-8").split("\n")[:-1]
+  return [json.loads(row) for row in rows]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_only_a_line_break_ends_a_line(end, tmp_path):
+  texts = ["the cat", "a dog\u2028ran\x0cto"]
+  content = "\ufeff" + (end or "\n").join(texts) + end
+  rows = predicted(tmp_path, content.encode("utf-8"))
+  assert [row["input"] for row in rows] == texts
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    (b"", "INPUT_FILE=.* is empty"),
+    (b"cat\n\ndog\n", "line 2 is empty"),
+    (b"caf\xe9\n", "INPUT_FILE=.* is not UTF-8"),
+    (b"cat " * 50, "line 1 has .* tokens, more than TASK_FEATURE_LENGTHS"),
+  ],
+)
+def test_lines_that_cannot_be_predicted_are_named(content, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    predicted(tmp_path, content)

@@ -279,6 +279,8 @@ def test_a_folder_says_which_task_it_is(tmp_path):
   folder = write(tmp_path / "SuperGLUE", SUPER_GLUE)
   task = own_data.official_task
   assert task(folder / "BoolQ") == "super_glue_boolq"
+  mnli = {name: text for name, text in GLUE.items() if name[:4] == "MNLI"}
+  assert task(write(tmp_path / "GLUE", mnli) / "MNLI") == "glue_mnli"
   assert task(folder, "super_glue_wic_t5") == "super_glue_wic_t5"
   assert task(folder, "super_glue") == "super_glue"
   with pytest.raises(ValueError, match="Choose one of them with --gin.OFFIC"):
@@ -287,6 +289,74 @@ def test_a_folder_says_which_task_it_is(tmp_path):
     task(folder, "glue_cola")
   with pytest.raises(ValueError, match="no download folder of GLUE or Super"):
     task(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "task, row, message",
+  [
+    (
+      "multirc",
+      {"passage": {"text": "a", "questions": [{"idx": 0}]}},
+      "the field 'answers' is null, no list",
+    ),
+    ("record", {"passage": {"text": "a", "entities": [{}]}}, "'start' is null"),
+    (
+      "record",
+      {"passage": {"text": "a", "entities": []}, "qas": ["no"]},
+      "'query' is null",
+    ),
+  ],
+)
+def test_a_bad_part_of_a_row_is_named(task, row, message, tmp_path):
+  name = official.SUPER_GLUE[task]
+  folder = write(tmp_path, {f"{name}/val.jsonl": jsonl({"idx": 0, **row})})
+  with pytest.raises(ValueError, match=f"val.jsonl, line 1: .*{message}"):
+    official.read(folder, "super_glue", task, "validation")
+
+
+def test_a_label_of_multirc_may_be_missing_but_not_wrong(tmp_path):
+  def labels(*values):
+    answers = [
+      {"text": "a", "idx": i, **({} if value == "none" else {"label": value})}
+      for i, value in enumerate(values)
+    ]
+    questions = [{"question": "q", "idx": 0, "answers": answers}]
+    row = {"idx": 0, "passage": {"text": "p", "questions": questions}}
+    folder = write(tmp_path, {"MultiRC/val.jsonl": jsonl(row)})
+    rows = official.read(folder, "super_glue", "multirc", "validation")
+    return [row["label"] for row in rows]
+
+  assert labels(1, 0, None, "none") == [1, 0, -1, -1]
+  with pytest.raises(ValueError, match="val.jsonl, line 1: .* is 'yes', none"):
+    labels("yes")
+
+
+def test_the_idx_of_a_row_counts_those_that_are_left_out(tmp_path):
+  """As in TFDS."""
+  names = "id\tquestion1\tquestion2\tis_duplicate\n"
+  content = f"{names}1\tA?\tB?\t1\n2\tbreaks off\n3\tC?\tD?\t0\n"
+  folder = write(tmp_path, {"QQP/train.tsv": content})
+  rows = official.read(folder, "glue", "qqp", "train")
+  assert [(row["idx"], row["label"]) for row in rows] == [(0, 1), (2, 0)]
+
+
+@pytest.mark.parametrize(
+  "file, inside",
+  [
+    ("MNLI/diagnostic.tsv", "MNLI"),
+    ("diagnostic/diagnostic.tsv", "diagnostic"),
+    ("AX.tsv", "."),
+  ],
+)
+def test_the_diagnostic_set_is_found_where_downloads_have_it(
+  file, inside, tmp_path, monkeypatch
+):
+  content = "index\tsentence1\tsentence2\n0\tA.\tB.\n"
+  folder = write(tmp_path / "GLUE", {file: content})
+  assert sources.use_folder(folder)[-1] == "glue_ax"
+  assert texts("glue_ax", "test") == [("hypothesis: B. premise: A.", "<unk>")]
+  monkeypatch.chdir(folder / inside)
+  assert "glue_ax" in sources.use_folder(".")
 
 
 def test_a_missing_file_says_what_is_there(tmp_path):

@@ -102,9 +102,73 @@ def test_bad_rows_stop_the_task_or_are_counted(rows, caplog):
 
 
 @pytest.mark.parametrize(
+  "row, settings, message",
+  [
+    (
+      "x,y,",
+      {},
+      "dev.csv, line 2: the field 'label' is empty. Correct the row",
+    ),
+    ("x,y, ", {}, "line 2: the field 'label' is empty"),
+    (" ,,1", {"template": "{a}{b}"}, "line 2: the template '{a}{b}' is empty"),
+    ("x,y,nan", {"metric": "pearson"}, "'label' is 'nan', no number"),
+    ("x,y,hi", {"metric": "pearson", "labels": "hi=x"}, "is 'x', no number"),
+  ],
+)
+def test_a_row_without_text_or_answer_is_bad(row, settings, message, rows):
+  file = pathlib.Path(rows["validation"])
+  file.write_text(f"a,b,label\n{row}\n")
+  with pytest.raises(ValueError, match=message):
+    load(register(validation=str(file), **settings), "validation")
+
+
+def test_too_few_rows_to_hold_some_out_are_refused(rows):
+  file = pathlib.Path(rows["validation"])
+  file.write_text("a,b,label\n1,2,3\n4,5,6\n")
+  name = register(train=str(file), template="{a} {b}")
+  assert len(load(name, "train")) == 2
+  with pytest.raises(
+    ValueError, match="dev.csv has 2 rows, too few .*--valida"
+  ):
+    load(name, "validation")
+
+
+def test_minus_one_is_a_number_and_no_invalid_prediction(rows):
+  file = pathlib.Path(rows["test"])
+  file.write_text("a\tb\tlabel\nx\ty\t-1\nx\ty\t0.5\n")
+  examples = load(register(test=str(file), metric="pearson"), "test")
+  assert data.metrics(examples, ["-1.0", "0.5"])["invalid"] == 0
+  assert data.metrics(examples, ["-1.0", "low"])["invalid"] == 1
+
+
+def test_accuracy_goes_with_the_scores_of_free_text(rows):
+  file = pathlib.Path(rows["validation"])
+  file.write_text("a,b,label\nx,y,the cat\nx,y,a dog\n")
+  examples = load(
+    register(validation=str(file), metric="accuracy,squad"), "validation"
+  )
+  scores = data.metrics(examples, ["cat", "a dog"])
+  assert (scores["accuracy"], scores["em"]) == (50.0, 100.0)
+
+
+def test_a_name_of_the_projects_own_is_taken(rows):
+  for name in ("super_glue_boolq", "glue", "squad"):
+    with pytest.raises(ValueError, match=f"already a task '{name}'"):
+      register(train=rows["train"], name=name)
+
+
+@pytest.mark.parametrize(
   "settings, message",
   [
     ({"metric": "acuracy"}, "'acuracy'.* is no metric; choose from accuracy"),
+    ({"metric": "acuracy"}, r"squad\. Did you mean accuracy\?"),
+    ({"metric": "pearson,accuracy"}, "pearson and spearman compare numbers"),
+    (
+      {"metric": "macro_f1,squad", "labels": "a,b"},
+      "Choose metrics of one kind",
+    ),
+    ({"labels": "0=no,1=yes,0=none"}, "LABELS=.* has '0' twice"),
+    ({"labels": "0=,1=yes"}, "LABELS=.* a label without a word"),
     ({"metric": "f1"}, "name them with --labels"),
     (
       {"metric": "f1", "labels": "a,b,c"},
@@ -112,6 +176,8 @@ def test_bad_rows_stop_the_task_or_are_counted(rows, caplog):
     ),
     ({"template": "no field"}, "names no field"),
     ({"template": "{a"}, "is no template"),
+    ({"template": "{a: {b}}"}, "more than a field's name"),
+    ({"template": "{a} {}"}, "nothing instead of a field's name"),
     ({"train": None}, "There is no file"),
   ],
 )
@@ -149,6 +215,10 @@ def test_flags_are_settings_of_gin(tmp_path):
   assert folder == (["data/official.gin"], [f"DATA={str(tmp_path)!r}"])
   with pytest.raises(ValueError, match="needs a --template"):
     settings("train", "--data", "t.csv")
+  with pytest.raises(ValueError, match="infer takes --data only with --submis"):
+    settings("infer", "--data", "t.csv", "--template", "{a}")
+  with pytest.raises(ValueError, match="needs --data, the rows to train on"):
+    settings("train", "--validation", "t.csv", "--template", "{a}")
   with pytest.raises(ValueError, match="is a folder, .* --metric cannot be"):
     settings("train", "--data", str(tmp_path), "--metric", "f1")
 

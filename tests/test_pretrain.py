@@ -156,6 +156,15 @@ def test_a_file_is_a_source_of_its_lines(tmp_path):
   assert [*source(0)] == [*source(1)] == ["one", "two", "three ü"]
 
 
+def test_a_file_that_is_not_utf_8_is_named_and_a_mark_is_no_letter(tmp_path):
+  path = tmp_path / "text.txt"
+  path.write_bytes("\ufeffone\n".encode())
+  assert list(pretrain.lines(path)(0)) == ["one"]
+  path.write_bytes(b"one\n\xff\n")
+  with pytest.raises(ValueError, match="text.txt is not UTF-8"):
+    list(pretrain.lines(path)(0))
+
+
 def test_sentence_ends_are_the_ids_of_their_marks():
   ends = pretrain.sentence_ends(tiny.vocabulary())
   pieces = {tiny.vocabulary().piece(token) for token in ends}

@@ -50,8 +50,8 @@ def written(folder, name: str, predictions, split="test") -> list[str]:
     ("glue_wnli", ["entailment"], ["WNLI.tsv 0", "0\t1"]),
     (
       "glue_stsb",
-      ["3.8", "six", "7"],
-      ["STS-B.tsv 1", "0\t3.800", "1\t0.000", "2\t5.000"],
+      ["3.8", "six", "7", "-1"],
+      ["STS-B.tsv 1", "0\t3.800", "1\t0.000", "2\t5.000", "3\t0.000"],
     ),
   ],
 )
@@ -121,7 +121,31 @@ def test_a_task_of_no_leaderboard_has_no_file():
     submission.formats("squad")
 
 
-def test_the_command_writes_a_zip_of_several_tasks(data_dir, tmp_path, capsys):
+def test_rows_with_the_same_idx_are_refused(data_dir):
+  rows = [dict(row, idx=7) for row in CASES["super_glue_cb"]["rows"]]
+  tfds_layout.write(data_dir, "super_glue/cb:1.0.2", {"test": rows})
+  examples = data.load(
+    "super_glue_cb",
+    "test",
+    {"inputs": 512, "targets": 16},
+    vocabulary=pretrained.shipped_vocabulary(),
+  )
+  (form,) = submission.formats("super_glue_cb")
+  with pytest.raises(
+    ValueError, match="super_glue_cb, split test, have the id"
+  ):
+    submission.contents(form, examples, ["neutral"] * len(rows))
+
+
+@pytest.mark.parametrize(
+  "tasks", ['["glue_cola", "glue_cola"]', '["glue_mnli", "glue_mnli_matched"]']
+)
+def test_a_file_that_would_be_written_twice_is_refused(tasks, tmp_path, capsys):
+  assert hand_in(tmp_path / "out", tasks) == 2
+  assert ".tsv twice. Name each test set once" in capsys.readouterr().err
+
+
+def test_the_command_writes_a_zip_of_several_tasks(data_dir, tmp_path, caplog):
   for name, tfds_name in (
     ("glue_cola", "glue/cola:2.0.0"),
     ("super_glue_cb", "super_glue/cb:1.0.2"),
@@ -136,6 +160,9 @@ def test_the_command_writes_a_zip_of_several_tasks(data_dir, tmp_path, capsys):
     assert archive.namelist() == ["CB.jsonl"]
   report = json.loads((out / "submission.json").read_text())
   assert report["CoLA.tsv"]["examples"] == 7
+  lacking = submission.absent("super_glue", ["CB.jsonl"])
+  assert len(lacking) == 9 and "AX-g.jsonl" in lacking
+  assert f"super_glue_submission.zip lacks {', '.join(lacking)}" in caplog.text
 
 
 def hand_in(out, task: str | None = None, *more: str) -> int:

@@ -73,6 +73,16 @@ def test_a_tsv_cell_is_what_stands_between_tabs(tmp_path_factory, cells):
     ("r.tsv", "Answer\nx\n", "no field 'a'; it has"),
     ("r.tsv", "aa\nx\n", "no field 'a'; did you mean 'aa'"),
     ("r.json", "", "no known format; the name must end in .jsonl"),
+    ("r.csv", "", "r.csv has no rows"),
+    ("r.tsv", "a\tb\n\n", "r.tsv has no rows"),
+    ("r.csv", "\na,b,a\n1,2,3\n", "line 2: the field 'a' is named twice"),
+    (
+      "r.csv",
+      'a,"b"c\n1,2\n',
+      "line 1, which names the fields: this is no csv",
+    ),
+    ("r.csv", "a\n1\n".encode("utf-16"), "the fields, is not UTF-8 text"),
+    ("r.jsonl", "[" * 100_000, "line 1: this is no JSON"),
   ],
 )
 def test_a_bad_row_is_named_by_file_line_and_field(
@@ -89,10 +99,40 @@ def test_bad_rows_are_left_out_and_counted_if_asked(tmp_path):
     path, lambda row: tables.field(row, "a"), skip_bad_rows=True
   )
   assert table.items == ["1", "3"]
+  assert table.places == [0, 3]
   assert [message.split(":")[0][-6:] for message in table.skipped] == [
     "line 2",
     "line 3",
   ]
+  write(path, '{"b": 1}\n')
+  with pytest.raises(
+    ValueError, match="has only bad rows; .*, line 1: the row"
+  ):
+    tables.read(path, lambda row: tables.field(row, "a"), skip_bad_rows=True)
+
+
+def test_a_line_of_names_that_cannot_be_read_is_never_left_out(tmp_path):
+  path = write(tmp_path / "r.csv", 'a,"b"c\n1,2\n3,4\n')
+  with pytest.raises(ValueError, match="line 1, which names the fields"):
+    tables.read(path, dict, skip_bad_rows=True)
+
+
+def test_lines_without_anything_are_passed_over(tmp_path):
+  csv = write(tmp_path / "r.CSV", "\n\na,b\n,\n1,2\n\n")
+  tsv = write(tmp_path / "r.tsv", "\na\tb\n\t\n1\t2\n\n")
+  assert read(csv) == read(tsv) == [{"a": "1", "b": "2"}]
+
+
+def test_a_cell_may_be_long_and_hold_line_breaks(tmp_path):
+  text = "x\r\ny " * 50_000
+  path = write(tmp_path / "r.csv", f'a,b\n"{text}",1\n')
+  assert read(path) == [{"a": text, "b": "1"}]
+
+
+def test_numbers_and_truth_values_are_written_as_in_the_file(tmp_path):
+  path = write(tmp_path / "r.jsonl", '{"a": true}\n{"a": 7}\n{"a": 0.5}\n')
+  items = tables.read(path, lambda row: tables.field(row, "a")).items
+  assert items == ["true", "7", "0.5"]
 
 
 def test_a_damaged_or_missing_file_is_named(tmp_path):
@@ -100,5 +140,12 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
   (tmp_path / "cut.jsonl.gz").write_bytes(whole[:40])
   with pytest.raises(ValueError, match="cut.jsonl.gz cannot be read"):
     read(tmp_path / "cut.jsonl.gz")
+  broken = bytearray(whole)
+  broken[10] |= 0b110  # a kind of block that there is not
+  (tmp_path / "broken.jsonl.gz").write_bytes(broken)
+  with pytest.raises(ValueError, match="broken.jsonl.gz cannot be read"):
+    read(tmp_path / "broken.jsonl.gz")
   with pytest.raises(FileNotFoundError, match="no file .*none.csv"):
     read(tmp_path / "none.csv")
+  with pytest.raises(FileNotFoundError, match="It is a folder"):
+    read(tmp_path)

@@ -104,7 +104,7 @@ def test_a_task_is_that_of_t5_to_the_letter_and_the_score(case, data_dir):
 def is_invalid(answer) -> bool:
   if isinstance(answer, dict):
     return answer["value"] == -1 or answer.get("valid") is False
-  return answer in (-1, "")
+  return answer == "" or answers.is_invalid(answer)
 
 
 def ids(rows: data.Rows) -> list[list[int]]:
