@@ -8,6 +8,7 @@ import os
 import pathlib
 
 import hypothesis
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -29,3 +30,14 @@ hypothesis.settings.register_profile(
   "repeatable", deadline=None, derandomize=True
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+  """An empty folder of TFDS, and no folder of GLUE or SuperGLUE in use."""
+  from prompt_tuning.tasks import own_data, sources
+
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+  yield tmp_path / "tfds"
+  sources.forget_folders()
+  own_data.official_task.cache_clear()

@@ -14,12 +14,7 @@ LENGTHS = {"inputs": 512, "targets": 64}
 data.register_benchmarks()
 
 
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-  yield tmp_path / "tfds"
-  sources.forget_folders()
-  own_data.official_task.cache_clear()
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 def write(folder, files: dict[str, str]):

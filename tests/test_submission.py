@@ -8,7 +8,6 @@ import pytest
 import tfds_layout
 
 from prompt_tuning import cli, data, pretrained, submission
-from prompt_tuning.tasks import own_data, sources
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "t5_tasks.json"
 CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -17,12 +16,7 @@ MRPC = pathlib.Path(__file__).parents[2] / "shared" / "data" / "mrpc"
 data.register_benchmarks()
 
 
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-  yield tmp_path / "tfds"
-  sources.forget_folders()
-  own_data.official_task.cache_clear()
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 def written(folder, name: str, predictions, split="test") -> list[str]:
