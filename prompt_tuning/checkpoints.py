@@ -98,7 +98,10 @@ def load_prompt(
   """
   place = pathlib.Path(path)
   if not place.exists():
-    raise FileNotFoundError(f"There is no prompt at {place}.")
+    raise FileNotFoundError(
+      f"There is no prompt at {place}. Give the folder of a run or of an "
+      "adapter of PEFT, or a numpy file [P, E]."
+    )
   values, record, file, kind = _read(place)
   if model is not None:
     initializers.check_prompt(values, file, width=model.config.emb_dim)
@@ -155,7 +158,8 @@ def convert(
       Face's format; by default what the prompt was trained for.
 
   Raises:
-    ValueError: an unknown format, or PEFT without a base model.
+    ValueError: an unknown format, a folder in the place of a file, or PEFT
+      without a base model.
   """
   if to not in FORMATS:
     raise ValueError(
@@ -163,6 +167,11 @@ def convert(
       f"{', '.join(FORMATS)}."
     )
   if to == "numpy":
+    if pathlib.Path(target).is_dir():
+      raise ValueError(
+        f"{target} is a folder, and numpy is one file. Name it, for example "
+        f"{pathlib.Path(target) / ARRAY}."
+      )
     return _save_numpy(target, saved.values)
   if to == "prompt-tuning":
     kept = ("format", "length", "width", "tensor_sha256")

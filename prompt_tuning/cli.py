@@ -5,6 +5,7 @@
     infer     predict the lines of a text file
     pretrain  pre-train or adapt a T5 on text
     demo, tasks, inspect, convert  see `commands`
+    study, ensemble                see `study_commands`
 
 A mistake of the user ends in one clear line and exit code 2; `--debug` shows
 the traceback as well.
@@ -54,12 +55,14 @@ example:
 
   prompt-tuning infer --submission --data SuperGLUE/BoolQ \\
     --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\
+    --gin.INITIAL_CHECKPOINT_PATH=google/t5-base-lm-adapt \\
     --gin.PROMPT_PATH=runs/boolq --gin.INFER_OUTPUT_DIR=runs/boolq/hand_in""",
   "pretrain": """\
 example (makes the model that ships again):
   prompt-tuning pretrain --gin_file=demo/pretrain_microworld.gin \\
     --gin.MODEL_DIR=runs/microworld""",
 }
+_RESUMES = ("train", "pretrain", "demo", "study")
 _SUMMARIES = {
   "train": "tune a prompt (or the model) on seqio tasks",
   "eval": "score saved prompts on a split of a task",
@@ -83,16 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
       known.run(known)
       return 0
     return _run(known, _bindings(rest, parser))
-  except (ValueError, FileNotFoundError) as error:
+  except BrokenPipeError:  # `… | head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+  except (ValueError, OSError) as error:
     if known.debug:
       raise
     print(f"prompt-tuning {known.command}: {_plain(error)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print(
-      "Stopped. The same command goes on from the last checkpoint.",
-      file=sys.stderr,
-    )
+    resumes = known.command in _RESUMES
+    hint = " The same command goes on where it was." if resumes else ""
+    print(f"Stopped.{hint}", file=sys.stderr)
     return 130
 
 
@@ -122,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
       name,
       help=summary,
-      description=summary.capitalize() + ".",
+      description=f"{summary[0].upper()}{summary[1:]}.",
       epilog=_EXAMPLES[name],
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -205,7 +210,8 @@ def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
     function = submission.write
   where = configuration.macro(folder)
   if where is not None:
-    config = run_folder.RunFolder(where).path / "config.gin"
+    place = run_folder.RunFolder(where, setting=folder).path
+    config = place / "config.gin"
     configuration.save(config, operative=False)
   outcome = configuration.call(function)
   configuration.save(config, operative=True)

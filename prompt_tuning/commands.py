@@ -11,6 +11,7 @@ Each function adds one command to the parser and says what it runs.
 
 import argparse
 import pathlib
+import textwrap
 
 from prompt_tuning import study_commands
 
@@ -19,7 +20,9 @@ def add(commands) -> None:
   """Adds all of them to the subparsers of `prompt-tuning`."""
   for make in (_demo, _tasks, _inspect, _convert, *study_commands.ALL):
     parser = make(commands)
+    # The examples keep their lines; so the description is broken here.
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = textwrap.fill(parser.description or "", 78)
     add_debug(parser)
 
 

@@ -3,14 +3,14 @@
     --gin_file=…  --gin.NAME=value  --gin_search_paths=…   (t5x's flags)
 
 gin accepts a misspelt macro in silence; here every macro that is set must be
-one that some file uses. Macros have t5x's names.
+one that some file uses, and of the kind that the files give it. Macros have
+t5x's names.
 """
 
 import ast
 from collections.abc import Callable, Iterable, Sequence
 import difflib
 import importlib
-import inspect
 import logging
 import pathlib
 import re
@@ -18,14 +18,24 @@ import sys
 from typing import Any
 
 import gin
+from gin import config as gin_config
 
 import prompt_tuning
-from prompt_tuning import storage
+from prompt_tuning import gin_messages, storage
 
-_USED = re.compile(r"%([A-Z][A-Z0-9_]*)\b")
-_DEFINED = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
+_USED = re.compile(r"%([A-Za-z]\w*)\b")
+_DEFINED = re.compile(r"^([A-Za-z]\w*)\s*=", re.MULTILINE)
+_VALUE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=\s*(.+)$", re.MULTILINE)
 _IMPORT = re.compile(r"^(?:from|import) .+$", re.MULTILINE)
 _INCLUDE = re.compile(r'^include\s+[\'"]([^\'"]+)[\'"]', re.MULTILINE)
+_KINDS = {
+  bool: (bool, "True or False"),
+  int: (int, "a whole number"),
+  float: ((int, float), "a number"),
+  dict: (dict, 'lengths by name, for example {"inputs": 128, "targets": 8}'),
+}
+"""What a macro must be whose value in a file is of the first type."""
+_TEXTS = ("_DIR", "_FILE", "_NAME", "_PATH")
 TASK_MODULES = "MIXTURE_OR_TASK_MODULE"
 
 
@@ -49,7 +59,8 @@ def configure(
 
   Raises:
     FileNotFoundError: a file is in none of the folders.
-    ValueError: a macro that nothing uses, or what gin refuses.
+    ValueError: a macro that nothing uses or of another kind than in its file,
+      or what gin refuses.
   """
   folders = [*map(pathlib.Path, search_paths), pathlib.Path(), gin_folder()]
   paths = [_find(name, folders) for name in files]
@@ -60,20 +71,20 @@ def configure(
   for folder in reversed(folders[:-2] + [folders[-1]]):
     gin.add_config_file_search_path(str(folder))
   logging.disable(logging.ERROR)  # gin reports each folder without the file
+  # A flag may refer to whatever the files have imported.
+  statements = [*_imports(texts), *bindings]
   try:
     gin.parse_config_files_and_bindings(
       [str(path) for path in paths],
-      # A flag may refer to whatever the files have imported.
-      [*_imports(texts), *bindings],
+      statements,
       finalize_config=False,
       print_includes_and_imports=False,
     )
-  except (SyntaxError, TypeError, NameError) as error:
-    raise ValueError(str(error)) from error
-  except ValueError as error:
-    raise _with_parameters(error) from error
+  except gin_messages.REFUSED as error:
+    raise gin_messages.readable(error, statements) from error
   finally:
     logging.disable(logging.NOTSET)
+  _check_kinds(texts)
   _import_tasks()
 
 
@@ -87,8 +98,13 @@ def _find(name: str, folders: Iterable[pathlib.Path]) -> pathlib.Path:
     for path in folder.glob("*/*.gin")
   ]
   close = difflib.get_close_matches(name, have, 1, 0.5)
-  hint = f" Did you mean {close[0]}?" if close else ""
-  raise FileNotFoundError(f"There is no gin file {name!r}.{hint}")
+  hint = (
+    f"Did you mean {close[0]}?"
+    if close
+    else "It is looked for in the folders of --gin_search_paths, in the "
+    f"current one and in {gin_folder()}."
+  )
+  raise FileNotFoundError(f"There is no gin file {name!r}. {hint}")
 
 
 def _texts(paths, folders) -> list[str]:
@@ -130,7 +146,7 @@ def check_macros(defined: Iterable[str], known: Iterable[str]) -> None:
   known = sorted(known)
   for name in defined:
     if name not in known:
-      close = difflib.get_close_matches(name, known, 1, 0.6)
+      close = difflib.get_close_matches(name.upper(), known, 1, 0.6)
       hint = (
         f"Did you mean {close[0]}?"
         if close
@@ -147,31 +163,37 @@ def _binding(binding: str) -> str:
       f"--gin.{binding} has no value; write --gin.{binding}=value."
     )
   try:
-    ast.literal_eval(value)
+    literal = ast.literal_eval(value)
   except (ValueError, SyntaxError):
     if not value.startswith(("@", "%", "[", "(", "{")):
       value = repr(value)
+    elif not gin_messages.is_closed(value):
+      # gin would blame the flag behind it.
+      raise ValueError(f"{name} = {value}: {gin_messages.OPEN}") from None
+  else:
+    if isinstance(literal, int | float) and name.endswith(_TEXTS):
+      value = repr(value)  # a folder may be called 7
   return f"{name} = {value}"
 
 
-def _with_parameters(error: ValueError) -> ValueError:
-  """Adds the closest parameter to gin's message of an unknown one."""
-  text = str(error)
-  found = re.match(
-    r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", text
-  )
-  if found is None:
-    return error
-  name, parameter = found.groups()
-  module, _, attribute = name.rpartition(".")
-  try:
-    owner = importlib.import_module(f"prompt_tuning.{module}")
-  except ModuleNotFoundError:
-    return error
-  have = list(inspect.signature(getattr(owner, attribute)).parameters)
-  close = difflib.get_close_matches(parameter, have, 1, 0.5)
-  hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(have)}."
-  return ValueError(f"{name} has no parameter {parameter!r}. {hint}")
+def _check_kinds(texts: Iterable[str]) -> None:
+  """Compares numbers, truth values and lengths with those of the files.
+
+  Raises:
+    ValueError: text where a file has a number, for example.
+  """
+  for name, written in _VALUE.findall("\n".join(texts)):
+    try:
+      needed = _KINDS.get(type(ast.literal_eval(written)))
+    except (ValueError, SyntaxError):
+      continue  # it refers to something, or goes on in the next line
+    value = macro(name)
+    if needed is None or isinstance(value, gin_config.ConfigurableReference):
+      continue
+    kinds, description = needed
+    wrong_truth = isinstance(value, bool) and kinds is not bool
+    if wrong_truth or not isinstance(value, kinds):
+      raise ValueError(f"{name}={value!r} must be {description}.")
 
 
 def _import_tasks() -> None:
@@ -215,7 +237,7 @@ def call(function: Callable) -> Any:
     if macro_name and text.startswith("macro()"):
       raise ValueError(
         f"{macro_name[1]} has no value. Set it with "
-        f"--gin.{macro_name[1]}=…, or add a gin file that sets it."
+        f"--gin.{macro_name[1]}=…{_files_that_set(macro_name[1])}."
       ) from error
     if missing and "In call to configurable" in text:
       raise ValueError(
@@ -223,6 +245,17 @@ def call(function: Callable) -> Any:
         "file of a model, a prompt or a run that does."
       ) from error
     raise
+
+
+def _files_that_set(name: str) -> str:
+  """Models and prompts of the package that give a macro its value."""
+  have = [
+    str(path.relative_to(gin_folder()))
+    for kind in ("models", "prompts")
+    for path in sorted((gin_folder() / kind).glob("*.gin"))
+    if name in _DEFINED.findall(path.read_text(encoding="utf-8"))
+  ]
+  return f", or add a gin file that does, such as {have[0]}" if have else ""
 
 
 def save(path: pathlib.Path, *, operative: bool) -> None:

@@ -49,6 +49,13 @@ class Decoding:
   batch_size: int = 128
   seed: int = 0
 
+  def __post_init__(self):
+    macros = {"max_length": "TARGET_LENGTH", "batch_size": "EVAL_BATCH_SIZE"}
+    for name, macro in macros.items():
+      value = getattr(self, name)
+      if value < 1:
+        raise ValueError(f"{name} ({macro}) must be at least 1, got {value}.")
+
 
 class Predictor:
   """Turns rows of ids into texts with a network and its parameters.
@@ -172,9 +179,11 @@ class PromptedModel:
 
   Args:
     model: the frozen model.
-    prompts: saved prompts, or paths to them. Prompts of different lengths are
-      served together: a shorter one leaves its last places unused.
+    prompts: saved prompts, or paths to them, all of one length.
     decoding: strategy and sizes.
+
+  Raises:
+    ValueError: the prompts have different lengths, or do not fit the model.
 
   Example:
     model = pretrained.load('microworld')

@@ -149,8 +149,10 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
     FileNotFoundError: there is no such file.
     ValueError: it is no numpy file, or would have to be unpickled.
   """
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"There is no prompt file {path}.")
+  place = pathlib.Path(path)
+  if not place.is_file():
+    hint = " It is a folder; name the file in it." if place.is_dir() else ""
+    raise FileNotFoundError(f"There is no prompt file {path}.{hint}")
   try:
     return np.load(path, allow_pickle=False)
   except (ValueError, EOFError, OSError) as error:

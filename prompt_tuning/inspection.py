@@ -125,12 +125,12 @@ def convert(
   if checkpoints.is_prompt(source):
     saved = checkpoints.load_prompt(source)
     return checkpoints.convert(saved, target, to, base_model)
+  kept = pretrained.open_model(source).dtype
   if to not in pretrained.FORMATS:
     known = ", ".join(pretrained.FORMATS)
     raise ValueError(
       f"{source} is a model, which cannot be written as {to!r}; it can be as "
       f"{known}."
     )
-  kept = pretrained.open_model(source).dtype
   model = pretrained.load(source, dtype=dtype or kept)
   return pretrained.save(target, model, to)

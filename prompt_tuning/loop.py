@@ -23,6 +23,13 @@ from prompt_tuning.shapes import PyTree
 
 Batch = Mapping[str, np.ndarray]
 
+_MACROS = {
+  "steps": "TRAIN_STEPS",
+  "eval_every": "EVAL_PERIOD",
+  "patience": "PATIENCE",
+  "steps_per_dispatch": "STEPS_PER_DISPATCH",
+}
+"""The names of a plan's numbers on the command line."""
 _ADVICE = (
   "Lower LEARNING_RATE, or use float32 activations; the last checkpoint is "
   "unharmed."
@@ -57,7 +64,9 @@ class Plan:
       value = getattr(self, field.name)
       least = 0 if field.name in ("checkpoint_every", "patience") else 1
       if value < least:
-        raise ValueError(f"{field.name} must be at least {least}, got {value}.")
+        macro = _MACROS.get(field.name)
+        name = f"{field.name} ({macro})" if macro else field.name
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
 
   @property
   def save_every(self) -> int:

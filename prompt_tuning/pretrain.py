@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -356,7 +357,13 @@ def _staged(stages, vocabulary, settings) -> Callable[[int], dict]:
 
 
 def lines(path) -> Callable[[int], Iterator[str]]:
-  """A source of documents from a text file: one document a line."""
+  """A source of documents from a text file: one document a line.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+  """
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"TEXT_FILE={path} is no file.")
 
   def read(seed: int) -> Iterator[str]:
     del seed  # the order is drawn per step

@@ -35,6 +35,7 @@ class RunFolder:
     settings: what the run depends on (JSON values). A checkpoint of a run with
       other settings is refused.
     keep: how many checkpoints are kept.
+    setting: what the user calls the folder.
 
   Raises:
     ValueError: the folder cannot be written to.
@@ -45,10 +46,13 @@ class RunFolder:
     path: str | os.PathLike,
     settings: Mapping[str, Any] | None = None,
     keep: int = 2,
+    *,
+    setting: str = "MODEL_DIR",
   ):
     self.path = pathlib.Path(path)
     self.settings = json.loads(json.dumps(dict(settings or {})))
     self.keep = keep
+    self._setting = setting
     self._events: Any = None
     self._checked("be created", self.path.mkdir, parents=True, exist_ok=True)
     self._checked("be written to", storage.write_text, self._probe, "probe")
@@ -68,7 +72,7 @@ class RunFolder:
       return action(*args, **kwargs)
     except OSError as error:
       raise ValueError(
-        f"The run's folder MODEL_DIR={self.path} cannot {verb} "
+        f"The run's folder {self._setting}={self.path} cannot {verb} "
         f"({error.strerror or error}). Everything written there before is "
         "kept. Free some space or choose another folder, then run the same "
         "command again to go on from the last checkpoint."

@@ -125,7 +125,7 @@ def _import(module: str) -> None:
 
 def write(report: ensemble.Report, folder: str | os.PathLike) -> pathlib.Path:
   """Writes metrics.json and the vote's answers; returns the folder."""
-  place = run_folder.RunFolder(folder).path
+  place = run_folder.RunFolder(folder, setting="--output").path
   examples = report.examples
   storage.write_json(
     place / "metrics.json",

@@ -1,6 +1,8 @@
 """The commands, as a user calls them, on a model of random weights."""
 
 import json
+import subprocess
+import sys
 
 import gin
 import numpy as np
@@ -144,6 +146,10 @@ def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
   "macros, message",
   [
     ({"PROMPT_LENGHT": 6}, "Did you mean PROMPT_LENGTH?"),
+    ({"LEARNING_RATE": "fast"}, "LEARNING_RATE='fast' must be a number."),
+    ({"DECODING": "@decode.Gredy()"}, "Did you mean Greedy?"),
+    ({"EVAL_BATCH_SIZE": 0}, "(EVAL_BATCH_SIZE) must be at least 1, got 0"),
+    ({"PATIENCE": -1}, "(PATIENCE) must be at least 0, got -1"),
     ({"MIXTURE_OR_TASK_NAME": "toy_cap"}, "Did you mean toy_cat"),
     ({"INITIAL_CHECKPOINT_PATH": "/nowhere"}, "no model at '/nowhere'"),
     ({"MIXTURE_OR_TASK_MODULE": "toyy"}, "cannot be imported"),
@@ -185,6 +191,26 @@ def test_help_shows_an_example(command, capsys):
     cli.main([command, "--help"])
   assert stop.value.code == 0
   assert f"prompt-tuning {command} --gin_file=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  "command", ["demo", "tasks", "inspect", "convert", "study", "ensemble"]
+)
+def test_help_fits_into_a_terminal(command, capsys):
+  with pytest.raises(SystemExit):
+    cli.main([command, "--help"])
+  assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+  shown = subprocess.run(
+    f"{sys.executable} -m prompt_tuning.cli tasks | head -1",
+    shell=True,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert shown.stdout.startswith("microworld_boolq") and not shown.stderr
 
 
 def test_a_prompt_of_another_model_needs_a_flag(model_folder, tmp_path, capsys):

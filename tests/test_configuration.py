@@ -82,16 +82,31 @@ def test_the_sizes_are_those_of_t5():
   [
     (["PROMPT_LENGHT=6"], "PROMPT_LENGHT is set.*Did you mean PROMPT_LENGTH"),
     (["ZZZ=6"], "ZZZ is set, but nothing uses it. Names in use: "),
+    (["prompt_length=6"], "prompt_length is set.*Did you mean PROMPT_LENGTH"),
     (["PROMPT_LENGTH"], "--gin.PROMPT_LENGTH has no value"),
-    (["train.Tasks.bach_size=3"], "no parameter 'bach_size'.*batch_size"),
-    (["OPTIMIZER=@nothing.here()"], "was not provided by an import"),
-    (["TRAIN_STEPS=@"], "."),
     (["MIXTURE_OR_TASK_MODULE=no.such.tasks"], "cannot be imported"),
+    (["TRAIN_STEPS=abc"], "TRAIN_STEPS='abc' must be a whole number"),
+    (["TRAIN_STEPS=1e3"], "TRAIN_STEPS=1000.0 must be a whole number"),
+    (["BATCH_SIZE=True"], "BATCH_SIZE=True must be a whole number"),
+    (["LEARNING_RATE=fast"], "LEARNING_RATE='fast' must be a number"),
+    (["TRUNCATE=false"], "TRUNCATE='false' must be True or False"),
   ],
 )
 def test_a_mistake_on_the_command_line_is_named(bindings, message):
   with pytest.raises(ValueError, match=message):
     configure(["runs/prompt_tuning.gin"], *bindings)
+
+
+def test_lengths_are_given_by_name():
+  with pytest.raises(ValueError, match='TASK_FEATURE_LENGTHS=64 .*"inputs"'):
+    configure(["models/microworld.gin"], "TASK_FEATURE_LENGTHS=64")
+
+
+@pytest.mark.parametrize(
+  "binding", ["BATCH_SIZE=%TRAIN_STEPS", "LEARNING_RATE=1", "SEEDS=3"]
+)
+def test_a_value_of_another_kind_may_mean_the_same(binding):
+  configure(["runs/prompt_tuning.gin"], binding)
 
 
 def test_a_misspelt_macro_in_a_users_file_is_named(tmp_path):
@@ -111,15 +126,16 @@ def test_a_users_file_may_use_macros_of_its_own(tmp_path):
 def test_a_missing_file_is_named_with_the_closest():
   with pytest.raises(FileNotFoundError, match="mean runs/prompt_tuning.gin"):
     configure(["runs/prompt_tunning.gin"])
+  with pytest.raises(FileNotFoundError, match="looked for in .*gin_search_pat"):
+    configure(["zzz.gin"])
 
 
 @pytest.mark.parametrize(
   "given, value",
   [
     ("runs/a b", "runs/a b"),
+    ("7", "7"),
     ('"quoted"', "quoted"),
-    ("3", 3),
-    ("1e-3", 1e-3),
     ("None", None),
     ("('a', 'b')", ("a", "b")),
   ],
@@ -132,6 +148,9 @@ def test_bare_text_is_taken_as_text(given, value):
 def test_what_has_no_value_is_named():
   configure(["runs/prompt_tuning.gin"])
   with pytest.raises(ValueError, match="^MODEL_DIR has no value. Set it with"):
+    configuration.call(train.train)
+  configure(["runs/prompt_tuning.gin"], "MODEL_DIR=run")
+  with pytest.raises(ValueError, match="MODEL has .* models/pretrained.gin.$"):
     configuration.call(train.train)
 
 

@@ -96,3 +96,12 @@ def test_no_texts_no_predictions():
 def test_ranking_without_labels_is_refused():
   with pytest.raises(ValueError, match="Set CLASS_LABELS"):
     infer.PromptedModel(toy.model(), (), infer.Decoding(decode.Rank()))
+
+
+@pytest.mark.parametrize(
+  "setting, name",
+  [("max_length", "TARGET_LENGTH"), ("batch_size", "EVAL_BATCH_SIZE")],
+)
+def test_a_decoding_without_sense_is_refused_by_name(setting, name):
+  with pytest.raises(ValueError, match=rf"{name}\) must be at least 1, got 0"):
+    infer.Decoding(**{setting: 0})

@@ -141,5 +141,7 @@ def test_an_initializer_that_cannot_work_says_why(build, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match="It is a folder; name the file"):
+    initializers.read_array(tmp_path)
   with pytest.raises(FileNotFoundError, match="no prompt file .*gone.npy"):
     initializers.from_array(tmp_path / "gone.npy")(KEY, 5, source())

@@ -75,11 +75,13 @@ def test_every_format_of_a_prompt_is_recognised(prompt, tmp_path):
   [
     ("model", "peft", "is a model, .*huggingface, t5x"),
     ("prompt", "huggingface", "prompt cannot be written as 'huggingface'"),
+    ("prompt", "numpy", "is a folder, and numpy is one file.*prompt.npy"),
   ],
 )
 def test_what_cannot_be_written_says_what_can(
   folder, prompt, tmp_path, source, to, message
 ):
+  (tmp_path / "x").mkdir()
   with pytest.raises(ValueError, match=message):
     inspection.convert(tmp_path / source, tmp_path / "x", to)
 
@@ -100,4 +102,6 @@ def test_the_commands_print_and_write(folder, prompt, tmp_path, capsys):
   assert "a T5 (Hugging Face)" in capsys.readouterr().out
   missing = str(tmp_path / "none")
   assert cli.main(["inspect", missing]) == 2
+  assert f"no model at '{missing}'" in capsys.readouterr().err
+  assert cli.main(["convert", missing, target, "--to", "peft"]) == 2
   assert f"no model at '{missing}'" in capsys.readouterr().err

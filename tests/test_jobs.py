@@ -65,6 +65,18 @@ def test_prompts_of_different_lengths_are_refused(tmp_path):
     evaluate(tmp_path / "e", toy.CAT, [one, other])
 
 
+def test_lines_are_predicted_with_one_prompt(tmp_path):
+  (tmp_path / "lines.txt").write_text("the cat\n")
+  with pytest.raises(ValueError, match="PROMPT_PATH names 2 prompts"):
+    jobs.infer_lines(
+      infer_output_dir=tmp_path / "out",
+      model=toy.model(),
+      input_file=tmp_path / "lines.txt",
+      task_feature_lengths=toy.LENGTHS,
+      prompt_path=saved(tmp_path, 2),
+    )
+
+
 def predicted(folder, content: bytes) -> list[dict]:
   """The rows that the lines of a file become."""
   folder.mkdir(exist_ok=True)

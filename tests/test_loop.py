@@ -445,7 +445,7 @@ def test_an_evaluation_of_other_prompts_than_named_is_an_error(tmp_path):
   ],
 )
 def test_a_plan_without_sense_is_refused_by_name(name, value):
-  with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
+  with pytest.raises(ValueError, match=f"^{name} .*must be .* got {value}"):
     Plan(**{"steps": 10, name: value})
 
 

@@ -71,6 +71,7 @@ LAYERS = (
   ),
   (
     "analysis",
+    "batches",
     "ensemble",
     "evaluate",
     "infer",
@@ -90,6 +91,7 @@ LAYERS = (
     "task_list",
     *T5X,
     "train",
+    "train_settings",
     "tuning",
     "ways",
   ),
@@ -99,6 +101,7 @@ LAYERS = (
     "configuration",
     "data_flags",
     "demo",
+    "gin_messages",
     "study",
     "study_commands",
     "t5x_macros",

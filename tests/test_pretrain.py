@@ -287,3 +287,8 @@ def test_mimetic_weights_make_equal_words_attend_to_each_other():
     new["token_embedder/embedding"].T / 4,
     rtol=1e-6,
   )
+
+
+def test_a_missing_text_file_is_named():
+  with pytest.raises(FileNotFoundError, match="TEXT_FILE=none.txt is no file"):
+    pretrain.lines("none.txt")

@@ -247,6 +247,8 @@ def test_a_path_that_is_no_folder_is_named(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(ValueError, match="MODEL_DIR=.*file.*cannot be created"):
     RunFolder(tmp_path / "file" / "run")
+  with pytest.raises(ValueError, match="EVAL_OUTPUT_DIR=.*cannot be created"):
+    RunFolder(tmp_path / "file", setting="EVAL_OUTPUT_DIR")
 
 
 def test_a_read_only_folder_is_refused_at_once(tmp_path):

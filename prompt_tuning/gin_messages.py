@@ -1,0 +1,107 @@
+"""gin's messages as one line each, with the closest valid name.
+
+    TRAIN_STEPS = @: Unexpected token.
+    mine.gin, line 3: train.Tasks has no parameter 'bach_size'. Did you mean …
+
+gin counts the lines of the flags as one text, which no user has seen; here the
+flag itself stands in front.
+"""
+
+from collections.abc import Sequence
+import difflib
+import importlib
+import inspect
+import io
+import re
+import sys
+import tokenize
+
+REFUSED = (
+  *(AttributeError, ImportError, NameError, SyntaxError, TypeError),
+  *(ValueError, tokenize.TokenError),
+)
+"""What gin raises for a file or a flag that it cannot use."""
+
+
+OPEN = "A bracket or a quote is opened and never closed."
+
+
+def is_closed(value: str) -> bool:
+  """Whether each bracket of a value is closed."""
+  try:
+    list(tokenize.generate_tokens(io.StringIO(value).readline))
+  except tokenize.TokenError:
+    return False
+  return True
+
+
+def readable(error: Exception, statements: Sequence[str]) -> ValueError:
+  """gin's message as one line, with the statement or the file it is about."""
+  text = str(error)
+  what = re.split(r"\n| \((?:[^()]+, )?line \d", text)[0].strip()
+  what = (
+    _unknown_parameter(what)
+    or _unknown_name(what)
+    or _unknown_module(what, statements)
+    or what
+  )
+  if isinstance(error, tokenize.TokenError):
+    what = OPEN
+  elif what.startswith("malformed node"):
+    what = "This is no value. Put a text into quotes."
+  elif what == "No module named 't5x'":
+    what += ". The files in t5x/ are for t5x's launchers, see docs/t5x.md; for "
+    what += "prompt-tuning there are others of the same names."
+  file = re.search(r'(?:In file "|\()([^"(]+\.gin)"?, line (\d+)', text)
+  line = re.search(r"(?:bindings string |\()line (\d+)", text)
+  if file:
+    return ValueError(f"{file[1]}, line {file[2]}: {what}")
+  if line and 0 < int(line[1]) <= len(statements):
+    return ValueError(f"{statements[int(line[1]) - 1]}: {what}")
+  return ValueError(what)
+
+
+def _unknown_parameter(text: str) -> str | None:
+  """A message with the closest parameter, if `text` says one is unknown."""
+  found = re.match(
+    r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", text
+  )
+  if found is None:
+    return None
+  name, parameter = found.groups()
+  module, _, attribute = name.rpartition(".")
+  try:
+    owner = importlib.import_module(f"prompt_tuning.{module}")
+  except ModuleNotFoundError:
+    return None
+  have = list(inspect.signature(getattr(owner, attribute)).parameters)
+  close = difflib.get_close_matches(parameter, have, 1, 0.5)
+  hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(have)}."
+  return f"{name} has no parameter {parameter!r}. {hint}"
+
+
+def _unknown_name(text: str) -> str | None:
+  """A message with the closest name, if `text` says a module has no such."""
+  found = re.match(
+    r"Couldn't resolve selector .*<module '([\w.]+)'.* has no attribute (\w+)",
+    text,
+  )
+  if found is None:
+    return None
+  module, name = found.groups()
+  have = [one for one in vars(sys.modules[module]) if not one.startswith("_")]
+  close = difflib.get_close_matches(name, have, 1, 0.5)
+  hint = f" Did you mean {close[0]}?" if close else ""
+  return f"{module} has no {name!r}.{hint}"
+
+
+def _unknown_module(text: str, statements: Sequence[str]) -> str | None:
+  """A message with the closest module, if `text` says one is unknown."""
+  found = re.match(r"'(\w+)' was not provided by an import", text)
+  if found is None:
+    return None
+  imports = ("from prompt_tuning", "import ")
+  have = [line.split()[-1] for line in statements if line.startswith(imports)]
+  close = difflib.get_close_matches(found[1], have, 1, 0.6)
+  hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(have)}."
+  return f"There is no module {found[1]!r} here. {hint}"
