@@ -1,6 +1,6 @@
 """Measures every microworld task four ways, and writes the results that ship.
 
-    python benchmarks/microworld.py            (about 40 minutes on 2 cores)
+    python benchmarks/microworld.py            (about 45 minutes on 2 cores)
     python benchmarks/microworld.py --tasks microworld_boolq --seeds 1
 
 For each task: chance, no prompt, the best of five hand-written prompts, the

@@ -23,8 +23,8 @@ from gin import config as gin_config
 import prompt_tuning
 from prompt_tuning import gin_messages, storage
 
-_USED = re.compile(r"%([A-Za-z]\w*)\b")
-_DEFINED = re.compile(r"^([A-Za-z]\w*)\s*=", re.MULTILINE)
+USED = re.compile(r"%([A-Za-z]\w*)\b")
+DEFINED = re.compile(r"^([A-Za-z]\w*)\s*=", re.MULTILINE)
 _VALUE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=\s*(.+)$", re.MULTILINE)
 _IMPORT = re.compile(r"^(?:from|import) .+$", re.MULTILINE)
 _INCLUDE = re.compile(r'^include\s+[\'"]([^\'"]+)[\'"]', re.MULTILINE)
@@ -124,7 +124,7 @@ def _imports(texts: Iterable[str]) -> list[str]:
 
 
 def _defined(texts: Iterable[str]) -> list[str]:
-  return [name for text in texts for name in _DEFINED.findall(text)]
+  return [name for text in texts for name in DEFINED.findall(text)]
 
 
 def _known(texts: Iterable[str]) -> set[str]:
@@ -132,7 +132,7 @@ def _known(texts: Iterable[str]) -> set[str]:
   own = [
     path.read_text(encoding="utf-8") for path in gin_folder().rglob("*.gin")
   ]
-  return {name for text in [*texts, *own] for name in _USED.findall(text)} | {
+  return {name for text in [*texts, *own] for name in USED.findall(text)} | {
     TASK_MODULES
   }
 
@@ -253,7 +253,7 @@ def _files_that_set(name: str) -> str:
     str(path.relative_to(gin_folder()))
     for kind in ("models", "prompts")
     for path in sorted((gin_folder() / kind).glob("*.gin"))
-    if name in _DEFINED.findall(path.read_text(encoding="utf-8"))
+    if name in DEFINED.findall(path.read_text(encoding="utf-8"))
   ]
   return f", or add a gin file that does, such as {have[0]}" if have else ""
 

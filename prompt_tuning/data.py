@@ -121,9 +121,9 @@ def find(name: str):
       else f"Known are: {', '.join(sorted(names)) or 'none'}."
     )
     raise ValueError(
-      f"MIXTURE_OR_TASK_NAME={name!r} is no registered seqio task or "
-      f"mixture. {hint} A task of your own is registered by the module that "
-      "MIXTURE_OR_TASK_MODULE names."
+      f"{name!r} is no registered seqio task or mixture. {hint} Set "
+      "MIXTURE_OR_TASK_NAME to one of them; a task of your own is registered "
+      "by the module that MIXTURE_OR_TASK_MODULE names."
     )
   return seqio.get_mixture_or_task(name)
 

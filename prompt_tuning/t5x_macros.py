@@ -4,14 +4,11 @@ t5x calls `summarize` when a run starts, before its first step.
 """
 
 from collections.abc import Iterable
-import re
 
 from t5x import gin_utils
 
 from prompt_tuning import configuration
 
-_USED = re.compile(r"%([A-Z][A-Z0-9_]*)\b")
-_DEFINED = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
 _SHARED = ("models", "prompts", "t5x")
 
 
@@ -22,9 +19,8 @@ def summarize(model_dir: str, summary_writer, step: int) -> None:
     ValueError: a macro that nothing uses; the message has the closest name.
   """
   text = gin_utils.get_gin_config_str()
-  configuration.check_macros(
-    _DEFINED.findall(text), {*_USED.findall(text), *_in_files()}
-  )
+  used = {*configuration.USED.findall(text), *_in_files()}
+  configuration.check_macros(configuration.DEFINED.findall(text), used)
   gin_utils.summarize_gin_config(model_dir, summary_writer, step)
 
 
@@ -33,4 +29,4 @@ def _in_files() -> Iterable[str]:
   folder = configuration.gin_folder()
   for kind in _SHARED:
     for path in (folder / kind).rglob("*.gin"):
-      yield from _USED.findall(path.read_text(encoding="utf-8"))
+      yield from configuration.USED.findall(path.read_text(encoding="utf-8"))

@@ -36,6 +36,17 @@ class Tasks:
   test_splits: Sequence[str] = ()
   truncate: bool = True
 
+  def __post_init__(self):
+    if self.batch_size < 1:
+      raise ValueError(
+        f"BATCH_SIZE={self.batch_size}; a batch needs 1 example at least."
+      )
+    if isinstance(self.test_splits, str):
+      raise ValueError(
+        f"TEST_SPLITS={self.test_splits!r} is no list of splits. Write "
+        f"TEST_SPLITS=({self.test_splits!r},)."
+      )
+
   @property
   def names(self) -> list[str]:
     """The tasks as a list."""
@@ -78,6 +89,13 @@ class Tuning:
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
+
+  def __post_init__(self):
+    if self.prompt_length < 0:
+      raise ValueError(
+        f"PROMPT_LENGTH={self.prompt_length}; give 0 for no prompt, or a "
+        "positive number."
+      )
 
 
 def members(tasks: Tasks, tuning: Tuning) -> list[Member]:
@@ -124,7 +142,10 @@ def to_agree(
     "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
     "SEEDS": [member.seed for member in members],
     "BATCH_SIZE": tasks.batch_size,
+    "TRAIN_SPLIT": tasks.train_split,
+    "VALIDATION_SPLIT": tasks.validation_split,
     "PROMPT_LENGTH": tuning.prompt_length,
+    "PROMPT_INITIALIZER": [initializer_name(m.initializer) for m in members],
     "TRAINABLE": list(tuning.trainable),
     "model": model.stored_hash,
   }

@@ -212,6 +212,26 @@ def test_a_mistake_is_named(tmp_path, changes, message):
     toy.run(tmp_path, names, **changes)
 
 
+@pytest.mark.parametrize(
+  "make, setting, message",
+  [
+    (toy.tasks, {"batch_size": 0}, "BATCH_SIZE=0; a batch needs 1 example"),
+    (toy.tasks, {"test_splits": "test"}, r"Write TEST_SPLITS=\('test',\)"),
+    (toy.tuning, {"prompt_length": -3}, "PROMPT_LENGTH=-3; give 0 for no"),
+  ],
+)
+def test_a_setting_out_of_bounds_is_named(make, setting, message):
+  with pytest.raises(ValueError, match=message):
+    make(**setting)
+
+
+def test_a_run_that_would_start_otherwise_is_not_gone_on_with(tmp_path):
+  toy.run(tmp_path, steps=4)
+  other = toy.tuning(initializer=initializers.random_uniform())
+  with pytest.raises(ValueError, match="PROMPT_INITIALIZER=.*random_uniform"):
+    toy.run(tmp_path, steps=8, tuned=other)
+
+
 def test_a_model_without_vocabulary_is_refused(tmp_path):
   import dataclasses
 
