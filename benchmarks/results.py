@@ -1,6 +1,6 @@
 """Ships the results of studies: rows and figures, and the tables of the docs.
 
-    python benchmarks/results.py            (after prompt-tuning study NAME …)
+    python benchmarks/results.py [NAME …]   (after prompt-tuning study NAME …)
 
 Copies runs/studies/NAME/results.jsonl and figure.png to docs/results/, and
 writes the tables of docs/results.md between `<!-- NAME -->` and
@@ -43,11 +43,14 @@ def ship(name: str, runs: pathlib.Path, docs: pathlib.Path = DOCS) -> bool:
 
 
 def main() -> None:
-  """Ships every study that has rows."""
+  """Ships the studies that are named, or every one that has rows."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("names", nargs="*", metavar="NAME", help="a study")
   parser.add_argument("--runs", type=pathlib.Path, default="runs/studies")
   flags = parser.parse_args()
-  for name in studies.STUDIES:
+  if unknown := set(flags.names) - studies.STUDIES.keys():
+    parser.error(f"no study {', '.join(unknown)}; see prompt-tuning study")
+  for name in flags.names or studies.STUDIES:
     print(f"{name}: {'shipped' if ship(name, flags.runs) else 'no rows'}")
 
 

@@ -56,9 +56,6 @@ def runs_in(row) -> list[tuple[Run, dict]]:
   ]
 
 
-@pytest.mark.skipif(
-  not SHIPPED, reason="no results of studies ship in docs/results yet"
-)
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
   run, shipped = a_row_to_repeat(results.load(path))
@@ -75,9 +72,6 @@ def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
     )
 
 
-@pytest.mark.skipif(
-  not SHIPPED, reason="no results of studies ship in docs/results yet"
-)
 def test_the_tables_of_the_docs_are_those_of_the_results_that_ship():
   text = (ROOT / "docs" / "results.md").read_text()
   for path in SHIPPED:
