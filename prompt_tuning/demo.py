@@ -117,16 +117,15 @@ def demo(
   after = storage.tree_hash(model.params)
   same = "bit-identical" if after == before else "CHANGED"
   print(f"Frozen weights after training: sha256 {after[:16]}…, {same}")
-  folders = [output / "prompt_tuning" / "prompts" / name for name in names]
+  run = output / "prompt_tuning"
+  folders = [run / "prompts" / name for name in names]
+  folders = folders if len(names) > 1 else [run]
   size = (folders[0] / checkpoints.ARRAY).stat().st_size
   print(f"A task is a file: {folders[0] / checkpoints.ARRAY}, {size:,} bytes")
   _show_mixed_batch(model, folders, [tests[name] for name in names])
   _show_words(model, folders[0])
   plots.scores([dataclasses.asdict(row) for row in rows], output / "scores.png")
-  print(
-    f"\nPictures: {output / 'prompt_tuning' / 'curves.png'}, "
-    f"{output / 'scores.png'}"
-  )
+  print(f"\nPictures: {run / 'curves.png'}, {output / 'scores.png'}")
   print(_NEXT.format(folder=folders[0], task=names[0]))
   print(f"({time.monotonic() - begin:.0f} s)")
   return rows

@@ -7,6 +7,7 @@ punctuation, so that whatever a user types in ASCII still encodes.
 """
 
 import collections
+import importlib.resources
 import io
 import itertools
 import pathlib
@@ -18,9 +19,9 @@ import sentencepiece
 
 from prompt_tuning.tasks import microworld_text
 
-PATH = (
-  pathlib.Path(__file__).resolve().parent.parent
-  / "prompt_tuning/assets/microworld/vocabulary.model"
+PATH = pathlib.Path(
+  str(importlib.resources.files("prompt_tuning")),
+  "assets/microworld/vocabulary.model",
 )
 SPACE = "\u2581"  # SentencePiece writes a space in front of a word like this
 WORD = re.compile(r"\w+")

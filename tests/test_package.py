@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -285,8 +286,8 @@ def test_shape_annotations_are_enforced_while_tests_run():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> list[str]:
-  """The names in a wheel that is built from a copy of the sources."""
+def installed(tmp_path_factory) -> pathlib.Path:
+  """What a wheel, built from a copy of the sources, puts into site-packages."""
   copy = tmp_path_factory.mktemp("wheel")
   for folder in ("prompt_tuning", "tasks", "gin"):
     shutil.copytree(
@@ -306,7 +307,18 @@ def wheel(tmp_path_factory) -> list[str]:
   )
   assert done.returncode == 0, done.stderr
   with zipfile.ZipFile(next(copy.glob("*.whl"))) as archive:
-    return archive.namelist()
+    archive.extractall(copy / "installed")
+  return copy / "installed"
+
+
+@pytest.fixture(scope="module")
+def wheel(installed) -> list[str]:
+  """The names in the wheel."""
+  return [
+    path.relative_to(installed).as_posix()
+    for path in installed.rglob("*")
+    if path.is_file()
+  ]
 
 
 def test_a_wheel_holds_the_package_its_assets_the_tasks_and_the_gin_files(
@@ -327,6 +339,31 @@ def test_a_wheel_holds_the_package_its_assets_the_tasks_and_the_gin_files(
   }
   shipped = {name for name in wheel if ".dist-info/" not in name}
   assert shipped == expected
+
+
+DEMO = """
+import pathlib, sys
+import prompt_tuning
+from prompt_tuning import cli
+cli.import_quietly()
+from prompt_tuning import demo
+assert pathlib.Path(prompt_tuning.__file__).is_relative_to(sys.argv[1])
+demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=2)
+"""
+
+
+def test_the_demo_runs_from_a_wheel_outside_the_checkout(installed, tmp_path):
+  done = subprocess.run(
+    [sys.executable, "-c", DEMO, installed],
+    cwd=tmp_path,
+    env={**os.environ, "PYTHONPATH": str(installed)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert "bit-identical" in done.stdout
+  assert list((tmp_path / "out").rglob("prompt.npy"))
 
 
 def test_a_wheel_holds_the_licence_and_the_command(wheel):
