@@ -87,7 +87,7 @@ def demo(
     model=model,
     tasks=tasks(names),
     tuning=prompt_tuning(steps),
-    plan=loop.Plan(steps=steps, eval_every=max(steps // 6, 1)),
+    plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
     decoding=infer.Decoding(max_length=LENGTHS["targets"]),
   )
   assert tuned.bank is not None
@@ -185,7 +185,7 @@ def model_tuning(
     tuning=train.Tuning(
       optimizer=optimizers.adamw(1e-3), trainable=(".*",), prompt_length=0
     ),
-    plan=loop.Plan(steps=steps, eval_every=max(steps // 6, 1)),
+    plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
   )
   return accuracy(tuned.results[0])
 
