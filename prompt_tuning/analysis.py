@@ -28,7 +28,12 @@ def nearest_pieces(
   """For each position the `count` nearest pieces by cosine, nearest first.
 
   Rows of the table behind the vocabulary are left out.
+
+  Raises:
+    ValueError: `count` is below 1, or the model has no vocabulary.
   """
+  if count < 1:
+    raise ValueError(f"{count} nearest pieces were asked for; ask for 1 or more.")
   vocabulary = model.vocabulary
   if not isinstance(vocabulary, Vocabulary):
     raise ValueError(f"The model {model.source} has no vocabulary.")

@@ -33,6 +33,7 @@ class Run:
     prompt_length: P; 0 where nothing is put in front.
     initializer: how the prompt starts.
     steps: updates.
+    learning_rate: the highest; it falls along a cosine.
     batch_size: B.
     tests: the tasks that it is scored on; by default the one it is trained on.
     examples: of the training split that stand in the input (prompt design).
@@ -48,6 +49,7 @@ class Run:
   prompt_length: int = 20
   initializer: str = LABELS
   steps: int = 600
+  learning_rate: float = 0.3
   batch_size: int = 32
   tests: tuple[str, ...] = ()
   examples: int = 0
@@ -129,6 +131,9 @@ class Study:
   models: tuple[Pretraining, ...] = ()
 
 
+_NO_PROMPT = {"prompt_length": (0,), "initializer": ("",)}
+
+
 def grid(**axes: Sequence) -> tuple[Run, ...]:
   """A run for every combination of the values."""
   return tuple(
@@ -137,6 +142,11 @@ def grid(**axes: Sequence) -> tuple[Run, ...]:
   )
 
 
-def without_prompt(**axes: Sequence) -> tuple[Run, ...]:
-  """Runs of a way that puts no trained prompt in front."""
-  return grid(prompt_length=(0,), initializer=("",), **axes)
+def designed(**axes: Sequence) -> tuple[Run, ...]:
+  """Runs that train nothing."""
+  return grid(**_NO_PROMPT, learning_rate=(0.0,), **axes)
+
+
+def tuned_models(**axes: Sequence) -> tuple[Run, ...]:
+  """Runs that train every weight and no prompt."""
+  return grid(**_NO_PROMPT, learning_rate=(3e-4,), **axes)

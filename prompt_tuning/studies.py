@@ -23,8 +23,9 @@ from prompt_tuning.runs import (
   Pretraining,
   Run,
   Study,
+  designed,
   grid,
-  without_prompt,
+  tuned_models,
 )
 from prompt_tuning.tasks import microworld
 
@@ -85,13 +86,13 @@ SIZE = Study(
     seed=SEEDS,
     model=(SHIPPED, *(m.name for m in SIZES)),
   )
-  + without_prompt(
+  + tuned_models(
     task=PAIR,
     seed=SEEDS,
     way=(MODEL,),
     model=(SHIPPED, *(m.name for m in SIZES)),
   )
-  + without_prompt(
+  + designed(
     task=PAIR, way=(DESIGN,), model=(SHIPPED, *(m.name for m in SIZES))
   ),
   x="parameters",
@@ -161,7 +162,7 @@ TRANSFER = Study(
     run
     for task, tests in _DIRECTIONS
     for run in grid(task=(task,), seed=SEEDS, tests=(tests,))
-    + without_prompt(task=(task,), seed=SEEDS, tests=(tests,), way=(MODEL,))
+    + tuned_models(task=(task,), seed=SEEDS, tests=(tests,), way=(MODEL,))
   ),
   x="title",
   metrics=("accuracy", "f1"),
@@ -200,12 +201,12 @@ COMPARISON = Study(
   "How do prompt design, prompt tuning and model tuning compare?",
   "Figure 1: prompt design is far below both; model tuning (alone or on all "
   "tasks) is above prompt tuning until XXL.",
-  without_prompt(task=THREE, way=(DESIGN,))
-  + without_prompt(task=THREE, way=(DESIGN,), examples=(2, 4), seed=SEEDS)
-  + without_prompt(task=THREE, way=(OWN_WORDS,))
+  designed(task=THREE, way=(DESIGN,))
+  + designed(task=THREE, way=(DESIGN,), examples=(2, 4), seed=SEEDS)
+  + designed(task=THREE, way=(OWN_WORDS,))
   + grid(task=THREE, seed=SEEDS)
-  + without_prompt(task=THREE, seed=SEEDS, way=(MODEL,))
-  + without_prompt(
+  + tuned_models(task=THREE, seed=SEEDS, way=(MODEL,))
+  + tuned_models(
     task=(microworld.MIXTURE,),
     seed=SEEDS,
     way=(MULTITASK,),

@@ -15,18 +15,17 @@ import shutil
 from typing import Any
 
 import numpy as np
-import optax
 
 from prompt_tuning import (
   analysis,
   data,
   decode,
+  demo,
   ensemble,
   evaluate,
   infer,
   initializers,
   loop,
-  optimizers,
   pretrained,
   prompt_design,
   runs,
@@ -38,7 +37,6 @@ from prompt_tuning.tasks import microworld_prompts
 from prompt_tuning.tasks.microworld import LABELS
 
 LENGTHS = {"inputs": 64, "targets": 8}
-MODEL_LEARNING_RATE = 1e-3
 
 INITIALIZERS = {
   runs.RANDOM: initializers.random_uniform(),
@@ -112,12 +110,6 @@ def _plan(first: Run) -> loop.Plan:
   return loop.Plan(first.steps, eval_every=max(first.steps // 6, 1))
 
 
-def _adafactor(steps: int) -> optax.GradientTransformation:
-  """The paper's optimizer; its constant 0.3 takes 30,000 steps, here it falls
-  along a cosine."""
-  return optimizers.adafactor(optimizers.warmup_cosine(0.3, steps, warmup=1))
-
-
 def _unique(values) -> list:
   return list(dict.fromkeys(values))
 
@@ -141,7 +133,7 @@ def _tuned_prompts(
       validation_split=None if first.scored else "validation",
     ),
     tuning=train.Tuning(
-      optimizer=_adafactor(first.steps),
+      optimizer=demo.prompt_optimizer(first.steps, first.learning_rate),
       prompt_length=first.prompt_length,
       initializer=[INITIALIZERS[start] for start in starts],
       select_by="accuracy",
@@ -246,7 +238,7 @@ def _tuned_models(
       validation_split=None if several or run.scored else "validation",
     ),
     tuning=train.Tuning(
-      optimizer=optimizers.adamw(MODEL_LEARNING_RATE),
+      optimizer=demo.model_optimizer(run.steps, run.learning_rate),
       trainable=(".*",),
       prompt_length=0,
       select_by="accuracy",

@@ -36,6 +36,11 @@ def test_a_model_without_vocabulary_has_no_words():
     analysis.nearest_pieces(tiny.rows(2, 16), bare)
 
 
+def test_no_neighbors_are_nothing_to_show():
+  with pytest.raises(ValueError, match="0 nearest pieces .* ask for 1 or more"):
+    analysis.nearest_pieces(tiny.rows(2, 16), toy.model(), 0)
+
+
 def row(*pieces):
   return [analysis.Neighbor(piece, 0.5) for piece in pieces]
 

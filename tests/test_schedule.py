@@ -36,7 +36,7 @@ def test_a_program_is_a_full_product_of_at_most_16_prompts():
 
 
 def test_what_is_not_a_bank_of_prompts_trains_alone():
-  tuned = runs.without_prompt(task=("a",), seed=(0, 1), way=(runs.MODEL,))
+  tuned = runs.tuned_models(task=("a",), seed=(0, 1), way=(runs.MODEL,))
   assert schedule.programs(tuned) == [[tuned[0]], [tuned[1]]]
   other = grid(task=("a", "a" + microworld.SENTINEL))
   assert len(schedule.programs(other)) == 2
