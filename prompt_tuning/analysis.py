@@ -33,7 +33,9 @@ def nearest_pieces(
     ValueError: `count` is below 1, or the model has no vocabulary.
   """
   if count < 1:
-    raise ValueError(f"{count} nearest pieces were asked for; ask for 1 or more.")
+    raise ValueError(
+      f"{count} nearest pieces were asked for; ask for 1 or more."
+    )
   vocabulary = model.vocabulary
   if not isinstance(vocabulary, Vocabulary):
     raise ValueError(f"The model {model.source} has no vocabulary.")
