@@ -8,7 +8,7 @@ t5x's names.
 """
 
 import ast
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 import difflib
 import importlib
 import logging
@@ -66,7 +66,9 @@ def configure(
   paths = [_find(name, folders) for name in files]
   bindings = [_binding(binding) for binding in bindings]
   texts = _texts(paths, folders)
-  check_macros(_defined([*texts, "\n".join(bindings)]), _known(texts))
+  given = "\n".join(bindings)
+  check_macros(defined(texts), used([*texts, given, *own_texts()]))
+  check_flags(defined([given]), used([*texts, given]))
   gin.clear_config()
   for folder in reversed(folders[:-2] + [folders[-1]]):
     gin.add_config_file_search_path(str(folder))
@@ -123,28 +125,32 @@ def _imports(texts: Iterable[str]) -> list[str]:
   return sorted(lines, key=lambda line: ("__gin__" not in line, line))
 
 
-def _defined(texts: Iterable[str]) -> list[str]:
+def defined(texts: Iterable[str]) -> list[str]:
+  """The macros that texts of gin give a value."""
   return [name for text in texts for name in DEFINED.findall(text)]
 
 
-def _known(texts: Iterable[str]) -> set[str]:
-  """Every macro that these files or the package's own files use."""
-  own = [
-    path.read_text(encoding="utf-8") for path in gin_folder().rglob("*.gin")
+def used(texts: Iterable[str]) -> set[str]:
+  """The macros that texts of gin refer to, and the one that is used always."""
+  return {TASK_MODULES, *(n for text in texts for n in USED.findall(text))}
+
+
+def own_texts() -> list[str]:
+  """The package's gin files."""
+  return [
+    path.read_text(encoding="utf-8")
+    for path in sorted(gin_folder().rglob("*.gin"))
   ]
-  return {name for text in [*texts, *own] for name in USED.findall(text)} | {
-    TASK_MODULES
-  }
 
 
-def check_macros(defined: Iterable[str], known: Iterable[str]) -> None:
+def check_macros(names: Iterable[str], known: Iterable[str]) -> None:
   """Refuses a macro that nothing uses.
 
   Raises:
     ValueError: with the closest name that is used.
   """
   known = sorted(known)
-  for name in defined:
+  for name in names:
     if name not in known:
       close = difflib.get_close_matches(name.upper(), known, 1, 0.6)
       hint = (
@@ -153,6 +159,27 @@ def check_macros(defined: Iterable[str], known: Iterable[str]) -> None:
         else f"Names in use: {', '.join(known)}."
       )
       raise ValueError(f"{name} is set, but nothing uses it. {hint}")
+
+
+def check_flags(names: Iterable[str], known: Collection[str]) -> None:
+  """Refuses a macro of the command line that the run's own files do not use.
+
+  A file may set what another run uses: one file can serve several runs.
+
+  Raises:
+    ValueError: with the files that would use it, or the closest name.
+  """
+  unused = [name for name in names if name not in known]
+  elsewhere = {name: _files_that(USED, name) for name in unused}
+  check_macros((name for name in unused if not elsewhere[name]), known)
+  for name in unused:
+    close = difflib.get_close_matches(name, sorted(known), 1, 0.6)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise ValueError(
+      f"{name} is set, but nothing in this run uses it; "
+      f"{', '.join(elsewhere[name][:3])} would. Leave it out, or add the file."
+      f"{hint}"
+    )
 
 
 def _binding(binding: str) -> str:
@@ -250,12 +277,21 @@ def call(function: Callable) -> Any:
 def _files_that_set(name: str) -> str:
   """Models and prompts of the package that give a macro its value."""
   have = [
-    str(path.relative_to(gin_folder()))
-    for kind in ("models", "prompts")
-    for path in sorted((gin_folder() / kind).glob("*.gin"))
-    if name in DEFINED.findall(path.read_text(encoding="utf-8"))
+    file
+    for file in _files_that(DEFINED, name)
+    if file.startswith(("models/", "prompts/"))
   ]
   return f", or add a gin file that does, such as {have[0]}" if have else ""
+
+
+def _files_that(pattern: re.Pattern, name: str) -> list[str]:
+  """The package's gin files that use or set a macro; t5x's come last."""
+  files = [
+    str(path.relative_to(gin_folder()))
+    for path in gin_folder().rglob("*.gin")
+    if name in pattern.findall(path.read_text(encoding="utf-8"))
+  ]
+  return sorted(files, key=lambda file: (file.startswith("t5x/"), file))
 
 
 def save(path: pathlib.Path, *, operative: bool) -> None:

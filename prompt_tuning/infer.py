@@ -6,7 +6,7 @@
 A batch mixes prompts freely: each example names its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -55,6 +55,23 @@ class Decoding:
       value = getattr(self, name)
       if value < 1:
         raise ValueError(f"{name} ({macro}) must be at least 1, got {value}.")
+
+
+def target_length(
+  task_feature_lengths: Mapping[str, int], target_length: int | None = None
+) -> int:
+  """How many tokens a prediction has at most.
+
+  Args:
+    task_feature_lengths: TASK_FEATURE_LENGTHS.
+    target_length: TARGET_LENGTH; None for 16, or more if the task's targets
+      have more.
+  """
+  if target_length is None:
+    return max(16, task_feature_lengths.get("targets", 0))
+  if isinstance(target_length, bool) or not isinstance(target_length, int):
+    raise ValueError(f"TARGET_LENGTH={target_length!r} must be a whole number.")
+  return target_length
 
 
 class Predictor:

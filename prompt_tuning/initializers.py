@@ -98,7 +98,9 @@ def from_class_labels(
     if len(names) > length:
       raise ValueError(
         f"PROMPT_LENGTH={length} has no room for {len(names)} class labels "
-        f"({', '.join(names[:5])}, …). Set it to {len(names)} or more."
+        f"({', '.join(names[:5])}, …). Set it to {len(names)} or more, name "
+        "CLASS_LABELS, or choose another initialiser such as "
+        "prompts/vocabulary.gin."
       )
     rows = []
     for name in names:

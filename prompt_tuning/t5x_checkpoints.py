@@ -197,6 +197,20 @@ def _hashed(tensor: StoredTensor, expected: str | None) -> StoredTensor:
 def _open_orbax(folder: pathlib.Path) -> dict[str, StoredTensor]:
   state = folder if (folder / METADATA).is_file() else folder / STATE
   metadata = storage.read_json(state / METADATA)
+  return orbax_tensors(f"file://{state.resolve()}", metadata)
+
+
+def orbax_tensors(
+  state: str, metadata: Mapping[str, Any], only: str | None = None
+) -> dict[str, StoredTensor]:
+  """The parameters in the `state` of an Orbax checkpoint.
+
+  Args:
+    state: its URL (file:// or gs://).
+    metadata: what its file _METADATA says.
+    only: open this one alone.
+  """
+  shown = state.removeprefix("file://")
   driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
   keys = [ast.literal_eval(key) for key in metadata["tree_metadata"]]
   root = next(
@@ -205,26 +219,22 @@ def _open_orbax(folder: pathlib.Path) -> dict[str, StoredTensor]:
   )
   if root is None:
     raise ValueError(
-      f"{state} is an Orbax checkpoint without 'target' or 'params'; it has "
+      f"{shown} is an Orbax checkpoint without 'target' or 'params'; it has "
       f"{', '.join(sorted({str(key[0]) for key in keys}))}."
     )
   found = {}
   for key in keys:
-    if key[0] != root:
+    path, name = "/".join(map(str, key[1:])), ".".join(map(str, key))
+    if key[0] != root or only not in (None, path):
       continue
-    name = ".".join(map(str, key))
+    place: Any = f"{state}/{name}/"
     if metadata.get("use_ocdbt", True):
-      place = {"driver": "ocdbt", "base": f"file://{state.resolve()}/"}
-      place["path"] = f"{name}/"
-    else:
-      place = {"driver": "file", "path": f"{state / name}/"}
-    found["/".join(map(str, key[1:]))] = _zarr(
-      driver, place, f"{state}: {name}"
-    )
+      place = {"driver": "ocdbt", "base": f"{state}/", "path": f"{name}/"}
+    found[path] = _zarr(driver, place, f"{shown}: {name}")
   return found
 
 
-def _zarr(driver: str, place: dict, where: str) -> StoredTensor:
+def _zarr(driver: str, place: dict | str, where: str) -> StoredTensor:
   """A zarr array that TensorStore reads.
 
   Raises:

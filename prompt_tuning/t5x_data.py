@@ -16,8 +16,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from prompt_tuning import batches, data, pretrained
-from prompt_tuning.vocabulary import BYTES
+from prompt_tuning import batches, data, infer, pretrained
+from prompt_tuning.tasks import vocabulary as task_vocabulary
 
 if TYPE_CHECKING:
   from t5x import utils
@@ -149,7 +149,7 @@ def validation_set(
   split: str | None,
   batch_size: int,
   module: str | None = None,
-  use_cached: bool = False,
+  target_length: int | None = None,
 ) -> "utils.DatasetConfig | None":
   """What is predicted and scored while training; None without a split."""
   from t5x import utils
@@ -158,32 +158,40 @@ def validation_set(
     return None
   return utils.DatasetConfig(
     mixture_or_task_name,
-    task_feature_lengths,
+    prediction_lengths(task_feature_lengths, target_length),
     split,
     batch_size,
     shuffle=False,
     seed=0,
-    use_cached=use_cached,
     pack=False,
     module=module,
   )
 
 
+def prediction_lengths(
+  task_feature_lengths: Mapping[str, int], target_length: int | None = None
+) -> dict[str, int]:
+  """TASK_FEATURE_LENGTHS with TARGET_LENGTH as that of the targets.
+
+  t5x predicts as many tokens as targets have places.
+  """
+  length = infer.target_length(task_feature_lengths, target_length)
+  return {**task_feature_lengths, "targets": length}
+
+
 def vocabulary(
   path: str, extra_ids: int = 100
 ) -> seqio.SentencePieceVocabulary | seqio.ByteVocabulary:
-  """A seqio vocabulary.
+  """A seqio vocabulary; this package's benchmark tasks are read with it too.
 
   Args:
     path: a SentencePiece model; 'bytes' for ByT5; 'microworld' for the model
       that ships.
     extra_ids: the sentinels behind its pieces.
   """
-  if path == BYTES:
-    return seqio.ByteVocabulary(extra_ids)
   if path == pretrained.SHIPPED:
     path = pretrained.shipped_vocabulary(path, extra_ids).path
-  return seqio.SentencePieceVocabulary(path, extra_ids)
+  return task_vocabulary.use(path, extra_ids)
 
 
 def one_seed(seeds) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from t5x import export_lib
 import tensorflow as tf
 
-from prompt_tuning import inject
+from prompt_tuning import inject, t5x_macros
 
 
 def create_preprocessor(
@@ -30,6 +30,7 @@ def create_preprocessor(
     tokenized_inputs: the input is ids instead of text.
     prompt_length: P.
   """
+  t5x_macros.check()
   preprocess, signature = export_lib.create_preprocessor(
     batch_size, output_features, task_feature_lengths, tokenized_inputs
   )

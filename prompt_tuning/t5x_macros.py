@@ -1,32 +1,36 @@
 """A misspelt macro fails under t5x's launchers too; gin takes it in silence.
 
-t5x calls `summarize` when a run starts, before its first step.
+t5x calls `summarize` when a run starts, before its first step; its export has
+no such call, and `t5x_export` makes it.
 """
 
-from collections.abc import Iterable
-
+from absl import flags
 from t5x import gin_utils
 
 from prompt_tuning import configuration
 
-_SHARED = ("models", "prompts", "t5x")
 
-
-def summarize(model_dir: str, summary_writer, step: int) -> None:
-  """Checks the macros, then writes MODEL_DIR/config.gin as t5x does.
+def check() -> None:
+  """Checks the macros of the run's files and flags.
 
   Raises:
     ValueError: a macro that nothing uses; the message has the closest name.
   """
   text = gin_utils.get_gin_config_str()
-  used = {*configuration.USED.findall(text), *_in_files()}
-  configuration.check_macros(configuration.DEFINED.findall(text), used)
+  used = configuration.used([text])
+  configuration.check_flags(configuration.defined([_flags()]), used)
+  used |= configuration.used(configuration.own_texts())
+  configuration.check_macros(configuration.defined([text]), used)
+
+
+def _flags() -> str:
+  """The bindings of the command line, which t5x keeps in a flag."""
+  name = "gin_bindings"
+  given = flags.FLAGS[name].value if name in flags.FLAGS else []
+  return "\n".join(given)
+
+
+def summarize(model_dir: str, summary_writer, step: int) -> None:
+  """Checks the macros, then writes MODEL_DIR/config.gin as t5x does."""
+  check()
   gin_utils.summarize_gin_config(model_dir, summary_writer, step)
-
-
-def _in_files() -> Iterable[str]:
-  """What the gin files use that both engines, or t5x, may be given."""
-  folder = configuration.gin_folder()
-  for kind in _SHARED:
-    for path in (folder / kind).rglob("*.gin"):
-      yield from configuration.USED.findall(path.read_text(encoding="utf-8"))

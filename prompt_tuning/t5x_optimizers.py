@@ -2,38 +2,66 @@
 
     frozen_but        optax, by masking           (state: the trained leaves)
     multi_optimizer   t5x's MultiOptimizer with t5x's Adafactor
+    schedule          the learning rate that t5x's Trainer logs and passes on
 
 Which leaves train is said by regexes over parameter paths, see `freeze`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 import re
 
 from flax import core, traverse_util
 import jax
+import jax.numpy as jnp
 import optax
 from t5x import adafactor, optimizers
 
 from prompt_tuning import freeze
 
+_RULES = optimizers.OptaxStatePartitionRules
 
-def _replicated(state: optax.FactoredState, params_axes) -> optax.FactoredState:
+
+class FreezingWrapper(optimizers.OptaxWrapper):
+  """t5x's OptaxWrapper for optax states that t5x has no rule for, too.
+
+  Every device has all of such a state. A prompt's is small, and of a matrix
+  that Adafactor factors it is a row and a column; of other optimizers that t5x
+  does not know, model tuning keeps a copy on each device.
+  """
+
+  def derive_logical_axes(self, optimizer, param_logical_axes):
+    """As t5x's, after the rules that lack are added."""
+    _add_rules(optimizer.state.param_states)
+    return super().derive_logical_axes(optimizer, param_logical_axes)
+
+
+def _add_rules(state) -> None:
+  for part in jax.tree.leaves(state, is_leaf=_RULES._is_optax_state):
+    if _RULES._is_optax_state(part):
+      _RULES._RULES.setdefault(type(part), _replicated)
+      _add_rules(tuple(part))
+
+
+def _replicated(state, params_axes):
   del params_axes
   return jax.tree.map(lambda _: None, state)
 
 
-# t5x knows no rule for the state of optax.adafactor. A prompt's is small, and
-# of a factored matrix it is a row and a column: every device has all of it.
-optimizers.OptaxStatePartitionRules._RULES.setdefault(
-  optax.FactoredState, _replicated
-)
+def schedule(learning_rate: float | optax.Schedule) -> Callable:
+  """LEARNING_RATE, a number or a schedule, as t5x's Trainer asks for it."""
+
+  def at(step):
+    found = learning_rate(step) if callable(learning_rate) else learning_rate
+    return jnp.asarray(found, jnp.float32)
+
+  return at
 
 
 def frozen_but(
   optimizer: optax.GradientTransformation,
   trainable: Sequence[str] = freeze.PROMPT,
-) -> optimizers.OptaxWrapper:
+) -> FreezingWrapper:
   """An optax optimizer for the trainable leaves; the others never move.
 
   Args:
@@ -47,7 +75,7 @@ def frozen_but(
     frozen = isinstance(params, core.FrozenDict)
     return core.freeze(named) if frozen else named
 
-  return optimizers.OptaxWrapper(
+  return FreezingWrapper(
     optax.multi_transform(
       {"trained": optimizer, "frozen": optax.set_to_zero()}, labels
     )

@@ -7,6 +7,7 @@ t5x saves a checkpoint  -> MODEL_DIR/prompt.npy, prompt.json
 
 from collections.abc import Callable, Mapping
 import functools
+import json
 import os
 import pathlib
 import tempfile
@@ -26,6 +27,7 @@ from prompt_tuning import (
 )
 
 PARAMETER = "prompt/embedding"
+_TABLE = "token_embedder/embedding"
 _FILES = (checkpoints.ARRAY, checkpoints.RECORD)
 
 
@@ -34,7 +36,7 @@ def first_values(
   checkpoint: str | os.PathLike,
   vocabulary,
   *,
-  labels: Callable[[int], tuple[str, ...]] | None = None,
+  labels: Callable[[], tuple[str, ...]] | None = None,
   seed: int = 0,
 ) -> Callable:
   """A Flax initialiser that starts a prompt as the embedded engine would.
@@ -45,7 +47,7 @@ def first_values(
     initializer: see `initializers`; None for sampled vocabulary.
     checkpoint: the base checkpoint.
     vocabulary: its seqio vocabulary.
-    labels: from P to the task's class labels, see `class_labels`.
+    labels: the task's class labels, see `class_labels`.
     seed: the prompt's seed.
   """
 
@@ -56,7 +58,7 @@ def first_values(
       read_table(checkpoint),
       vocabulary.encode,
       vocabulary.vocab_size - vocabulary.extra_ids,
-      labels(length) if labels else (),
+      labels() if labels else (),
     )
     # t5x asks while it traces; the values are those of this moment.
     with jax.ensure_compile_time_eval():
@@ -92,15 +94,31 @@ def _constant(values: Callable[[int], np.ndarray]) -> Callable:
 
 def read_table(checkpoint: str | os.PathLike) -> np.ndarray:
   """The embedding table [V, E] of a checkpoint in float32."""
-  if "://" in str(checkpoint):  # t5x reads one tensor of a native checkpoint
+  if "://" in str(checkpoint):
+    table = _read_table_elsewhere(str(checkpoint).rstrip("/"))
+  else:
+    table = pretrained.open_model(checkpoint).tensors[_TABLE].read()
+  return np.asarray(table, np.float32)
+
+
+def _read_table_elsewhere(checkpoint: str):
+  """The table alone, of a checkpoint in a bucket."""
+  if tf.io.gfile.exists(f"{checkpoint}/{t5x_checkpoints.INDEX}"):
     from t5x import checkpoints as peer
 
-    tree = peer.load_t5x_checkpoint(str(checkpoint), lazy_parameters=True)
-    table = tree["target"]["token_embedder"]["embedding"].get()
-  else:
-    tensors = pretrained.open_model(checkpoint).tensors
-    table = tensors["token_embedder/embedding"].read()
-  return np.asarray(table, np.float32)
+    tree = peer.load_t5x_checkpoint(checkpoint, lazy_parameters=True)
+    return tree["target"]["token_embedder"]["embedding"].get()
+  for state in (f"{checkpoint}/{t5x_checkpoints.STATE}", checkpoint):
+    about = f"{state}/{t5x_checkpoints.METADATA}"
+    if tf.io.gfile.exists(about):
+      with tf.io.gfile.GFile(about) as file:
+        metadata = json.loads(file.read())
+      found = t5x_checkpoints.orbax_tensors(state, metadata, _TABLE)
+      return found[_TABLE].read()
+  raise ValueError(
+    f"There is no checkpoint of t5x at {checkpoint}. Give a folder "
+    "checkpoint_<step>."
+  )
 
 
 def class_labels(
@@ -108,15 +126,16 @@ def class_labels(
   task_feature_lengths: Mapping[str, int],
   split: str = "train",
   module: str | None = None,
-) -> Callable[[int], tuple[str, ...]]:
-  """The distinct targets of a task, if a prompt has room for them."""
+) -> Callable[[], tuple[str, ...]]:
+  """The distinct targets of a task."""
 
-  def labels(length: int) -> tuple[str, ...]:
+  @functools.cache
+  def labels() -> tuple[str, ...]:
     parts = t5x_data.examples(
       mixture_or_task_name, split, task_feature_lengths, module
     )
     found = {text for examples, _ in parts for text in examples.target_texts()}
-    return tuple(sorted(found)) if len(found) <= length else ()
+    return tuple(sorted(found))
 
   return labels
 
@@ -181,10 +200,13 @@ def _write(place: str, values: np.ndarray, about: Mapping[str, Any]) -> None:
 
 
 def read(place: str | os.PathLike) -> np.ndarray:
-  """The values of a saved prompt, of a folder in a bucket too."""
+  """The values of a saved prompt: a folder or a numpy file, in a bucket too."""
   if "://" not in str(place):
     return checkpoints.load_prompt(place).values
   with tempfile.TemporaryDirectory() as here:
+    if tf.io.gfile.exists(str(place)) and not tf.io.gfile.isdir(str(place)):
+      tf.io.gfile.copy(str(place), f"{here}/{checkpoints.ARRAY}")
+      return checkpoints.load_prompt(f"{here}/{checkpoints.ARRAY}").values
     for name in _FILES:
       if not tf.io.gfile.exists(f"{place}/{name}"):
         raise ValueError(

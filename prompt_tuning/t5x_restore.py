@@ -28,7 +28,9 @@ PROMPT = TARGET + t5x_prompts.PARAMETER
 
 
 def for_training(
-  path: str | os.PathLike, model_dir: str | os.PathLike
+  path: str | os.PathLike,
+  model_dir: str | os.PathLike,
+  dtype: str | None = None,
 ) -> "utils.RestoreCheckpointConfig":
   """The base checkpoint of a run: its network; step 0, everything else new.
 
@@ -37,7 +39,22 @@ def for_training(
   Args:
     path: the base checkpoint.
     model_dir: the run's folder; its last checkpoint is taken instead, if any.
+    dtype: WEIGHTS_DTYPE.
+
+  Raises:
+    ValueError: no checkpoint, a relative folder, or weights that t5x does not
+      train beside.
   """
+  if "://" not in str(model_dir) and not os.path.isabs(model_dir):
+    raise ValueError(
+      f"MODEL_DIR={str(model_dir)!r} is relative, and t5x could not save a "
+      f"checkpoint there. Give {os.path.abspath(model_dir)!r}."
+    )
+  if dtype not in (None, "float32"):
+    raise ValueError(
+      f"WEIGHTS_DTYPE={dtype!r}, but t5x trains with weights in float32. Leave "
+      "it out; ACTIVATION_DTYPE is what computes in bfloat16."
+    )
   return _config(path, Restore(path, model_dir=model_dir))
 
 
@@ -51,10 +68,11 @@ def for_inference(
   Args:
     path: the checkpoint.
     prompt_path: the prompt's file or run folder; None takes the checkpoint's.
-    dtype: cast the network to it; the prompt too.
+    dtype: cast the network to it, and the prompt too; None is float32.
   """
   new = prompt_path is not None
-  return _config(path, Restore(path, new_prompt=new, keep_step=True), dtype)
+  restore = Restore(path, new_prompt=new, keep_step=True)
+  return _config(path, restore, dtype or "float32")
 
 
 def _config(path, restore: "Restore", dtype: str | None = "float32"):
@@ -124,12 +142,18 @@ class Restore:
       self._check_names(have, wanted, self.model_dir)
       if PROMPT in want:
         self._check_resumed(want[PROMPT].shape[0])
+      self._check_shapes(have, want, wanted, self.model_dir)
       return state_dict
+    if self.keep_step and PROMPT in have and PROMPT not in want:
+      raise ValueError(
+        f"{self.path} was tuned with a prompt, and there is no prompts/<step> "
+        "beside it to tell its length. Set PROMPT_PATH to the prompt's file, "
+        "or copy prompts/ of its run beside the checkpoint."
+      )
     if self.new_prompt:
       wanted = [key for key in wanted if key != PROMPT]
     self._check_names(have, wanted, self.path)
-    stored = self._shapes(have)
-    self._check_shapes({key: (stored[key], want[key].shape) for key in wanted})
+    self._check_shapes(have, want, wanted, self.path)
     kept = {key: have[key] for key in wanted}
     if self.keep_step:
       kept[STEP] = have[STEP]
@@ -164,22 +188,25 @@ class Restore:
         "MODEL_DIR."
       )
 
-  def _shapes(self, have) -> dict[str, tuple[int, ...] | None]:
-    """Stored shapes by name; None where t5x does not tell."""
-    if "://" not in str(self.path):
-      folder = t5x_checkpoints.find(pathlib.Path(self.path))
-      tensors = t5x_checkpoints.tensors(folder) if folder else {}
-      return {TARGET + name: tensor.shape for name, tensor in tensors.items()}
-    return {key: _shape(leaf) for key, leaf in have.items()}
-
-  def _check_shapes(self, pairs) -> None:
-    for key, (stored, wanted) in pairs.items():
-      if stored is not None and tuple(stored) != tuple(wanted):
+  def _check_shapes(self, have, want, wanted, where) -> None:
+    shapes = _shapes(have, where)
+    for key in wanted:
+      stored, needed = shapes.get(key), tuple(want[key].shape)
+      if stored is not None and tuple(stored) != needed:
         raise ValueError(
           f"{key.removeprefix(TARGET)} has shape {tuple(stored)} in the "
-          f"checkpoint {self.path}, the run needs {tuple(wanted)}. Use the "
-          "gin file of the model that the checkpoint holds."
+          f"checkpoint {where}, the run needs {needed}. Use the gin file of "
+          "the model that the checkpoint holds."
         )
+
+
+def _shapes(have, where) -> dict[str, tuple[int, ...] | None]:
+  """Stored shapes by name; None where t5x does not tell."""
+  if "://" not in str(where):
+    folder = t5x_checkpoints.find(pathlib.Path(where))
+    tensors = t5x_checkpoints.tensors(folder) if folder else {}
+    return {TARGET + name: tensor.shape for name, tensor in tensors.items()}
+  return {key: _shape(leaf) for key, leaf in have.items()}
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

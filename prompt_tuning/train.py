@@ -239,7 +239,7 @@ def _initial_bank(model, members, sets, tuning: Tuning) -> np.ndarray:
       embedding,
       model.vocabulary.encode,
       model.vocabulary.num_pieces,
-      tuple(sorted(found)) if len(found) <= tuning.prompt_length else (),
+      tuple(sorted(found)),
     )
     key = jax.random.key(member.seed)
     rows.append(member.initializer(key, tuning.prompt_length, source))

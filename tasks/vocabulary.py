@@ -2,9 +2,9 @@
 
 A task is registered once and any model can read it, so its features carry a
 `ModelVocabulary`, which stands for the vocabulary in use when a text is
-encoded. `data.load` puts the frozen model's in place (`using`). Elsewhere,
-under t5x for example, it is what the environment variable TASK_VOCABULARY
-names, a SentencePiece file, and without it T5's own.
+encoded. `data.load` puts the frozen model's in place (`using`), a run under
+t5x for good (`use`). Elsewhere it is what the environment variable
+TASK_VOCABULARY names, a SentencePiece file, and without it T5's own.
 """
 
 from collections.abc import Iterator
@@ -36,6 +36,15 @@ def using(vocabulary: Vocabulary | None) -> Iterator[None]:
     _in_use.reset(token)
 
 
+_for_good: list[tuple[str, int]] = []  # the last one counts
+
+
+def use(path: str, extra_ids: int) -> seqio.Vocabulary:
+  """From now on the tasks are encoded with this vocabulary, in all threads."""
+  _for_good.append((path, extra_ids))
+  return _open(path, extra_ids)
+
+
 @functools.lru_cache(8)
 def _open(path: str, extra_ids: int) -> seqio.Vocabulary:
   if path == BYTES:
@@ -46,7 +55,7 @@ def _open(path: str, extra_ids: int) -> seqio.Vocabulary:
 def current() -> seqio.Vocabulary:
   """The vocabulary in use."""
   default = (os.environ.get("TASK_VOCABULARY") or T5, 100)
-  return _open(*(_in_use.get() or default))
+  return _open(*(_in_use.get() or (_for_good or [default])[-1]))
 
 
 class ModelVocabulary:
@@ -62,6 +71,9 @@ class ModelVocabulary:
 
   def __hash__(self) -> int:
     return hash(ModelVocabulary)
+
+  def __repr__(self) -> str:
+    return f"ModelVocabulary({current()!r})"
 
 
 def features() -> dict[str, seqio.Feature]:

@@ -40,8 +40,9 @@ def test_a_file_parses_and_says_what_it_needs_and_sets(name):
 @pytest.mark.parametrize("run", ["runs/prompt_tuning.gin"])
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_model_prompt_and_run_compose(model, prompt, run):
-  needs = ["PROMPT_TEXT=a b", "PROMPT_FILE=p.npy"]
-  configure([model, prompt, run], "TRAIN_STEPS=7", *needs)
+  needs = {"string.gin": ["PROMPT_TEXT=a b"], "file.gin": ["PROMPT_FILE=p.npy"]}
+  given = needs.get(pathlib.Path(prompt).name, [])
+  configure([model, prompt, run], "TRAIN_STEPS=7", *given)
   plan = gin.get_configurable(loop.Plan)()
   assert plan.steps == 7
   prompt = gin.get_configurable(train.Tuning)().initializer
@@ -99,7 +100,9 @@ def test_a_mistake_on_the_command_line_is_named(bindings, message):
 
 def test_lengths_are_given_by_name():
   with pytest.raises(ValueError, match='TASK_FEATURE_LENGTHS=64 .*"inputs"'):
-    configure(["models/microworld.gin"], "TASK_FEATURE_LENGTHS=64")
+    configure(
+      ["models/microworld.gin", "runs/eval.gin"], "TASK_FEATURE_LENGTHS=64"
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,25 @@ def test_lengths_are_given_by_name():
 )
 def test_a_value_of_another_kind_may_mean_the_same(binding):
   configure(["runs/prompt_tuning.gin"], binding)
+
+
+@pytest.mark.parametrize(
+  "binding, message",
+  [
+    ("PROMPT_FILE=a.npy", r"prompts/file.gin would.* Did you mean PROMPT_PATH"),
+    ("TRAIN_STEPS=3", r"nothing in this run uses it; runs/.* would. Leave it"),
+  ],
+)
+def test_a_flag_of_another_run_is_named(binding, message):
+  with pytest.raises(ValueError, match=message):
+    configure(["models/microworld.gin", "runs/eval.gin"], binding)
+
+
+def test_a_file_may_set_what_another_run_uses(tmp_path):
+  (tmp_path / "mine.gin").write_text("TRAIN_STEPS = 5\nBATCH_SIZE = 3\n")
+  configure(
+    ["models/microworld.gin", "runs/eval.gin", str(tmp_path / "mine.gin")]
+  )
 
 
 def test_a_misspelt_macro_in_a_users_file_is_named(tmp_path):

@@ -43,8 +43,8 @@ def clean():
       "SEEDS = (0, 1: A bracket or a quote is opened and never closed.",
     ),
     (
-      "TASK_NAME=(a) b",
-      "TASK_NAME = (a) b: This is no value. Put a text into quotes.",
+      "TASK_FEATURE_LENGTHS=(a) b",
+      "TASK_FEATURE_LENGTHS = (a) b: This is no value. Put a text into quotes.",
     ),
   ],
 )

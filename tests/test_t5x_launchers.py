@@ -241,7 +241,10 @@ WRONG = {
     {"INITIAL_CHECKPOINT_PATH": "/nowhere"},
     "There is no checkpoint of t5x at '/nowhere'",
   ),
-  "labels without room": ({"PROMPT_LENGTH": 1}, "There are no class labels"),
+  "labels without room": (
+    {"PROMPT_LENGTH": 1},
+    "has no room for 2 class labels",
+  ),
 }
 
 
