@@ -62,6 +62,7 @@ example (makes the model that ships again):
   prompt-tuning pretrain --gin_file=demo/pretrain_microworld.gin \\
     --gin.MODEL_DIR=runs/microworld""",
 }
+_TASK = "MIXTURE_OR_TASK_NAME="
 _RESUMES = ("train", "pretrain", "demo", "study")
 _SUMMARIES = {
   "train": "tune a prompt (or the model) on seqio tasks",
@@ -89,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except BrokenPipeError:  # `… | head` has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-  except (ValueError, OSError) as error:
-    if known.debug:
+  except (ValueError, OSError, MemoryError, RuntimeError) as error:
+    if known.debug or not _is_for_users(error):
       raise
     print(f"prompt-tuning {known.command}: {_plain(error)}", file=sys.stderr)
     return 2
@@ -99,6 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hint = " The same command goes on where it was." if resumes else ""
     print(f"Stopped.{hint}", file=sys.stderr)
     return 130
+
+
+def _is_for_users(error: Exception) -> bool:
+  """Whether a message says it all: bad input, or too little memory."""
+  full = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+  if full:
+    error.args = (
+      f"The memory is full ({str(error).splitlines()[0][:200]}). Lower "
+      "BATCH_SIZE, EVAL_BATCH_SIZE, TASK_FEATURE_LENGTHS or PROMPT_LENGTH, or "
+      "load the frozen weights with WEIGHTS_DTYPE=bfloat16.",
+    )
+  return full or isinstance(error, ValueError | OSError)
 
 
 def import_quietly() -> None:
@@ -198,6 +211,11 @@ def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
   files = known.gin_file
   if known.command in ("train", "eval", "infer"):
     more_files, more = data_flags.settings(known)
+    if more_files and any(b.startswith(_TASK) for b in bindings):
+      raise ValueError(
+        "--data and its flags make the task themselves, and "
+        "MIXTURE_OR_TASK_NAME names another. Leave one of them out."
+      )
     files, bindings = [*files, *more_files], [*more, *bindings]
   configuration.configure(files, bindings, paths)
   function, folder = {
@@ -212,7 +230,8 @@ def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
   if where is not None:
     place = run_folder.RunFolder(where, setting=folder).path
     config = place / "config.gin"
-    configuration.save(config, operative=False)
+    if not config.exists():  # the run may be refused, and this one is another's
+      configuration.save(config, operative=False)
   outcome = configuration.call(function)
   configuration.save(config, operative=True)
   if known.command == "train":

@@ -6,9 +6,10 @@
 Nothing is cut in silence: `Examples.truncated` counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import itertools
 import logging
@@ -170,6 +171,27 @@ def _describe(vocabulary) -> str:
   return str(path or type(vocabulary).__name__)
 
 
+def check_lengths(lengths: Mapping[str, int]) -> None:
+  """Refuses TASK_FEATURE_LENGTHS without a positive length for each feature."""
+  for feature in ("inputs", "targets"):
+    length = lengths.get(feature)
+    if not isinstance(length, int) or length < 1:
+      raise ValueError(
+        f"TASK_FEATURE_LENGTHS={dict(lengths)} has no length for {feature!r}, "
+        'or none above 0. Set for example {"inputs": 128, "targets": 8}.'
+      )
+
+
+def content_hash(sets: Iterable[Examples]) -> str:
+  """A hash of the ids of examples, in their order."""
+  digest = hashlib.sha256()
+  for examples in sets:
+    for rows in (examples.inputs, examples.targets):
+      for values in (rows.ids, rows.starts):
+        digest.update(np.ascontiguousarray(values).tobytes())
+  return digest.hexdigest()[:16]
+
+
 def load(
   name: str,
   split: str,
@@ -199,12 +221,7 @@ def load(
     raise ValueError(
       f"{name} has no split {split!r}; its splits are {', '.join(splits)}."
     )
-  for feature in ("inputs", "targets"):
-    if feature not in lengths:
-      raise ValueError(
-        f"TASK_FEATURE_LENGTHS={dict(lengths)} has no length for {feature!r}. "
-        'Set for example {"inputs": 128, "targets": 8}.'
-      )
+  check_lengths(lengths)
   with task_vocabulary.using(vocabulary):
     dataset = task.get_dataset(
       sequence_length=None, split=split, shuffle=False, num_epochs=1

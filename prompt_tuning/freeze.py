@@ -31,8 +31,13 @@ def mask(params: PyTree, trainable: Sequence[str]) -> PyTree:
   Raises:
     ValueError: a pattern matches no path; the message lists the paths.
   """
+  if isinstance(trainable, str):
+    raise ValueError(
+      f"TRAINABLE={trainable!r} is no list of patterns. Write "
+      f"TRAINABLE=({trainable!r},)."
+    )
   paths = list(storage.flatten(params))
-  patterns = [re.compile(pattern) for pattern in trainable]
+  patterns = [_compiled(pattern) for pattern in trainable]
   if not patterns:
     raise ValueError(
       "TRAINABLE is empty, so nothing would train. Give regular expressions of "
@@ -49,6 +54,15 @@ def mask(params: PyTree, trainable: Sequence[str]) -> PyTree:
   return storage.unflatten(
     {p: any(pattern.fullmatch(p) for pattern in patterns) for p in paths}
   )
+
+
+def _compiled(pattern: str) -> re.Pattern:
+  try:
+    return re.compile(pattern)
+  except (re.error, TypeError) as error:
+    raise ValueError(
+      f"TRAINABLE has {pattern!r}, which is no regular expression ({error})."
+    ) from error
 
 
 def split(params: PyTree, trains: PyTree) -> tuple[PyTree, PyTree]:

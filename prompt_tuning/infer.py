@@ -219,6 +219,8 @@ class PromptedModel:
         f"The model {model.source} has no vocabulary; put vocabulary.model "
         "into its folder."
       )
+    if isinstance(prompts, str | os.PathLike | checkpoints.SavedPrompt):
+      prompts = [prompts]
     self.prompts = [
       p
       if isinstance(p, checkpoints.SavedPrompt)
@@ -249,9 +251,26 @@ class PromptedModel:
       prompt_id: which of the prompts each text uses, or one for all.
 
     Raises:
-      ValueError: a text is empty, or a prompt_id has no prompt.
+      ValueError: a text is empty or none, or a prompt_id is not one of a
+        prompt.
     """
-    ids = np.broadcast_to(np.asarray(prompt_id, np.int32), (len(texts),))
+    if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
+      raise ValueError(f"texts must be a list of texts, got {texts!r:.80}.")
+    ids = np.asarray(prompt_id)
+    if (
+      ids.dtype.kind not in "iu"
+      and ids.size
+      or ids.shape
+      not in (
+        (),
+        (len(texts),),
+      )
+    ):
+      raise ValueError(
+        f"prompt_id must be a whole number, or one for each of the "
+        f"{len(texts)} texts; got {prompt_id!r:.80}."
+      )
+    ids = np.broadcast_to(ids.astype(np.int32), (len(texts),))
     count = max(len(self.prompts), 1)
     if len(texts) and not (0 <= ids.min() and ids.max() < count):
       raise ValueError(

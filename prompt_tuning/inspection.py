@@ -123,6 +123,11 @@ def convert(
   if pathlib.Path(target).resolve() == pathlib.Path(source).resolve():
     raise ValueError(f"{source} would be written over itself. Name another.")
   if checkpoints.is_prompt(source):
+    if dtype is not None:
+      raise ValueError(
+        f"--dtype {dtype} is of a model's weights; a prompt is always float32. "
+        "Leave it out."
+      )
     saved = checkpoints.load_prompt(source)
     return checkpoints.convert(saved, target, to, base_model)
   kept = pretrained.open_model(source).dtype

@@ -185,6 +185,11 @@ def fit(
     kept = arrays["best"]
     best = Best(**record["best"])
   start = int(state.step)
+  if start > plan.steps:
+    raise ValueError(
+      f"The run in {folder.path} has done {start} steps, more than "
+      f"TRAIN_STEPS={plan.steps}. Choose another MODEL_DIR, or {start} or more."
+    )
 
   run = step.make_steps(problem)
   pending: list = []

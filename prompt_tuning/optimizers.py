@@ -12,7 +12,10 @@ The weight decay is not multiplied by the learning rate, and there is no
 scaling by the parameter's size.
 """
 
+import math
+
 import jax
+import jax.numpy as jnp
 import optax
 
 from prompt_tuning.shapes import PyTree
@@ -44,6 +47,7 @@ def adafactor(
     parameter_scaling: multiply the update by the parameter's RMS (model tuning
       of T5; off for prompts).
   """
+  _check_rate(learning_rate)
   return optax.adafactor(
     learning_rate=learning_rate,
     decay_rate=decay_rate,
@@ -57,6 +61,40 @@ def adafactor(
   )
 
 
+def fingerprint(optimizer: optax.GradientTransformation) -> list[float]:
+  """How large an optimizer's updates of one example are at a few steps.
+
+  Optimizers that differ in a number or a schedule differ here: the gradient
+  shrinks, so that moments count, and the parameters are large, so that their
+  decay does.
+  """
+  directions = jnp.linspace(-1.0, 2.0, 6).reshape(2, 3)
+  params, sizes = 1000 * directions, []
+  state = optimizer.init(params)
+  update = jax.jit(optimizer.update)
+
+  def at(step: int):
+    def moved(path, leaf):
+      counts = jax.tree_util.keystr(path).endswith("count")
+      return jnp.asarray(step, leaf.dtype) if counts else leaf
+
+    return jax.tree_util.tree_map_with_path(moved, state)
+
+  for step in (0, 1, 10, 100, 1000, 10000):
+    gradient = jnp.cos(3 * directions) / (1 + len(sizes))
+    updates, state = update(gradient, at(step), params)
+    sizes.append(float(f"{jnp.linalg.norm(updates):.4g}"))
+  return sizes
+
+
+def _check_rate(learning_rate: optax.ScalarOrSchedule) -> None:
+  if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
+    raise ValueError(
+      f"LEARNING_RATE={learning_rate}; give 0 or a positive number, for "
+      "example 0.3 (prompt tuning) or 0.001 (model tuning)."
+    )
+
+
 def adamw(
   learning_rate: optax.ScalarOrSchedule = 1e-3,
   weight_decay: float = 0.0,
@@ -66,6 +104,7 @@ def adamw(
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """AdamW, with the gradient clipped to a global norm if `clip_norm` is set."""
+  _check_rate(learning_rate)
   tx = optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
   return (
     tx

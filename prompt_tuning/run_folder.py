@@ -49,6 +49,8 @@ class RunFolder:
     *,
     setting: str = "MODEL_DIR",
   ):
+    if not str(path).strip():
+      raise ValueError(f"{setting} is empty; give the path of a folder.")
     self.path = pathlib.Path(path)
     self.settings = json.loads(json.dumps(dict(settings or {})))
     self.keep = keep

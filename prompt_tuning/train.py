@@ -90,12 +90,12 @@ def train(
     )
   members = train_settings.members(tasks, tuning)
   names = train_settings.names(members)
-  folder = run_folder.RunFolder(
-    model_dir, train_settings.to_agree(model, tasks, tuning, members), keep=2
-  )
 
   # Read the tasks.
   train_sets = [_train_set(name, tasks, model) for name in tasks.names]
+  found = data.content_hash(e for parts in train_sets for e, _ in parts)
+  agree = train_settings.to_agree(model, tasks, tuning, members, found)
+  folder = run_folder.RunFolder(model_dir, agree, keep=2)
   prompts_per_task = len(members) // len(train_sets)
   sets = [parts for parts in train_sets for _ in range(prompts_per_task)]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from prompt_tuning import freeze, initializers, pretrained
+from prompt_tuning import data, freeze, initializers, optimizers, pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Tasks:
   truncate: bool = True
 
   def __post_init__(self):
+    data.check_lengths(self.task_feature_lengths)
+    _check_list("MIXTURE_OR_TASK_NAME", self.names)
+    seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
+    _check_list("SEEDS", list(seeds))
+    if any(not isinstance(s, int) or s < 0 for s in seeds):
+      raise ValueError(
+        f"SEEDS={self.seeds!r}; give whole numbers from 0, for example (0, 1)."
+      )
     if self.batch_size < 1:
       raise ValueError(
         f"BATCH_SIZE={self.batch_size}; a batch needs 1 example at least."
@@ -52,6 +60,17 @@ class Tasks:
     """The tasks as a list."""
     given = self.mixture_or_task_name
     return [given] if isinstance(given, str) else list(given)
+
+
+def _check_list(setting: str, values: list) -> None:
+  if not values:
+    raise ValueError(f"{setting} names nothing; give one or several.")
+  twice = [v for i, v in enumerate(values) if v in values[:i]]
+  if twice:
+    raise ValueError(
+      f"{setting}={values!r} has {twice[0]!r} twice, which would train the "
+      "same prompt twice. Name it once."
+    )
 
 
 class Member(NamedTuple):
@@ -96,6 +115,10 @@ class Tuning:
         f"PROMPT_LENGTH={self.prompt_length}; give 0 for no prompt, or a "
         "positive number."
       )
+    if not 0 <= self.dropout_rate < 1:
+      raise ValueError(
+        f"DROPOUT_RATE={self.dropout_rate}; give a number from 0 to below 1."
+      )
 
 
 def members(tasks: Tasks, tuning: Tuning) -> list[Member]:
@@ -135,9 +158,17 @@ def to_agree(
   tasks: Tasks,
   tuning: Tuning,
   members: Sequence[Member],
+  data_hash: str,
 ) -> dict[str, Any]:
   """What a checkpoint must agree with to be gone on from."""
   return {
+    "training data of hash": data_hash,
+    "updates by OPTIMIZER and LEARNING_RATE": optimizers.fingerprint(
+      tuning.optimizer
+    ),
+    "DROPOUT_RATE": tuning.dropout_rate,
+    "SELECT_BY": tuning.select_by,
+    "z_loss": tuning.z_loss,
     "MIXTURE_OR_TASK_NAME": tasks.names,
     "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
     "SEEDS": [member.seed for member in members],

@@ -119,6 +119,11 @@ class OwnData:
     twice = [v for i, v in enumerate(values) if v in values[:i]]
     if twice:
       raise ValueError(f"LABELS={list(self.labels)} has {twice[0]!r} twice.")
+    if len(values) > 1 and len(set(self.words.values())) == 1:
+      raise ValueError(
+        f"LABELS={list(self.labels)} says {self.words[values[0]]!r} for every "
+        "value, so there is nothing to tell apart. Give two words at least."
+      )
     if not all(self.words.values()):
       raise ValueError(
         f"LABELS={list(self.labels)} has a label without a word. Write "
@@ -193,8 +198,9 @@ class OwnData:
     kept = [row for row in table.items if _is_held_out(row) == held_out]
     if not kept:
       raise ValueError(
-        f"{path} has {len(table.items)} rows, too few to hold out a tenth of "
-        "them. Give a file of its own with --validation."
+        f"A tenth of the rows, by their text, cannot be held out of {path}: it "
+        f"has {len(table.items)} rows, too few or too much alike. Give a file "
+        "of its own with --validation."
       )
     return kept
 

@@ -213,6 +213,46 @@ def test_a_reader_that_has_seen_enough_is_no_mistake():
   assert shown.stdout.startswith("microworld_boolq") and not shown.stderr
 
 
+def test_a_refused_run_leaves_the_configuration_of_the_other(
+  model_folder, tmp_path, capsys
+):
+  assert train(model_folder, tmp_path) == 0
+  before = (tmp_path / "config.gin").read_text()
+  assert train(model_folder, tmp_path, LEARNING_RATE=0.001) == 2
+  assert "belongs to a run with updates by OPTIMIZER" in capsys.readouterr().err
+  assert (tmp_path / "config.gin").read_text() == before
+
+
+def test_an_empty_folder_name_is_refused(model_folder, capsys):
+  assert train(model_folder, "") == 2
+  assert "MODEL_DIR is empty" in capsys.readouterr().err
+
+
+def test_data_and_a_task_are_one_too_many(model_folder, tmp_path, capsys):
+  flags = settings(model_folder, MODEL_DIR=tmp_path)
+  data = ["--data=a.jsonl", "--template={a}"]
+  assert cli.main(["train", "--gin_file=runs/train.gin", *data, *flags]) == 2
+  assert "MIXTURE_OR_TASK_NAME names another" in capsys.readouterr().err
+
+
+def test_too_little_memory_says_what_to_lower(monkeypatch, capsys):
+  def full(known, bindings):
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+  monkeypatch.setattr(cli, "_run", full)
+  assert cli.main(["train"]) == 2
+  assert "The memory is full (RESOURCE_EX" in capsys.readouterr().err
+
+
+def test_another_error_is_not_hidden(monkeypatch):
+  def broken(known, bindings):
+    raise RuntimeError("a bug")
+
+  monkeypatch.setattr(cli, "_run", broken)
+  with pytest.raises(RuntimeError, match="a bug"):
+    cli.main(["train"])
+
+
 def test_a_prompt_of_another_model_needs_a_flag(model_folder, tmp_path, capsys):
   assert train(model_folder, tmp_path / "run") == 0
   other = toy.model(seed=1)

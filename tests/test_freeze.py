@@ -46,6 +46,18 @@ def test_a_prompt_is_found_deep_in_the_tree_and_not_by_a_part_of_its_name():
   assert rest == {"my_prompt/embedding", "prompts/embedding"}
 
 
+@pytest.mark.parametrize(
+  "trainable, message",
+  [
+    (".*", r"TRAINABLE='.\*' is no list of patterns. Write TRAINABLE=\('.\*',"),
+    (("(",), r"TRAINABLE has '\(', which is no regular expression"),
+  ],
+)
+def test_what_is_no_list_of_patterns_is_refused(trainable, message):
+  with pytest.raises(ValueError, match=message):
+    freeze.mask({"a": np.zeros(1)}, trainable)
+
+
 def test_several_patterns_add_up():
   trains = freeze.mask(params(), (*freeze.PROMPT, r".*/scale"))
   have = paths_that_train(trains)

@@ -105,3 +105,31 @@ def test_ranking_without_labels_is_refused():
 def test_a_decoding_without_sense_is_refused_by_name(setting, name):
   with pytest.raises(ValueError, match=rf"{name}\) must be at least 1, got 0"):
     infer.Decoding(**{setting: 0})
+
+
+@pytest.mark.parametrize(
+  "texts, prompt_id, message",
+  [
+    ("abc", 0, "texts must be a list of texts, got 'abc'"),
+    (["a"], np.array([0.7]), "prompt_id must be a whole number.*0.7"),
+    (["a", "b"], [0], "one for each of the 2 texts"),
+    (["a", "b", "c"], [0, 1], "one for each of the 3 texts"),
+  ],
+)
+def test_what_cannot_be_predicted_is_refused(texts, prompt_id, message):
+  prompted = infer.PromptedModel(toy.model(), prompts(), SHORT)
+  with pytest.raises(ValueError, match=message):
+    prompted.predict(texts, prompt_id)
+
+
+def test_one_prompt_needs_no_list():
+  (saved, *_) = prompts()
+  assert len(infer.PromptedModel(toy.model(), saved, SHORT).prompts) == 1
+
+
+def test_predictions_are_as_long_as_targets():
+  assert infer.target_length({"inputs": 9, "targets": 8}) == 16
+  assert infer.target_length({"inputs": 9, "targets": 62}) == 62
+  assert infer.target_length({"inputs": 9, "targets": 62}, 5) == 5
+  with pytest.raises(ValueError, match="TARGET_LENGTH='x' must be a whole"):
+    infer.target_length({}, "x")

@@ -66,6 +66,25 @@ def test_adafactor_follows_its_formula(ours, formula):
   np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)
 
 
+def test_a_fingerprint_tells_optimizers_apart():
+  found = [
+    optimizers.fingerprint(optimizer)
+    for optimizer in (
+      optimizers.adafactor(),
+      optimizers.adafactor(0.29),
+      optimizers.adafactor(weight_decay=0.0),
+      optimizers.adafactor(step_offset=1000),
+      optimizers.adafactor(optimizers.warmup_cosine(0.3, 600, warmup=1)),
+      optimizers.adafactor(optimizers.warmup_cosine(0.3, 700, warmup=1)),
+      optimizers.adamw(0.3),
+      optimizers.adamw(0.3, clip_norm=0.1),
+      optimizers.adamw(0.3, b2=0.98),
+    )
+  ]
+  assert len({tuple(sizes) for sizes in found}) == len(found)
+  assert optimizers.fingerprint(optimizers.adafactor()) == found[0]
+
+
 def test_adafactor_clips_the_update_to_an_rms_of_1():
   start, grads = np.zeros((5, 8), np.float32), gradients(5, 8)
   grads[10:] *= 1e4  # a jump makes g / sqrt(v) large

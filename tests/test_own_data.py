@@ -128,7 +128,7 @@ def test_too_few_rows_to_hold_some_out_are_refused(rows):
   name = register(train=str(file), template="{a} {b}")
   assert len(load(name, "train")) == 2
   with pytest.raises(
-    ValueError, match="dev.csv has 2 rows, too few .*--valida"
+    ValueError, match="dev.csv has 2 rows, too few or too much alike.*--valida"
   ):
     load(name, "validation")
 
@@ -168,6 +168,7 @@ def test_a_name_of_the_projects_own_is_taken(rows):
       "Choose metrics of one kind",
     ),
     ({"labels": "0=no,1=yes,0=none"}, "LABELS=.* has '0' twice"),
+    ({"labels": "0=a,1=a"}, "LABELS=.* says 'a' for every value"),
     ({"labels": "0=,1=yes"}, "LABELS=.* a label without a word"),
     ({"metric": "f1"}, "name them with --labels"),
     (

@@ -201,7 +201,7 @@ def test_a_mixture_trains_one_prompt(tmp_path):
     ),
     ({"tuned": toy.tuning(select_by="f1")}, "SELECT_BY='f1' is no metric"),
     (
-      {"tuned": toy.tuning(optimizer=optimizers.adamw(float("nan")))},
+      {"tuned": toy.tuning(optimizer=optimizers.adamw(lambda _: float("nan")))},
       "The loss.* is not finite",
     ),
   ],
@@ -218,6 +218,27 @@ def test_a_mistake_is_named(tmp_path, changes, message):
     (toy.tasks, {"batch_size": 0}, "BATCH_SIZE=0; a batch needs 1 example"),
     (toy.tasks, {"test_splits": "test"}, r"Write TEST_SPLITS=\('test',\)"),
     (toy.tuning, {"prompt_length": -3}, "PROMPT_LENGTH=-3; give 0 for no"),
+    (toy.tuning, {"dropout_rate": 1.5}, "DROPOUT_RATE=1.5; give a number from"),
+    (toy.tasks, {"names": []}, "MIXTURE_OR_TASK_NAME names nothing"),
+    (toy.tasks, {"names": ["a", "a"]}, "NAME=.* has 'a' twice"),
+    (toy.tasks, {"seeds": ()}, "SEEDS names nothing"),
+    (toy.tasks, {"seeds": (0, 0)}, "SEEDS=.* has 0 twice"),
+    (toy.tasks, {"seeds": (-1,)}, "SEEDS=.* give whole numbers from 0"),
+    (
+      toy.tasks,
+      {"task_feature_lengths": {"inputs": -5, "targets": 8}},
+      "no length for 'inputs', or none above 0",
+    ),
+    (
+      optimizers.adamw,
+      {"learning_rate": -1.0},
+      "LEARNING_RATE=-1.0; give 0 or",
+    ),
+    (
+      optimizers.adafactor,
+      {"learning_rate": float("inf")},
+      "LEARNING_RATE=inf",
+    ),
   ],
 )
 def test_a_setting_out_of_bounds_is_named(make, setting, message):
@@ -225,11 +246,40 @@ def test_a_setting_out_of_bounds_is_named(make, setting, message):
     make(**setting)
 
 
-def test_a_run_that_would_start_otherwise_is_not_gone_on_with(tmp_path):
+@pytest.mark.parametrize(
+  "setting, message",
+  [
+    (
+      {"initializer": initializers.random_uniform()},
+      "PROMPT_INITIALIZER=.*random_uniform",
+    ),
+    (
+      {"optimizer": optimizers.adafactor(0.2)},
+      "updates by OPTIMIZER and LEARNING_RATE=",
+    ),
+    ({"dropout_rate": 0.5}, "DROPOUT_RATE=0.0, this one has DROPOUT_RATE=0.5"),
+    ({"select_by": "accuracy"}, "SELECT_BY=None, this one has"),
+  ],
+)
+def test_a_run_of_another_tuning_is_not_gone_on_with(
+  tmp_path, setting, message
+):
   toy.run(tmp_path, steps=4)
-  other = toy.tuning(initializer=initializers.random_uniform())
-  with pytest.raises(ValueError, match="PROMPT_INITIALIZER=.*random_uniform"):
-    toy.run(tmp_path, steps=8, tuned=other)
+  with pytest.raises(ValueError, match=message):
+    toy.run(tmp_path, steps=8, tuned=toy.tuning(**setting))
+
+
+def test_a_run_on_other_rows_is_not_gone_on_with(tmp_path, monkeypatch):
+  toy.run(tmp_path, steps=4)
+  monkeypatch.setitem(toy.SIZES, "train", 47)
+  with pytest.raises(ValueError, match="a run with training data of hash="):
+    toy.run(tmp_path, steps=8)
+
+
+def test_a_run_is_not_cut_short_afterwards(tmp_path):
+  toy.run(tmp_path, steps=4)
+  with pytest.raises(ValueError, match="has done 4 steps, more than TRAIN_ST"):
+    toy.run(tmp_path, steps=2)
 
 
 def test_a_model_without_vocabulary_is_refused(tmp_path):

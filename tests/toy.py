@@ -87,7 +87,8 @@ def model(seed: int = 0) -> pretrained.FrozenModel:
 
 def tasks(names=CAT, **changes) -> train.Tasks:
   """The toy tasks, 8 examples a step."""
-  return train.Tasks(names, LENGTHS, **{"batch_size": 8, **changes})
+  settings = {"task_feature_lengths": LENGTHS, "batch_size": 8, **changes}
+  return train.Tasks(names, **settings)
 
 
 def tuning(**changes) -> train.Tuning:
