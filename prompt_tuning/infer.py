@@ -196,7 +196,7 @@ class PromptedModel:
 
   Args:
     model: the frozen model.
-    prompts: saved prompts, or paths to them, all of one length.
+    prompts: a saved prompt or the path to one, or several of one length.
     decoding: strategy and sizes.
 
   Raises:
@@ -211,7 +211,9 @@ class PromptedModel:
   def __init__(
     self,
     model: pretrained.FrozenModel,
-    prompts: Sequence[checkpoints.SavedPrompt | str | os.PathLike] = (),
+    prompts: Sequence[checkpoints.SavedPrompt | str | os.PathLike]
+    | checkpoints.SavedPrompt
+    | os.PathLike = (),
     decoding: Decoding = Decoding(),
   ):
     if model.vocabulary is None:

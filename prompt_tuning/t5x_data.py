@@ -152,10 +152,10 @@ def validation_set(
   target_length: int | None = None,
 ) -> "utils.DatasetConfig | None":
   """What is predicted and scored while training; None without a split."""
-  from t5x import utils
-
   if split is None:
     return None
+  from t5x import utils
+
   return utils.DatasetConfig(
     mixture_or_task_name,
     prediction_lengths(task_feature_lengths, target_length),

@@ -131,5 +131,5 @@ def test_predictions_are_as_long_as_targets():
   assert infer.target_length({"inputs": 9, "targets": 8}) == 16
   assert infer.target_length({"inputs": 9, "targets": 62}) == 62
   assert infer.target_length({"inputs": 9, "targets": 62}, 5) == 5
-  with pytest.raises(ValueError, match="TARGET_LENGTH='x' must be a whole"):
-    infer.target_length({}, "x")
+  with pytest.raises(ValueError, match="TARGET_LENGTH=True must be a whole"):
+    infer.target_length({"inputs": 9, "targets": 8}, True)

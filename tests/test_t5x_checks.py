@@ -1,5 +1,8 @@
 """What is checked and written around a t5x run; none of it needs t5x."""
 
+import pathlib
+import zipfile
+
 import jax
 import numpy as np
 import pytest
@@ -8,13 +11,16 @@ import tiny
 
 from prompt_tuning import (
   storage,
+  t5x_checkpoints,
   t5x_data,
   t5x_features,
   t5x_prompts,
   t5x_restore,
 )
+from prompt_tuning.tasks import vocabulary as task_vocabulary
 
 P = 3
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "t5x_checkpoints.zip"
 
 
 def test_dropout_beside_a_prompt_is_refused():
@@ -123,11 +129,101 @@ def test_a_run_is_not_resumed_with_another_prompt_length(tmp_path):
     resumed(P + 2)
 
 
+def test_a_run_is_not_resumed_with_another_model():
+  restore = t5x_restore.Restore("gs://somewhere", model_dir="gs://run")
+
+  def resumed(have, want):
+    state = {"target": {"a": {"kernel": np.zeros(have)}}}
+    target = {"target": {"a": {"kernel": np.zeros(want)}}}
+    return restore(state, target, is_resuming=True)
+
+  resumed((2, 3), (2, 3))
+  with pytest.raises(
+    ValueError, match=r"a/kernel has shape \(2, 3\).*gs://run"
+  ):
+    resumed((2, 3), (2, 4))
+
+
+def test_a_tuned_checkpoint_is_not_scored_without_its_prompt():
+  restore = t5x_restore.Restore("gs://a", new_prompt=False, keep_step=True)
+  network = {"a": {"kernel": np.zeros(2)}}
+  prompt = {"embedding": np.zeros((P, 16))}
+  state = {"target": {**network, "prompt": prompt}, "state": {"step": 3}}
+  with pytest.raises(ValueError, match="was tuned with a prompt.*PROMPT_PATH"):
+    restore(state, {"target": network})
+  assert restore(state, {"target": {**network, "prompt": prompt}})
+
+
+@pytest.mark.parametrize(
+  "model_dir, dtype, message",
+  [
+    ("runs/a", None, "MODEL_DIR='runs/a' is relative.* Give '/.*runs/a'"),
+    ("/runs/a", "bfloat16", "WEIGHTS_DTYPE='bfloat16', but t5x trains"),
+  ],
+)
+def test_what_t5x_would_fail_on_late_is_refused(model_dir, dtype, message):
+  with pytest.raises(ValueError, match=message):
+    t5x_restore.for_training("gs://a", model_dir, dtype)
+
+
+def test_a_numpy_file_in_a_bucket_is_a_prompt(tmp_path):
+  values = tiny.rows(P, 16)
+  np.save(tmp_path / "upstream.npy", values)
+  place = f"file://{tmp_path}/upstream.npy"
+  np.testing.assert_array_equal(t5x_prompts.read(place), values)
+
+
+def test_the_table_of_an_orbax_base_in_a_bucket_is_read(tmp_path):
+  """Of the checkpoint that t5x wrote, see golden/make_t5x_checkpoints.py."""
+  with zipfile.ZipFile(GOLDEN) as archive:
+    archive.extractall(tmp_path)
+  here = t5x_checkpoints.find(tmp_path / "orbax")
+  expected = t5x_prompts.read_table(here)
+  found = t5x_prompts.read_table(f"file://{here}")
+  np.testing.assert_array_equal(found, expected)
+  with pytest.raises(ValueError, match="There is no checkpoint of t5x at file"):
+    t5x_prompts.read_table(f"file://{tmp_path}/nothing")
+
+
+def test_predictions_are_as_long_as_in_the_embedded_engine():
+  lengths = {"inputs": 64, "targets": 8}
+  assert t5x_data.prediction_lengths(lengths) == {**lengths, "targets": 16}
+  assert t5x_data.prediction_lengths(lengths, 9)["targets"] == 9
+  validation = t5x_data.validation_set(
+    mixture_or_task_name="a",
+    task_feature_lengths=lengths,
+    split=None,
+    batch_size=2,
+  )
+  assert validation is None
+
+
+def test_the_models_vocabulary_is_that_of_the_benchmark_tasks(monkeypatch):
+  monkeypatch.setattr(task_vocabulary, "_for_good", [])
+  model = t5x_data.vocabulary(tiny.vocabulary().path, 0)
+  tasks = task_vocabulary.features()["inputs"].vocabulary
+  assert tasks == model and model.extra_ids == 0
+  assert tasks.encode("the cat") == model.encode("the cat")
+  assert repr(tasks).startswith("ModelVocabulary(")
+
+
 @pytest.mark.parametrize("job", ["training", "inference"])
 def test_a_missing_checkpoint_is_named(job, tmp_path):
   restore = getattr(t5x_restore, f"for_{job}")
   with pytest.raises(ValueError, match="no checkpoint of t5x at '.*nowhere'"):
     restore(tmp_path / "nowhere", str(tmp_path))
+
+
+def test_weights_are_float32_by_default():
+  pytest.importorskip(
+    "t5x",
+    reason="the configuration is a class of t5x, which is not installed (see "
+    "docs/t5x.md); test_what_t5x_would_fail_on_late_is_refused stands in",
+  )
+  assert t5x_restore.for_inference("gs://a").dtype == "float32"
+  assert (
+    t5x_restore.for_inference("gs://a", None, "bfloat16").dtype == "bfloat16"
+  )
 
 
 def test_a_seed_is_one():

@@ -42,6 +42,16 @@ GIVEN = (
 )
 """All that a command line has to give; gin refuses a macro without a value."""
 FLAGS = [f"{name} = 'given'" for name in GIVEN]
+CHOICES = (
+  ("train", "OPTIMIZER = @optimizers.adamw()"),
+  ("train", "LEARNING_RATE = @optimizers.warmup_cosine()"),
+  ("train", "optimizers.warmup_cosine.peak = 0.1"),
+  ("train", "NETWORK = @t5x_models.own_network()"),
+  ("train", "DECODE_FN = @decoding.beam_search"),
+  ("infer", "DECODE_FN = @decoding.beam_search"),
+  ("eval", "NUM_DECODES = 4"),
+)
+"""What docs/t5x.md has users say on the command line."""
 WRONG = (
   "utils.SaveCheckpointConfig.perod = 1",
   "train_script.train.total_step = 1",
@@ -123,6 +133,11 @@ def combinations() -> list:
     extra = ["t5x/runs/multi_optimizer.gin"] * freezing
     files = [f"prompts/{prompt}", "t5x/runs/prompt_tuning.gin", *extra]
     found.append(("train", ["t5x/models/t5_1_1_small.gin", *files], FLAGS))
+  for script, binding in CHOICES:
+    run = {"train": "prompt_tuning.gin"}.get(script, f"{script}.gin")
+    prompt = ["prompts/vocabulary.gin"] * (script == "train")
+    files = ["t5x/models/t5_1_1_small.gin", *prompt, f"t5x/runs/{run}"]
+    found.append((script, files, [*FLAGS, binding]))
   return found
 
 

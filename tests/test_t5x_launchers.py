@@ -130,10 +130,26 @@ def test_our_network_takes_the_place_of_t5xs(tmp_path):
   )
 
 
-def test_packed_examples_train(tmp_path):
-  log = t5x_peer.train(tmp_path / "run", PACK=True)
+def test_packed_examples_train(tuned, tmp_path):
+  t5x_peer.train(tmp_path / "run", PACK=True)
   assert_frozen(tmp_path / "run")
-  assert np.isfinite(list(losses(log).values())).all()
+  assert np.isfinite(prompt(tmp_path / "run")).all()
+  # More examples than rows: another run than the one that is not packed.
+  moved = np.abs(prompt(tmp_path / "run") - prompt(tuned))
+  assert moved.max() > 1e-3
+
+
+def test_choices_are_made_on_the_command_line(tmp_path):
+  t5x_peer.train(
+    tmp_path / "run",
+    OPTIMIZER="@optimizers.adamw()",
+    LEARNING_RATE="@optimizers.warmup_cosine()",
+    optimizers__warmup_cosine__peak=0.01,
+  )
+  assert_frozen(tmp_path / "run")
+  # The warm-up's first rate is 0, and AdamW moves by the rate at most.
+  moved = np.abs(prompt(tmp_path / "run") - prompt(tmp_path / "run", 0)).max()
+  assert 0.01 < moved <= 0.03
 
 
 def test_model_tuning_moves_every_matrix(tmp_path):
@@ -186,6 +202,41 @@ def test_evaluation_scores_either(either, expected, tmp_path):
   assert found == [row["prediction"] for row in expected]
 
 
+def test_beams_predict(tuned, expected, tmp_path):
+  found = t5x_peer.infer(
+    tmp_path,
+    CHECKPOINT_PATH=tuned / "checkpoint_6",
+    DECODE_FN="@decoding.beam_search",
+    NUM_DECODES=4,
+  )
+  assert [row["inputs"] for row in found] == [row["inputs"] for row in expected]
+  assert all(isinstance(row["prediction"], str) for row in found)
+
+
+@pytest.mark.parametrize(
+  "script, flags, message",
+  [
+    ("eval", {"PROMPT_FILE": "p.npy"}, "PROMPT_FILE is set, but nothing in"),
+    ("export", {"PROMPT_PAHT": "p"}, "PROMPT_PAHT is set.*mean PROMPT_PATH"),
+  ],
+)
+def test_a_macro_that_would_be_ignored_ends_the_run(
+  script, flags, message, tmp_path
+):
+  outputs = {"eval": "EVAL_OUTPUT_DIR", "export": "MODEL_OUTPUT_DIR"}
+  task = {"eval": {"MIXTURE_OR_TASK_NAME": t5x_peer.TASK}, "export": {}}
+  log = t5x_peer.launch(
+    script,
+    (f"t5x/runs/{script}.gin",),
+    fails=True,
+    INITIAL_CHECKPOINT_PATH=t5x_peer.base(),
+    **{outputs[script]: tmp_path / "out"},
+    **task[script],
+    **flags,
+  )
+  assert re.search(f"ValueError: {message}", log), log[-2000:]
+
+
 USE = """
 import json, sys
 import tensorflow as tf
@@ -235,6 +286,14 @@ WRONG = {
   "another vocabulary": ({"EXTRA_IDS": 8}, "vocabularies do not match"),
   "a vocabulary without room": ({"EXTRA_IDS": 999}, "Set VOCABULARY_PATH"),
   "a macro": ({"PROMPT_LENGHT": 5}, "Did you mean PROMPT_LENGTH"),
+  "a macro of another run": (
+    {"PROMPT_PATH": "p"},
+    "PROMPT_PATH is set, but nothing in this run uses it",
+  ),
+  "weights in bfloat16": (
+    {"WEIGHTS_DTYPE": "bfloat16"},
+    "t5x trains with weights in float32",
+  ),
   "several seeds": ({"SEEDS": (0, 1)}, "names 2 seeds"),
   "nothing trains": ({"TRAINABLE": ("promt/.*",)}, "matches none of the"),
   "no checkpoint": (
@@ -251,7 +310,9 @@ WRONG = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_mistake_ends_the_run_before_its_first_step(mistake, tmp_path):
   bindings, message = WRONG[mistake]
-  log = t5x_peer.train(tmp_path / "run", fails=True, **bindings)
+  log = t5x_peer.train(
+    tmp_path / "run", fails=True, **{"EVAL_PERIOD": 1, **bindings}
+  )
   assert re.search(f"ValueError: .*{message}", log, re.DOTALL), log[-2000:]
   assert not losses(log)
 

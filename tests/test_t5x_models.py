@@ -8,6 +8,7 @@ import importlib
 
 import jax
 import numpy as np
+import optax
 import pytest
 import seqio
 import t5x_peer
@@ -193,6 +194,32 @@ def test_adafactor_is_the_same_by_optax_and_by_t5x():
       optimizer = optimizer.apply_gradient(gradient, learning_rate=0.3)
     found.append(optimizer.target["prompt"]["embedding"])
   np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+  "name", ["adadelta", "novograd", "adan", "lion", "adamax", "adamw"]
+)
+def test_the_state_of_any_optax_optimizer_has_a_place(name):
+  """t5x has rules for some of them only."""
+  definition = module("optimizers").frozen_but(getattr(optax, name)(0.1))
+  state = definition.create(weights())
+  paths = storage.flatten(weights())
+  names = {path: jax.sharding.PartitionSpec() for path in paths}
+  axes = definition.derive_logical_axes(state, storage.unflatten(names))
+
+  def is_leaf(node):
+    return node is None or isinstance(node, jax.sharding.PartitionSpec)
+
+  found = jax.tree.structure(axes.state.param_states, is_leaf=is_leaf)
+  assert found == jax.tree.structure(state.state.param_states)
+
+
+def test_a_rate_is_a_number_or_a_schedule():
+  schedule = module("optimizers").schedule
+  assert float(schedule(0.3)(7)) == pytest.approx(0.3)
+  falling = optimizers.warmup_cosine(0.3, 10, warmup=1)
+  for step in (0, 1, 9):
+    assert float(schedule(falling)(step)) == pytest.approx(float(falling(step)))
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():
