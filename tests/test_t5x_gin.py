@@ -23,6 +23,7 @@ MODELS = sorted(
   for path in (GIN / "t5x" / "models").glob("*.gin")
   if path.name != "network.gin"
 )
+PODS = sorted(path.name for path in (GIN / "t5x" / "pods").glob("*.gin"))
 PROMPTS = sorted(path.name for path in (GIN / "prompts").glob("*.gin"))
 RUNS = {
   "train": ("prompt_tuning.gin", "model_tuning.gin"),
@@ -133,6 +134,9 @@ def combinations() -> list:
     extra = ["t5x/runs/multi_optimizer.gin"] * freezing
     files = [f"prompts/{prompt}", "t5x/runs/prompt_tuning.gin", *extra]
     found.append(("train", ["t5x/models/t5_1_1_small.gin", *files], FLAGS))
+  for pod in PODS:
+    files = [*found[0][1], f"t5x/pods/{pod}"]
+    found.append(("train", files, FLAGS))
   for script, binding in CHOICES:
     run = {"train": "prompt_tuning.gin"}.get(script, f"{script}.gin")
     prompt = ["prompts/vocabulary.gin"] * (script == "train")
