@@ -10,7 +10,6 @@ import pathlib
 import time
 
 import numpy as np
-import optax
 
 from prompt_tuning import (
   analysis,
@@ -156,28 +155,10 @@ def tasks(
   return train.Tasks(names, LENGTHS, seeds, test_splits=("test",))
 
 
-def prompt_optimizer(
-  steps: int, peak: float = 0.3
-) -> optax.GradientTransformation:
-  """Adafactor as in `demo/prompt_tuning.gin`.
-
-  The paper's constant learning rate of 0.3 is made for 30,000 steps; to be done
-  in a few hundred it falls from there along a cosine.
-  """
-  return optimizers.adafactor(optimizers.warmup_cosine(peak, steps, warmup=1))
-
-
-def model_optimizer(
-  steps: int, peak: float = 3e-4
-) -> optax.GradientTransformation:
-  """AdamW as in `demo/model_tuning.gin`: at a constant rate the scores jump."""
-  return optimizers.adamw(optimizers.warmup_cosine(peak, steps, warmup=20))
-
-
 def prompt_tuning(steps: int = STEPS) -> train.Tuning:
   """Prompt tuning as in `demo/prompt_tuning.gin`."""
   return train.Tuning(
-    optimizer=prompt_optimizer(steps),
+    optimizer=optimizers.falling_adafactor(steps),
     prompt_length=20,
     initializer=initializers.from_class_labels(),
   )
@@ -197,7 +178,9 @@ def model_tuning(
     model=model,
     tasks=tasks(name, (seed,)),
     tuning=train.Tuning(
-      optimizer=model_optimizer(steps), trainable=(".*",), prompt_length=0
+      optimizer=optimizers.falling_adamw(steps),
+      trainable=(".*",),
+      prompt_length=0,
     ),
     plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
   )

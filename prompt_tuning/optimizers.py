@@ -122,6 +122,27 @@ def warmup_cosine(
   )
 
 
+def falling_adafactor(
+  steps: int, peak: float = 0.3
+) -> optax.GradientTransformation:
+  """Adafactor for prompts that train briefly, as in `demo/prompt_tuning.gin`.
+
+  The paper's constant learning rate of 0.3 is made for 30,000 steps; to be done
+  in a few hundred it falls from there along a cosine.
+  """
+  return adafactor(warmup_cosine(peak, steps, warmup=1))
+
+
+def falling_adamw(
+  steps: int, peak: float = 3e-4
+) -> optax.GradientTransformation:
+  """AdamW for small models, as in `demo/model_tuning.gin`.
+
+  At a constant rate their scores jump from one evaluation to the next.
+  """
+  return adamw(warmup_cosine(peak, steps, warmup=20))
+
+
 def per_prompt(
   tx: optax.GradientTransformation,
 ) -> optax.GradientTransformation:

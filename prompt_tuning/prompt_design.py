@@ -101,11 +101,11 @@ class Designed:
 
   Attributes:
     metrics: on the test split, of the wording that is best on validation.
-    by_wording: the mean test metric of each wording: the spread.
+    by_wording: the test metrics of each wording: the spread.
   """
 
   metrics: dict[str, float]
-  by_wording: list[float]
+  by_wording: list[dict[str, float]]
 
 
 def best_of(
@@ -141,7 +141,4 @@ def best_of(
   ]
   scores = [evaluate.score(found, None) for found in metrics[::2]]
   tested = metrics[1::2]
-  return Designed(
-    tested[int(np.argmax(scores))],
-    [evaluate.score(found, None) for found in tested],
-  )
+  return Designed(tested[int(np.argmax(scores))], tested)

@@ -100,13 +100,15 @@ def words(rows: Sequence[results.Row], positions: int = 4) -> str:
 
 
 def wordings(rows: Sequence[results.Row]) -> str:
-  """Least and greatest test score over hand-written wordings, as a table."""
+  """Least and greatest test accuracy over hand-written wordings, as a table."""
   spans: dict[str, dict[str, list[float]]] = {}
   for row in rows:
     if len(row.get("by_wording", ())) > 1:
       run = results.run_of(row)
       tasks = spans.setdefault(run.title, {})
-      tasks.setdefault(results.shown(run.task), []).extend(row["by_wording"])
+      tasks.setdefault(results.shown(run.task), []).extend(
+        metrics["accuracy"] for metrics in row["by_wording"]
+      )
   if not spans:
     return ""
   columns = list(

@@ -128,7 +128,8 @@ def test_too_few_rows_to_hold_some_out_are_refused(rows):
   name = register(train=str(file), template="{a} {b}")
   assert len(load(name, "train")) == 2
   with pytest.raises(
-    ValueError, match="dev.csv has 2 rows, too few or too much alike.*--valida"
+    ValueError,
+    match="A tenth .*dev.csv: it has 2 rows, too few or .* --validation",
   ):
     load(name, "validation")
 

@@ -147,9 +147,9 @@ def test_choices_are_made_on_the_command_line(tmp_path):
     optimizers__warmup_cosine__peak=0.01,
   )
   assert_frozen(tmp_path / "run")
-  # The warm-up's first rate is 0, and AdamW moves by the rate at most.
+  # AdamW moves by the rate about; Adafactor at 0.3 would have moved by 1.
   moved = np.abs(prompt(tmp_path / "run") - prompt(tmp_path / "run", 0)).max()
-  assert 0.01 < moved <= 0.03
+  assert 0.01 < moved < 0.05
 
 
 def test_model_tuning_moves_every_matrix(tmp_path):
