@@ -191,7 +191,7 @@ def estimate(program: Program, parameters: int) -> float:
   return total
 
 
-def describe(study: Study, found: Work) -> str:
+def describe(study: Study, found: Work, *, with_pretraining: bool) -> str:
   """What a study will do, and how long it takes."""
   total = len(study.runs)
   lines = [
@@ -209,10 +209,15 @@ def describe(study: Study, found: Work) -> str:
       f"{len(found.stale)} rows are of other settings or other weights, and "
       "are moved to results.old.jsonl"
     )
+  then = (
+    "it is made first, its runs follow."
+    if with_pretraining
+    else "its runs are left out. --pretrain makes it."
+  )
   for model in found.lacking:
     lines.append(
       f"The model {model.name} is not pre-trained yet (about {model.minutes} "
-      f"minutes on 2 cores); its runs are left out. --pretrain makes it."
+      f"minutes on 2 cores); {then}"
     )
   return "\n".join(lines)
 

@@ -92,7 +92,7 @@ def run(
     study = studies.reduced(study)
   where = schedule.folders(output, name, model, is_reduced=is_reduced)
   found = schedule.work(study, where)
-  print(schedule.describe(study, found))
+  print(schedule.describe(study, found, with_pretraining=with_pretraining))
   if dry_run:
     return where.study
   _keep_compiled_programs(where.output)

@@ -183,6 +183,10 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
     )
     for model in one.models:
       assert f"The model {model.name} is not pre-trained yet" in printed
+    assert printed.count("--pretrain makes it.") == len(one.models)
+    assert cli.main([*flags, "--pretrain"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("it is made first") == len(one.models)
   assert not (tmp_path / "o").exists()
 
 
