@@ -116,15 +116,11 @@ def find(name: str):
   names = _registered()
   if name not in names:
     close = difflib.get_close_matches(name, names, 3, 0.5)
-    hint = (
-      f"Did you mean {' or '.join(close)}?"
-      if close
-      else f"Known are: {', '.join(sorted(names)) or 'none'}."
-    )
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
     raise ValueError(
-      f"{name!r} is no registered seqio task or mixture. {hint} Set "
-      "MIXTURE_OR_TASK_NAME to one of them; a task of your own is registered "
-      "by the module that MIXTURE_OR_TASK_MODULE names."
+      f"{name!r} is no registered seqio task or mixture. {hint}`prompt-tuning "
+      "tasks` lists them; a task of your own is registered by the module that "
+      "MIXTURE_OR_TASK_MODULE names."
     )
   return seqio.get_mixture_or_task(name)
 

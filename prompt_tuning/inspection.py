@@ -118,7 +118,7 @@ def convert(
 
   Raises:
     FileNotFoundError: there is nothing at `source`.
-    ValueError: it is damaged, or cannot be written so.
+    ValueError: it is damaged, cannot be written so, or `target` exists.
   """
   if pathlib.Path(target).resolve() == pathlib.Path(source).resolve():
     raise ValueError(f"{source} would be written over itself. Name another.")
@@ -129,6 +129,7 @@ def convert(
         "Leave it out."
       )
     saved = checkpoints.load_prompt(source)
+    _check_free(pathlib.Path(target))
     return checkpoints.convert(saved, target, to, base_model)
   kept = pretrained.open_model(source).dtype
   if to not in pretrained.FORMATS:
@@ -137,5 +138,12 @@ def convert(
       f"{source} is a model, which cannot be written as {to!r}; it can be as "
       f"{known}."
     )
+  if to != "t5x":  # whose folder may hold other steps
+    _check_free(pathlib.Path(target))
   model = pretrained.load(source, dtype=dtype or kept)
   return pretrained.save(target, model, to)
+
+
+def _check_free(target: pathlib.Path) -> None:
+  if target.is_file() or (target.is_dir() and any(target.iterdir())):
+    raise ValueError(f"{target} exists. Choose another, or remove it.")

@@ -91,6 +91,32 @@ def test_nothing_is_written_over_itself(folder):
     inspection.convert(folder, folder / ".", "prompt-tuning")
 
 
+@pytest.mark.parametrize(
+  "source, to",
+  [
+    *(("prompt", to) for to in checkpoints.FORMATS),
+    *(("model", to) for to in pretrained.FORMATS),
+  ],
+)
+def test_what_is_there_is_not_written_over(
+  folder, prompt, tmp_path, source, to
+):
+  def write():
+    inspection.convert(
+      tmp_path / source, tmp_path / "x.npy", to, base_model="base"
+    )
+
+  write()
+  written = {
+    path: path.read_bytes()
+    for path in tmp_path.rglob("x.npy*")
+    if path.is_file()
+  }
+  with pytest.raises(ValueError, match="exists. Choose another"):
+    write()
+  assert all(path.read_bytes() == was for path, was in written.items())
+
+
 def test_the_commands_print_and_write(folder, prompt, tmp_path, capsys):
   assert cli.main(["inspect", str(prompt), "--model", str(folder)]) == 0
   shown = capsys.readouterr().out
