@@ -120,8 +120,10 @@ def _read(place: pathlib.Path):
     found = [place / name for name in (ARRAY, UPSTREAM)]
     file = next((f for f in found if f.is_file()), None)
     if file is None:
+      several = place / "prompts"
+      hint = f" Its prompts are {several}/*." if several.is_dir() else ""
       raise FileNotFoundError(
-        f"The folder {place} has no {ARRAY}, and is no adapter of PEFT."
+        f"The folder {place} has no {ARRAY}, and is no adapter of PEFT.{hint}"
       )
   values = initializers.read_array(file)
   initializers.check_prompt(values, file)
@@ -203,7 +205,8 @@ def _check_model(record, model: pretrained.FrozenModel, file) -> None:
       f"{file} was trained for the frozen weights of "
       f"{trained_for.get('source')!r} (hash {expected[:12]}), not for "
       f"{model.source!r} (hash {model.stored_hash[:12]}). Use the weights it "
-      "was trained for, or set ALLOW_OTHER_MODEL=True to try it all the same."
+      "was trained for, or set ALLOW_OTHER_MODEL=True (for an ensemble, "
+      "--allow_other_model) to try it all the same."
     )
 
 

@@ -8,7 +8,8 @@ t5x's names.
 """
 
 import ast
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import contextlib
 import difflib
 import importlib
 import logging
@@ -76,18 +77,35 @@ def configure(
   # A flag may refer to whatever the files have imported.
   statements = [*_imports(texts), *bindings]
   try:
-    gin.parse_config_files_and_bindings(
-      [str(path) for path in paths],
-      statements,
-      finalize_config=False,
-      print_includes_and_imports=False,
-    )
+    with _files_alone():
+      gin.parse_config_files_and_bindings(
+        [str(path) for path in paths],
+        statements,
+        finalize_config=False,
+        print_includes_and_imports=False,
+      )
   except gin_messages.REFUSED as error:
     raise gin_messages.readable(error, statements) from error
   finally:
     logging.disable(logging.NOTSET)
   _check_kinds(texts)
   _import_tasks()
+
+
+@contextlib.contextmanager
+def _files_alone() -> Iterator[None]:
+  """gin finds its files in the search path's folders and nowhere else.
+
+  It looks for `runs/x.gin` in a Python package `runs`, too, and fails if there
+  is a folder that is called so where Python looks for packages.
+  """
+  readers = gin_config._FILE_READERS
+  every = list(readers)
+  readers[:] = [reader for reader in every if reader[0] is open]
+  try:
+    yield
+  finally:
+    readers[:] = every
 
 
 def _find(name: str, folders: Iterable[pathlib.Path]) -> pathlib.Path:

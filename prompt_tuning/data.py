@@ -119,8 +119,9 @@ def find(name: str):
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     raise ValueError(
       f"{name!r} is no registered seqio task or mixture. {hint}`prompt-tuning "
-      "tasks` lists them; a task of your own is registered by the module that "
-      "MIXTURE_OR_TASK_MODULE names."
+      "tasks` lists them. A task of your own files needs --data and its flags "
+      "in every command; a module of yours that registers one is named by "
+      "MIXTURE_OR_TASK_MODULE (for an ensemble by --task_module)."
     )
   return seqio.get_mixture_or_task(name)
 
@@ -286,7 +287,8 @@ def labels(examples: Examples, at_most: int = 50) -> list[str]:
   if len(found) > at_most:
     raise ValueError(
       f"{examples.task} has {len(found)} different targets, too many for "
-      "class labels. Use another initialiser, or set CLASS_LABELS."
+      "class labels. Use another initialiser or set CLASS_LABELS, and decode "
+      "greedily instead of by rank."
     )
   return found
 

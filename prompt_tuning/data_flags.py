@@ -9,6 +9,7 @@ A flag sets the macro of its gin file, so what was typed stands in config.gin.
 import argparse
 import pathlib
 
+_OFFICIAL = "data/official.gin"
 _FLAGS = {
   "data": (
     "DATA",
@@ -85,7 +86,7 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
         f"SuperGLUE, and {', '.join(others or ['--skip_bad_rows'])} cannot be "
         "set. Give a file for a task of your own."
       )
-    return ["data/official.gin"], [f"DATA={given['DATA']!r}"]
+    return [_OFFICIAL], [f"DATA={given['DATA']!r}"]
   if "TEMPLATE" not in given:
     raise ValueError(
       "Your own data needs a --template that makes the input of a row's "
@@ -102,3 +103,25 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
   if flags.command == "eval" and not {"DATA", "VALIDATION_DATA"} & set(given):
     bindings.append("SPLIT='test'")
   return ["data/own_data.gin"], bindings
+
+
+def register(flags: argparse.Namespace) -> str | None:
+  """Registers the task that the flags stand for, for a command without gin.
+
+  Returns:
+    The task's name; None without such flags.
+
+  Raises:
+    ValueError: a flag that needs another one, or one that cannot be used.
+  """
+  files, bindings = settings(flags)
+  if not files:
+    return None
+  from prompt_tuning import configuration
+  from prompt_tuning.tasks import own_data
+
+  is_folder = files == [_OFFICIAL]
+  configuration.configure(files, bindings, ())
+  return configuration.call(
+    own_data.official_task if is_folder else own_data.register
+  )

@@ -81,6 +81,7 @@ class Report:
     average: those of the mean probability; None for texts that are written
       freely.
     answers: the vote's answer for each example.
+    decoding: how each prompt answers.
   """
 
   examples: data.Examples
@@ -88,6 +89,7 @@ class Report:
   vote: dict[str, float]
   average: dict[str, float] | None
   answers: list[str]
+  decoding: str = ""
 
   def summary(self) -> dict[str, dict[str, float]]:
     """The metrics of the average prompt, the best one and the ensembles.
@@ -125,6 +127,7 @@ def report_labels(
     scored(winners),
     scored(average(scores)),
     texts(winners),
+    "rank",
   )
 
 
@@ -175,11 +178,13 @@ def evaluate_together(
   scores = _log_probabilities(
     network, params, vocabulary, (copies, texts, prompt_id), decoding.batch_size
   )
-  return report_texts(
+  report = report_texts(
     examples,
     [texts[n::count] for n in range(count)],
     scores.reshape(len(rows), count).T,
   )
+  name = type(chosen.strategy).__name__.lower()
+  return dataclasses.replace(report, decoding=name)
 
 
 def _log_probabilities(
@@ -213,7 +218,8 @@ def table(report: Report) -> str:
   """The report as a Markdown table: one line per way, one column per metric."""
   names = list(report.vote)
   of = report.examples
-  head = f"{of.task} ({of.split}), {len(report.singles)} prompts"
+  count = len(report.singles)
+  head = f"{of.task} ({of.split}), {count} prompts, {report.decoding}"
   lines = [f"| {head} | " + " | ".join(names) + " |"]
   lines.append("|---" * (len(names) + 1) + "|")
   for way, metrics in report.summary().items():

@@ -177,6 +177,10 @@ def check_prompt(
       f"{path} holds an array of shape {values.shape} and type "
       f"{values.dtype}; a prompt is a float array [P, E]."
     )
+  if not values.size:
+    raise ValueError(
+      f"{path} holds an array of shape {values.shape}, which is empty."
+    )
   got_length, got_width = values.shape
   if width is not None and got_width != width:
     raise ValueError(

@@ -33,7 +33,8 @@ class Run:
     prompt_length: P; 0 where nothing is put in front.
     initializer: how the prompt starts.
     steps: updates.
-    learning_rate: the highest; it falls along a cosine.
+    learning_rate: the highest.
+    is_constant: whether it stays so; else it falls along a cosine.
     batch_size: B.
     tests: the tasks that it is scored on; by default the one it is trained on.
     examples: of the training split that stand in the input (prompt design).
@@ -50,6 +51,7 @@ class Run:
   initializer: str = LABELS
   steps: int = 600
   learning_rate: float = 0.3
+  is_constant: bool = False
   batch_size: int = 32
   tests: tuple[str, ...] = ()
   examples: int = 0
@@ -68,10 +70,12 @@ class Run:
 
   @property
   def title(self) -> str:
-    """The way, and how many examples stand in the input."""
-    return self.way + (
-      f", {self.examples} examples in the input" if self.examples else ""
-    )
+    """The way, and what sets it apart from the usual."""
+    if self.examples:
+      return f"{self.way}, {self.examples} examples in the input"
+    if self.is_constant:
+      return f"{self.way}, constant {self.learning_rate:g}"
+    return self.way
 
   @property
   def pretraining(self) -> str:
@@ -147,6 +151,8 @@ def designed(**axes: Sequence) -> tuple[Run, ...]:
   return grid(**_NO_PROMPT, learning_rate=(0.0,), **axes)
 
 
-def tuned_models(**axes: Sequence) -> tuple[Run, ...]:
+def tuned_models(
+  learning_rate: float = 3e-4, **axes: Sequence
+) -> tuple[Run, ...]:
   """Runs that train every weight and no prompt."""
-  return grid(**_NO_PROMPT, learning_rate=(3e-4,), **axes)
+  return grid(**_NO_PROMPT, learning_rate=(learning_rate,), **axes)

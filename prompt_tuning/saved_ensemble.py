@@ -22,8 +22,11 @@ from prompt_tuning import (
   storage,
 )
 
-FEW_LABELS = 50
-"""A task with more different targets is no classification."""
+STRATEGIES: dict[str, decode.Strategy] = {
+  "greedy": decode.Greedy(),
+  "rank": decode.Rank(),
+}
+"""What the prompts vote on: what they write, or the task's labels."""
 
 
 def score(
@@ -34,8 +37,10 @@ def score(
   task_module: str | None = None,
   split: str = "validation",
   lengths: tuple[int, int] = (512, 16),
+  strategy: str = "greedy",
+  allow_other_model: bool = False,
 ) -> ensemble.Report:
-  """Scores prompts together and alone: by rank, or greedily written texts.
+  """Scores prompts together and alone.
 
   Args:
     prompts: their paths.
@@ -44,24 +49,36 @@ def score(
     task_module: the module that registers it, if it is the user's own.
     split: what they are scored on.
     lengths: tokens of inputs and targets at most.
+    strategy: one of `STRATEGIES`; `rank` is for tasks with labels.
+    allow_other_model: accept prompts that were trained for other weights.
 
   Raises:
     ValueError: there are fewer than two prompts, they have different lengths,
-      they name no single model or task, or the module cannot be imported.
+      they name no single model or task, the task is a mixture or has no labels
+      to rank, or the module cannot be imported.
   """
   saved = [checkpoints.load_prompt(path) for path in prompts]
   _check(saved)
   frozen = pretrained.load(model or _common(saved, "model"))
-  saved = [checkpoints.load_prompt(path, frozen) for path in prompts]
+  saved = [
+    checkpoints.load_prompt(path, frozen, allow_other_model=allow_other_model)
+    for path in prompts
+  ]
   if task_module:
     _import(task_module)
+  task = task or _common(saved, "task")
+  members = [name for name, _ in data.members(task)]
+  if len(members) > 1:
+    raise ValueError(
+      f"{task} is a mixture, and an ensemble answers one task. Name one of "
+      f"{', '.join(members)} with --task."
+    )
   examples = data.load(
-    task or _common(saved, "task"),
+    task,
     split,
     {"inputs": lengths[0], "targets": lengths[1]},
     vocabulary=frozen.vocabulary,
   )
-  few = len(set(examples.target_texts())) <= FEW_LABELS
   network, params = infer.with_prompts(
     frozen, np.stack([one.values for one in saved])
   )
@@ -70,9 +87,7 @@ def score(
     params,
     frozen.vocabulary,
     examples,
-    infer.Decoding(
-      decode.Rank() if few else decode.Greedy(), max_length=lengths[1]
-    ),
+    infer.Decoding(STRATEGIES[strategy], max_length=lengths[1]),
   )
 
 
@@ -82,6 +97,9 @@ def _check(saved: Sequence[checkpoints.SavedPrompt]) -> None:
       f"An ensemble takes two or more prompts, got {len(saved)}. Give several "
       "paths after --prompts; SEEDS=(0, 1, 2) trains three prompts of a task."
     )
+  places = [pathlib.Path(one.path).resolve() for one in saved]
+  if twice := [place for place in places if places.count(place) > 1]:
+    raise ValueError(f"{twice[0]} is given twice, and would have two votes.")
   lengths = [one.values.shape[0] for one in saved]
   if len(set(lengths)) > 1:
     raise ValueError(
@@ -93,17 +111,17 @@ def _check(saved: Sequence[checkpoints.SavedPrompt]) -> None:
 def _common(saved: Sequence[checkpoints.SavedPrompt], what: str) -> str:
   """The task or the model that all prompts say they were trained for."""
   named = {str(one.path): one.record.get(what) for one in saved}
+  if unknown := [path for path, value in named.items() if value is None]:
+    raise ValueError(
+      f"{unknown[0]} does not say which {what} it is for. Name it with "
+      f"--{what}."
+    )
   found = sorted(
     {
       str(value.get("source") if isinstance(value, dict) else value)
       for value in named.values()
     }
   )
-  if found == ["None"]:
-    raise ValueError(
-      f"The prompts do not say which {what} they are for. Name it with "
-      f"--{what}."
-    )
   if len(found) > 1:
     raise ValueError(
       f"The prompts were trained for more than one {what}: "
@@ -133,6 +151,7 @@ def write(report: ensemble.Report, folder: str | os.PathLike) -> pathlib.Path:
       "task": examples.task,
       "split": examples.split,
       "examples": len(examples),
+      "decoding": report.decoding,
       "prompts": report.singles,
       **report.summary(),
     },

@@ -30,6 +30,7 @@ from prompt_tuning.runs import (
 from prompt_tuning.tasks import microworld
 
 SEEDS = (0, 1, 2)
+FIVE = (0, 1, 2, 3, 4)  # where the seeds differ most
 THREE = microworld.MULTITASK
 PAIR = THREE[:2]
 
@@ -161,8 +162,10 @@ TRANSFER = Study(
   tuple(
     run
     for task, tests in _DIRECTIONS
-    for run in grid(task=(task,), seed=SEEDS, tests=(tests,))
-    + tuned_models(task=(task,), seed=SEEDS, tests=(tests,), way=(MODEL,))
+    for shared in [{"task": (task,), "tests": (tests,), "seed": FIVE}]
+    for run in grid(**shared)
+    + tuned_models(**shared, way=(MODEL,))
+    + tuned_models(1e-3, **shared, way=(MODEL,), is_constant=(True,))
   ),
   x="title",
   metrics=("accuracy", "f1"),

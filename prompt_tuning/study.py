@@ -32,6 +32,7 @@ from prompt_tuning import (
   pretrained,
   report,
   results,
+  run_folder,
   schedule,
   studies,
   ways,
@@ -95,6 +96,7 @@ def run(
   print(schedule.describe(study, found, with_pretraining=with_pretraining))
   if dry_run:
     return where.study
+  run_folder.RunFolder(where.output, setting="--output")  # can be written to
   _keep_compiled_programs(where.output)
   if with_pretraining and found.lacking:
     make_models(found.lacking, where)

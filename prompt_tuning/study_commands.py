@@ -6,6 +6,8 @@ ensemble  the vote of prompts that were trained earlier
 
 import argparse
 
+from prompt_tuning import data_flags
+
 
 def _study(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser(
@@ -72,7 +74,8 @@ def _ensemble(commands) -> argparse.ArgumentParser:
     "ensemble",
     help="the vote of prompts that were trained earlier",
     description="Runs prompts of one task as one batch on their frozen model, "
-    "and shows the average prompt, the best one and their majority vote.",
+    "and shows the average prompt, the best one (on the split that is scored) "
+    "and their majority vote; by rank the average of their probabilities, too.",
     epilog="example:\n  prompt-tuning train --gin_file=demo/prompt_tuning.gin "
     "\\\n    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/"
     "five \\\n    --gin.SEEDS='(0, 1, 2, 3, 4)'\n"
@@ -101,12 +104,24 @@ def _ensemble(commands) -> argparse.ArgumentParser:
     help="the Python module that registers a task of your own",
   )
   parser.add_argument(
+    "--decoding",
+    choices=("greedy", "rank"),
+    default="greedy",
+    help="the prompts vote on what they write, or on the labels of the task, "
+    "ranked by their probability (default: %(default)s, as prompt-tuning eval)",
+  )
+  parser.add_argument(
+    "--allow_other_model",
+    action="store_true",
+    help="take prompts that were trained for other weights",
+  )
+  parser.add_argument(
     "--split", default="validation", help="to score (default: %(default)s)"
   )
   parser.add_argument(
     "--lengths",
     nargs=2,
-    type=int,
+    type=_positive,
     default=(512, 16),
     metavar=("INPUTS", "TARGETS"),
     help="tokens at most (default: 512 16)",
@@ -116,20 +131,35 @@ def _ensemble(commands) -> argparse.ArgumentParser:
     metavar="FOLDER",
     help="writes metrics.json and predictions/ there",
   )
+  data_flags.add(parser)
   parser.set_defaults(run=_run_ensemble)
   return parser
+
+
+def _positive(text: str) -> int:
+  if not text.isdigit() or not int(text):
+    raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+  return int(text)
 
 
 def _run_ensemble(flags) -> None:
   from prompt_tuning import ensemble, saved_ensemble
 
+  own = data_flags.register(flags)
+  if own and flags.task:
+    raise ValueError(
+      f"--data and its flags make the task themselves, and --task={flags.task} "
+      "names another. Leave one of them out."
+    )
   report = saved_ensemble.score(
     flags.prompts,
     flags.model,
-    flags.task,
+    own or flags.task,
     task_module=flags.task_module,
     split=flags.split,
     lengths=tuple(flags.lengths),
+    strategy=flags.decoding,
+    allow_other_model=flags.allow_other_model,
   )
   print(ensemble.table(report))
   if flags.output:

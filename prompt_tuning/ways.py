@@ -238,7 +238,11 @@ def _tuned_models(
       validation_split=None if several or run.scored else "validation",
     ),
     tuning=train.Tuning(
-      optimizer=optimizers.falling_adamw(run.steps, run.learning_rate),
+      optimizer=(
+        optimizers.adamw(run.learning_rate)
+        if run.is_constant
+        else optimizers.falling_adamw(run.steps, run.learning_rate)
+      ),
       trainable=(".*",),
       prompt_length=0,
       select_by="accuracy",

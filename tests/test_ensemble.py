@@ -15,6 +15,7 @@ from prompt_tuning import (
   ensemble,
   evaluate,
   infer,
+  pretrained,
 )
 from prompt_tuning.model_folder import save as save_model
 
@@ -160,9 +161,9 @@ def test_the_command_needs_nothing_but_prompts(saved, tmp_path, capsys):
   names = ["prompt0", "prompt1", "prompt2"]
   assert command(saved, names, "--output", str(tmp_path)) == 0
   printed = capsys.readouterr().out
-  assert "toy_cat (validation), 3 prompts" in printed
+  assert "toy_cat (validation), 3 prompts, greedy" in printed
   metrics = json.loads((tmp_path / "metrics.json").read_text())
-  assert len(metrics["prompts"]) == 3
+  assert len(metrics["prompts"]) == 3 and metrics["decoding"] == "greedy"
   singles = [one["accuracy"] for one in metrics["prompts"]]
   assert metrics["average"]["accuracy"] == pytest.approx(np.mean(singles))
   assert metrics["best"]["accuracy"] == max(singles)
@@ -178,8 +179,12 @@ def test_the_command_needs_nothing_but_prompts(saved, tmp_path, capsys):
     (["prompt0"], "takes two or more prompts, got 1"),
     (["prompt0", "longer"], "have the lengths [4, 5]"),
     (["prompt0", "other"], "more than one task: toy_cat, toy_dog"),
-    (["bare.npy", "bare.npy"], "do not say which model"),
+    (["prompt0", "bare.npy"], "bare.npy does not say which model"),
     (["prompt0", "nothing"], "There is no prompt at"),
+    (["prompt0", "prompt0"], "prompt0 is given twice"),
+    (["prompt0", "."], "has no prompt.npy"),
+    (["prompt0", "run"], "Its prompts are "),
+    (["prompt0", "empty.npy"], "which is empty"),
   ],
 )
 def test_prompts_that_cannot_vote_are_refused(saved, names, message, capsys):
@@ -192,5 +197,55 @@ def test_prompts_that_cannot_vote_are_refused(saved, names, message, capsys):
     saved / "other", tiny.rows(4, 16), {**kept, "task": toy.DOG}
   )
   np.save(saved / "bare.npy", tiny.rows(4, 16))
+  np.save(saved / "empty.npy", tiny.rows(4, 16)[:0])
+  (saved / "run" / "prompts").mkdir(parents=True, exist_ok=True)
   assert command(saved, names) == 2
   assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "flags, message",
+  [
+    (["--task", "microworld_multitask"], "is a mixture"),
+    (["--task", "toy_bird"], "Did you mean"),
+    (["--data", "x.csv"], "needs a --template"),
+    (
+      ["--data", "x.csv", "--template", "{a}", "--task", toy.CAT],
+      "one of them",
+    ),
+  ],
+)
+def test_a_task_that_cannot_be_scored_is_refused(saved, flags, message, capsys):
+  assert command(saved, ["prompt0", "prompt1"], *flags) == 2
+  assert message in capsys.readouterr().err
+
+
+def test_a_length_of_nothing_is_refused(saved, capsys):
+  with pytest.raises(SystemExit):
+    command(saved, ["prompt0", "prompt1"], "--lengths", "0", "8")
+  assert "'0' is no positive whole number" in capsys.readouterr().err
+
+
+def test_prompts_for_other_weights_may_be_tried(saved, tmp_path, capsys):
+  other = pretrained.save(tmp_path / "other", toy.model(seed=1))
+  given = ["prompt0", "prompt1"], "--model", str(other)
+  assert command(saved, *given) == 2
+  assert "--allow_other_model" in capsys.readouterr().err
+  assert command(saved, *given, "--allow_other_model") == 0
+
+
+def test_the_labels_are_ranked_where_it_is_asked(saved, bank, capsys):
+  given = ["prompt0", "prompt1", "prompt2"], "--split", "test"
+  assert command(saved, *given, "--decoding", "rank") == 0
+  report, _ = together(bank, decode.Rank())
+  assert capsys.readouterr().out == ensemble.table(report) + "\n"
+  assert "probability average" in ensemble.table(report)
+
+
+def test_prompts_of_own_files_vote(saved, tmp_path, capsys):
+  rows = [{"text": "the cat sat", "label": word} for word in ("cat", "dog")]
+  file = tmp_path / "rows.jsonl"
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  own = ["--validation", str(file), "--template", "{text}"]
+  assert command(saved, ["prompt0", "prompt1"], *own) == 0
+  assert "own_data (validation), 2 prompts" in capsys.readouterr().out
