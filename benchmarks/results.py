@@ -4,7 +4,7 @@
 
 Copies runs/studies/NAME/results.jsonl and figure.png to docs/results/, and
 writes the tables of docs/results.md between `<!-- NAME -->` and
-`<!-- /NAME -->`. A study that has not run keeps what stands there.
+`<!-- /NAME -->`. A study that has not run to its end keeps what stands there.
 """
 
 import argparse
@@ -20,12 +20,14 @@ from prompt_tuning import report, results, storage, studies  # noqa: E402
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-def ship(name: str, runs: pathlib.Path, docs: pathlib.Path = DOCS) -> bool:
-  """Ships one study; whether there is anything to ship."""
+def ship(name: str, runs: pathlib.Path, docs: pathlib.Path = DOCS) -> str:
+  """Ships one study, and says so, or why not."""
   rows = results.load(runs / name / "results.jsonl")
   if not rows:
-    return False
+    return "no rows"
   study = studies.STUDIES[name]
+  if left := len(results.lacking(study, rows)):
+    return f"{left} runs are left; go on with prompt-tuning study {name}"
   results.save(docs / "results" / f"{name}.jsonl", rows)
   report.figure(study, rows, docs / "results" / f"{name}.png")
   page = docs / "results.md"
@@ -39,7 +41,7 @@ def ship(name: str, runs: pathlib.Path, docs: pathlib.Path = DOCS) -> bool:
   if count != 1:
     raise ValueError(f"{page} has {count} places <!-- {name} --> …, needed 1.")
   storage.write_text(page, text)
-  return True
+  return "shipped"
 
 
 def main() -> None:
@@ -51,7 +53,7 @@ def main() -> None:
   if unknown := set(flags.names) - studies.STUDIES.keys():
     parser.error(f"no study {', '.join(unknown)}; see prompt-tuning study")
   for name in flags.names or studies.STUDIES:
-    print(f"{name}: {'shipped' if ship(name, flags.runs) else 'no rows'}")
+    print(f"{name}: {ship(name, flags.runs)}")
 
 
 if __name__ == "__main__":

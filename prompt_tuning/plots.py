@@ -111,33 +111,36 @@ def _short(x: float) -> str:
   return f"{x / 1e6:.2g}M" if x >= 1e5 else f"{x:g}"
 
 
-def bars(
+def points(
   groups: Mapping[str, Mapping[str, tuple[float, float]]],
   path: str | os.PathLike,
 ) -> pathlib.Path:
-  """Draws a group of bars per task, a bar per setting, with its spread.
+  """Draws a group of points per task, one per setting, with its spread.
 
   Args:
     groups: for each task mean and spread by setting.
     path: of the .png file.
   """
   names = list(dict.fromkeys(n for group in groups.values() for n in group))
-  width = 0.8 / max(len(names), 1)
-  drawing, axis = _figure(2.5 + 0.35 * len(names) * len(groups) + 2.2)
+  width = 0.7 / max(len(names), 1)
+  drawing, axis = _figure(4.7 + 0.3 * len(names) * len(groups))
   for i, name in enumerate(names):
     found = [
       (g, group[name])
       for g, group in enumerate(groups.values())
       if name in group
     ]
-    axis.bar(
+    axis.errorbar(
       [g + (i - (len(names) - 1) / 2) * width for g, _ in found],
       [mean for _, (mean, _) in found],
-      0.9 * width,
       yerr=[spread for _, (_, spread) in found],
-      error_kw={"lw": 1},
+      fmt="o",
+      capsize=3,
       label=name,
     )
+  for g in range(1, len(groups)):
+    axis.axvline(g - 0.5, color="gray", lw=0.5)
+  axis.set_xlim(-0.5, len(groups) - 0.5)
   axis.set_xticks(range(len(groups)), list(groups))
   _percent(axis, [v for group in groups.values() for v in group.values()])
   axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -148,6 +151,7 @@ def _percent(axis, values: Sequence[tuple[float, float]]) -> None:
   """The vertical axis of accuracies, from just below the least of them."""
   axis.axhline(CHANCE, color="gray", ls=":", label="chance")
   axis.set_ylabel("test accuracy (%)")
+  axis.set_title("mean ± standard deviation over seeds", fontsize="medium")
   least = min([CHANCE, *(mean - spread for mean, spread in values)])
   axis.set_ylim(least - 5, 102)
   axis.grid(alpha=0.3, axis="y")

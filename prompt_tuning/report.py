@@ -64,7 +64,7 @@ def figure(
     for column, one in cells.items():
       if column != results.MEAN or (study.has_mean and len(cells) > 2):
         groups.setdefault(column, {})[str(x)] = _drawn(one)
-  return plots.bars(groups, path)
+  return plots.points(groups, path)
 
 
 def _drawn(one: results.Cell) -> tuple[float, float]:
@@ -139,6 +139,10 @@ def tables(study: Study, rows: Sequence[results.Row]) -> str:
   machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
   seconds = sum(row["seconds"] for row in rows)
   versions = rows[-1]["versions"]
+  have = {results.run_of(row).model for row in rows}
+  absent = [model.name for model in study.models if model.name not in have]
+  if absent:
+    parts.append(f"Without {', '.join(absent)}, which is not pre-trained yet.")
   parts.append(
     f"{len(rows)} runs, {seconds / 60:.0f} minutes on {machines}; "
     + ", ".join(f"{name} {version}" for name, version in versions.items())

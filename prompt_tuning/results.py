@@ -81,6 +81,13 @@ def run_of(row: Row) -> Run:
   return Run(**{**settings, "tests": tuple(settings["tests"])})
 
 
+def lacking(study: Study, rows: Iterable[Row]) -> list[Run]:
+  """The runs of a study without a row, on the models that have rows."""
+  have = {run_of(row) for row in rows}
+  models = {run.model for run in have}
+  return [r for r in study.runs if r.model in models and r not in have]
+
+
 def shown(task: str) -> str:
   """A task's name in tables and figures."""
   name = task.removeprefix("microworld_").removesuffix(microworld.SENTINEL)
@@ -111,14 +118,15 @@ def cell(values: Sequence[float]) -> Cell:
   return Cell(float(np.mean(values)), float(spread), len(values))
 
 
-def over_seeds(found: Sequence[Entry]) -> dict[str, Cell]:
+def over_seeds(
+  found: Sequence[Entry], columns: Sequence[str]
+) -> dict[str, Cell]:
   """Cells by column, and under `mean` the mean over all columns.
 
   Args:
-    found: entries of one metric that agree in x and series. A seed that lacks
-      a column does not count for the mean.
+    found: entries of one metric that agree in x and series.
+    columns: of the table. A seed that lacks one does not count for the mean.
   """
-  columns = list(dict.fromkeys(entry.column for entry in found))
   by_seed: dict[int, dict[str, float]] = {}
   for entry in found:
     by_seed.setdefault(entry.seed, {})[entry.column] = entry.value
@@ -129,9 +137,9 @@ def over_seeds(found: Sequence[Entry]) -> dict[str, Cell]:
   ]
   cells = {MEAN: cell(whole)} if whole else {}
   for column in columns:
-    cells[column] = cell(
-      [values[column] for values in by_seed.values() if column in values]
-    )
+    values = [v[column] for v in by_seed.values() if column in v]
+    if values:
+      cells[column] = cell(values)
   return cells
 
 
@@ -146,6 +154,9 @@ def lines(study: Study, rows: Sequence[Row], metric: str) -> Lines:
     for entry in entries(study, row):
       if entry.metric == metric:
         groups.setdefault((entry.x, entry.series), []).append(entry)
+  columns = list(
+    dict.fromkeys(one.column for group in groups.values() for one in group)
+  )
   # An ensemble's ways stand in the order of its summary.
   order = {} if any("summary" in row for row in rows) else _order(study)
 
@@ -155,7 +166,7 @@ def lines(study: Study, rows: Sequence[Row], metric: str) -> Lines:
     return number, order.get(series, 0)
 
   ordered = sorted(groups, key=place)
-  return {key: over_seeds(groups[key]) for key in ordered}
+  return {key: over_seeds(groups[key], columns) for key in ordered}
 
 
 def _order(study: Study) -> dict[Any, int]:

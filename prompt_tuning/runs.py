@@ -94,12 +94,14 @@ class Pretraining:
     name: of the model, and of its folder under `models/`.
     gin_file: of `prompt-tuning pretrain`.
     bindings: beside it; `{models}` is the folder of all models.
+    parameters: how many it has.
     minutes: how long it takes on 2 cores, roughly.
   """
 
   name: str
   gin_file: str
   bindings: tuple[str, ...]
+  parameters: int
   minutes: int
 
 
@@ -115,7 +117,7 @@ class Study:
     x: what the table's lines differ in: a field or property of `Run`, or
       "parameters" of the model.
     series: what the figure's lines differ in, "" for one line.
-    kind: of figure: "lines", "bars" or "matrix".
+    kind: of figure: "lines", "points" or "matrix".
     x_label: under the figure.
     metrics: the table's; the figure shows the first.
     has_mean: whether the mean over the tasks means something.
@@ -128,7 +130,7 @@ class Study:
   runs: tuple[Run, ...]
   x: str
   series: str = ""
-  kind: str = "bars"
+  kind: str = "points"
   x_label: str = ""
   metrics: tuple[str, ...] = ("accuracy",)
   has_mean: bool = True

@@ -17,7 +17,7 @@ from prompt_tuning.runs import Pretraining, Run, Study
 BANK = 16
 """Prompts of one program at most: its memory grows with them."""
 
-_SPEED = 5e10
+_SPEED = 3.3e10
 """Parameters x tokens per second of training, on 2 cores."""
 
 _START = 15.0
@@ -68,7 +68,8 @@ class Work:
   Attributes:
     rows: the rows that are done, of these runs on these weights.
     stale: rows of the file that are of other settings or weights.
-    programs: what is left, by program.
+    programs: what is left on the models that there are.
+    later: the programs on models that are lacking.
     models: the frozen models that there are.
     lacking: the study's models that are not pre-trained yet.
   """
@@ -76,16 +77,15 @@ class Work:
   rows: list[dict]
   stale: list[dict]
   programs: list[Program]
+  later: list[Program]
   models: dict[str, pretrained.FrozenModel]
   lacking: list[Pretraining]
 
-  @property
-  def seconds(self) -> float:
-    """How long the programs take on 2 cores, roughly."""
-    every = (
-      estimate(program, self.models[program[0].model].num_parameters)
-      for program in self.programs
-    )
+  def seconds(self, programs: Sequence[Program]) -> float:
+    """How long programs take on 2 cores, roughly."""
+    parameters = {name: m.num_parameters for name, m in self.models.items()}
+    parameters |= {model.name: model.parameters for model in self.lacking}
+    every = (estimate(p, parameters[p[0].model]) for p in programs)
     return sum(every, 0.0)
 
 
@@ -111,10 +111,15 @@ def work(study: Study, where: Folders) -> Work:
       if _answers(row, study, models):
         own = {k: v for k, v in row.items() if k != "meaning" or look}
         done.setdefault(results.run_of(row), own)
-  left = [
-    run for run in study.runs if run.model not in absent and run not in done
-  ]
-  return Work(list(done.values()), stale, programs(left), models, lacking)
+  left = [run for run in study.runs if run not in done]
+  return Work(
+    list(done.values()),
+    stale,
+    programs([run for run in left if run.model not in absent]),
+    programs([run for run in left if run.model in absent]),
+    models,
+    lacking,
+  )
 
 
 def _answers(row, study: Study, models) -> bool:
@@ -194,15 +199,18 @@ def estimate(program: Program, parameters: int) -> float:
 def describe(study: Study, found: Work, *, with_pretraining: bool) -> str:
   """What a study will do, and how long it takes."""
   total = len(study.runs)
+  todo = found.programs + (found.later if with_pretraining else [])
+  seconds = found.seconds(todo)
+  if with_pretraining:
+    seconds += 60 * sum(model.minutes for model in found.lacking)
   lines = [
     f"Study {study.name}: {study.question}",
     f"The paper: {study.paper}",
     f"{total} runs, {len(found.rows)} done before; "
-    f"{sum(map(len, found.programs))} to do in "
-    f"{_count(len(found.programs), 'program')}, {_time(found.seconds)} on 2 "
-    "cores",
+    f"{sum(map(len, todo))} to do in {_count(len(todo), 'program')}, "
+    f"{_time(seconds)} on 2 cores",
   ]
-  for program in found.programs:
+  for program in todo:
     lines.append(f"  {_title(program)}")
   if found.stale:
     lines.append(
@@ -210,7 +218,7 @@ def describe(study: Study, found: Work, *, with_pretraining: bool) -> str:
       "are moved to results.old.jsonl"
     )
   then = (
-    "it is made first, its runs follow."
+    "it is made first."
     if with_pretraining
     else "its runs are left out. --pretrain makes it."
   )

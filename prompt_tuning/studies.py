@@ -35,7 +35,9 @@ THREE = microworld.MULTITASK
 PAIR = THREE[:2]
 
 
-def _size(width: int, heads: int, layers: int, minutes: int) -> Pretraining:
+def _size(
+  width: int, heads: int, layers: int, parameters: int, minutes: int
+) -> Pretraining:
   """A T5 of another size, pre-trained like the one that ships."""
   return Pretraining(
     f"width_{width}",
@@ -47,11 +49,17 @@ def _size(width: int, heads: int, layers: int, minutes: int) -> Pretraining:
       f"MLP_DIM={2 * width}",
       f"NUM_LAYERS={layers}",
     ),
+    parameters,
     minutes,
   )
 
 
-SIZES = (_size(32, 2, 1, 12), _size(64, 4, 2, 25), _size(192, 6, 4, 200))
+SIZES = (
+  _size(32, 2, 1, 131_424, 12),
+  _size(64, 4, 2, 410_624, 25),
+  _size(192, 6, 4, 4_182_528, 200),
+)
+_SHIPPED = 1_608_064  # parameters
 
 CORRUPTED = "span_corruption"
 ADAPTATION_STEPS = (600, 1800, 5400)
@@ -62,7 +70,7 @@ def _adapted(steps: int) -> str:
 
 
 PRETRAININGS = (
-  Pretraining(CORRUPTED, "demo/pretrain_span_corruption.gin", (), 70),
+  Pretraining(CORRUPTED, "demo/pretrain_span_corruption.gin", (), _SHIPPED, 70),
   *(
     Pretraining(
       _adapted(steps),
@@ -71,6 +79,7 @@ PRETRAININGS = (
         f"INITIAL_CHECKPOINT_PATH={{models}}/{CORRUPTED}/model",
         f"ADAPTATION_STEPS={steps}",
       ),
+      _SHIPPED,
       max(steps // 250, 1),
     )
     for steps in ADAPTATION_STEPS

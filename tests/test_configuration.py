@@ -145,6 +145,14 @@ def test_a_users_file_may_use_macros_of_its_own(tmp_path):
   assert gin.get_configurable(loop.Plan)().steps == 5
 
 
+def test_a_folder_that_is_called_as_ours_is_no_package(tmp_path, monkeypatch):
+  (tmp_path / "runs").mkdir()
+  (tmp_path / "models").mkdir()
+  monkeypatch.syspath_prepend(tmp_path)
+  configure(["demo/prompt_tuning.gin"])
+  assert configuration.macro("PROMPT_LENGTH") == 20
+
+
 def test_a_missing_file_is_named_with_the_closest():
   with pytest.raises(FileNotFoundError, match="mean runs/prompt_tuning.gin"):
     configure(["runs/prompt_tunning.gin"])

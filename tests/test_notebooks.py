@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from matplotlib import pyplot
 import pytest
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*"))
@@ -17,6 +18,9 @@ def test_a_notebook_runs(path, capsys):
   short = code.replace("STEPS = 300", "STEPS = 20")
   assert short != code
   exec(compile(short, path.name, "exec"), {"__name__": "__main__"})
+  # pyplot is what Jupyter shows.
+  assert bool(pyplot.get_fignums()) == ("pyplot" in code)
+  pyplot.close("all")
   assert "bit-identical: True" in capsys.readouterr().out
 
 

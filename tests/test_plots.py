@@ -33,7 +33,7 @@ def test_scores_are_drawn_with_a_gap_where_one_is_missing(tmp_path):
   assert (pixels(path) != pixels(full)).any()
 
 
-def test_lines_and_bars_show_means_and_spreads(tmp_path):
+def test_lines_and_points_show_means_and_spreads(tmp_path):
   def drawn(draw, spread):
     means = {1.0: (60.0, spread), 20.0: (90.0, spread)}
     if draw is plots.lines:
@@ -42,7 +42,7 @@ def test_lines_and_bars_show_means_and_spreads(tmp_path):
       path = draw({"boolq": {"short": means[1.0]}}, tmp_path / "b.png")
     return pixels(path)
 
-  for draw in (plots.lines, plots.bars):
+  for draw in (plots.lines, plots.points):
     assert (drawn(draw, 0.0) != drawn(draw, 5.0)).any()
 
 

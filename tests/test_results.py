@@ -7,7 +7,7 @@ import math
 import pytest
 
 from prompt_tuning import report, results, studies
-from prompt_tuning.runs import Run, Study
+from prompt_tuning.runs import Run, Study, grid
 
 EXAMPLE = Study("example", "?", "!", (), x="prompt_length", kind="lines")
 
@@ -53,6 +53,26 @@ def test_a_seed_without_all_tasks_does_not_count_for_the_mean():
   assert cells["mean"].mean == 70.0 and cells["mean"].seeds == 1
   assert cells["a"].mean == 90.0
   assert str(cells["mean"]) == "70.0"  # one seed has no spread
+
+
+def test_a_line_without_a_task_has_no_mean():
+  rows = [
+    row("microworld_a", 0, 80.0, length=5),
+    row("microworld_b", 0, 60.0, length=5),
+    row("microworld_a", 0, 90.0, length=20),
+  ]
+  short, long = results.lines(EXAMPLE, rows, "accuracy").values()
+  assert short["mean"].mean == 70.0
+  assert "mean" not in long and long["a"].mean == 90.0
+  assert report.table(EXAMPLE, rows).splitlines()[-1] == "| 20 | – | 90.0 | – |"
+
+
+def test_what_a_study_lacks_is_known_by_its_models():
+  study = dataclasses.replace(
+    EXAMPLE, runs=grid(task=("a",), seed=(0, 1), model=("one", "two"))
+  )
+  rows = [{"run": dataclasses.asdict(study.runs[0])}]
+  assert results.lacking(study, rows) == [Run("a", seed=1, model="one")]
 
 
 def test_lines_are_in_the_order_of_the_numbers():

@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from prompt_tuning import runs, schedule, studies
+import jax
+import numpy as np
+
+from prompt_tuning import pretrained, runs, schedule, studies, t5
 from prompt_tuning.runs import Run, grid
 from prompt_tuning.tasks import microworld
 
@@ -11,7 +14,7 @@ def test_prompts_of_one_length_train_as_one_program():
   for name, prompts, programs in (
     ("length", 30, 5),
     ("initialization", 18, 2),  # 9 prompts of each task
-    ("transfer", 6, 1),
+    ("transfer", 10, 1),
   ):
     tuned = [r for r in studies.STUDIES[name].runs if r.way == runs.PROMPT]
     found = schedule.programs(tuned)
@@ -48,6 +51,29 @@ def test_longer_and_more_takes_longer():
     more = dataclasses.replace(one, **changes)
     assert schedule.estimate([more], 10**6) > schedule.estimate([one], 10**6)
   assert schedule.estimate([one], 10**7) > schedule.estimate([one], 10**6)
+
+
+def test_the_models_of_studies_have_the_parameters_they_say():
+  shipped = pretrained.load(pretrained.SHIPPED)
+  for model in studies.PRETRAININGS:
+    assert model.parameters == shipped.num_parameters
+  for model in studies.SIZES:
+    given = dict(binding.split("=") for binding in model.bindings)
+    layers = int(given["NUM_LAYERS"])
+    config = dataclasses.replace(
+      shipped.config,
+      emb_dim=int(given["EMB_DIM"]),
+      num_heads=int(given["NUM_HEADS"]),
+      head_dim=int(given["HEAD_DIM"]),
+      mlp_dim=int(given["MLP_DIM"]),
+      num_encoder_layers=layers,
+      num_decoder_layers=layers,
+    )
+    tokens = np.ones((1, 4), np.int32)
+    params = jax.eval_shape(
+      t5.T5(config).init, jax.random.key(0), tokens, tokens
+    )
+    assert model.parameters == sum(x.size for x in jax.tree.leaves(params))
 
 
 def test_every_study_has_three_seeds_and_the_papers_lengths():

@@ -70,6 +70,7 @@ def test_adaptation_goes_on_from_the_weights_that_it_is_given(
       "BATCH_SIZE=8",
       "SAVE_DTYPE=float32",
     ),
+    parameters=0,
     minutes=1,
   )
   where = schedule.folders(tmp_path, "s", "microworld", is_reduced=False)
@@ -187,6 +188,7 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
     assert cli.main([*flags, "--pretrain"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("it is made first") == len(one.models)
+    assert f"0 done before; {len(one.runs)} to do in" in printed
   assert not (tmp_path / "o").exists()
 
 
