@@ -102,10 +102,12 @@ def words(rows: Sequence[results.Row], positions: int = 4) -> str:
 def wordings(rows: Sequence[results.Row]) -> str:
   """Least and greatest test accuracy over hand-written wordings, as a table."""
   spans: dict[str, dict[str, list[float]]] = {}
+  several = len({results.run_of(row).model for row in rows}) > 1
   for row in rows:
     if len(row.get("by_wording", ())) > 1:
       run = results.run_of(row)
-      tasks = spans.setdefault(run.title, {})
+      title = f"{run.title}, {run.pretraining}" if several else run.title
+      tasks = spans.setdefault(title, {})
       tasks.setdefault(results.shown(run.task), []).extend(
         metrics["accuracy"] for metrics in row["by_wording"]
       )

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from prompt_tuning import report, results, studies
-from prompt_tuning.runs import Run, Study, grid
+from prompt_tuning.runs import DESIGN, Run, Study, grid
 
 EXAMPLE = Study("example", "?", "!", (), x="prompt_length", kind="lines")
 
@@ -65,6 +65,22 @@ def test_a_line_without_a_task_has_no_mean():
   assert short["mean"].mean == 70.0
   assert "mean" not in long and long["a"].mean == 90.0
   assert report.table(EXAMPLE, rows).splitlines()[-1] == "| 20 | – | 90.0 | – |"
+
+
+def test_the_wordings_of_several_models_stand_apart():
+  def worded(model, *accuracies):
+    run = Run("microworld_a", way=DESIGN, model=model)
+    found = [{"accuracy": value} for value in accuracies]
+    return {"run": dataclasses.asdict(run), "by_wording": found}
+
+  one, other = worded("microworld", 40.0, 50.0), worded("width_32", 30.0, 35.0)
+  assert report.wordings([one]).splitlines()[2:] == [
+    "| prompt design | 40.0 to 50.0 |"
+  ]
+  assert report.wordings([one, other]).splitlines()[2:] == [
+    "| prompt design, the model that ships | 40.0 to 50.0 |",
+    "| prompt design, width 32 | 30.0 to 35.0 |",
+  ]
 
 
 def test_what_a_study_lacks_is_known_by_its_models():
