@@ -20,6 +20,16 @@ TASK = "microworld_boolq"
 P = 6
 
 
+CHOICES = {
+  "OPTIMIZER": "@optimizers.adamw()",
+  "LEARNING_RATE": "@optimizers.warmup_cosine()",
+  "optimizers__warmup_cosine__peak": 0.01,
+}
+"""Another optimizer and a schedule, as either engine takes them."""
+
+BEAMS = {"DECODE_FN": "@decoding.beam_search", "NUM_DECODES": 4}
+
+
 def _missing() -> str:
   """The first library that t5x lacks; empty if it can be imported."""
   for name in ("t5x", "airio", "jestimator", "fiddle", "grain"):
@@ -28,25 +38,29 @@ def _missing() -> str:
   return ""
 
 
-def marks() -> list[pytest.MarkDecorator]:
+def marks(golden: str) -> list[pytest.MarkDecorator]:
   """The marks of tests that need t5x; without it they are skipped.
 
-  What t5x did is recorded in golden/t5x_*; test_t5x_runs, test_t5x_network,
-  test_t5x_checkpoints and test_t5x_gin compare with that record always.
+  Args:
+    golden: the record of t5x that stands in, and the test that compares with it
+      always.
   """
   reason = (
     f"{_missing()} is not installed. t5x is not on PyPI: docs/t5x.md says how "
-    "to install it. Without it, tests/golden/t5x_* stand in, made by t5x and "
-    "compared in test_t5x_{runs,network,checkpoints,gin}."
+    f"to install it. Without it, {golden} stands in, made by t5x."
   )
   return [pytest.mark.t5x, pytest.mark.skipif(bool(_missing()), reason=reason)]
 
 
-def needed(test):
-  """Marks one test that needs t5x."""
-  for mark in marks():
-    test = mark(test)
-  return test
+def needed(golden: str):
+  """Marks one test that needs t5x, see `marks`."""
+
+  def marked(test):
+    for mark in marks(golden):
+      test = mark(test)
+    return test
+
+  return marked
 
 
 @functools.cache
@@ -71,18 +85,24 @@ def literal(value) -> str:
   return str(text)
 
 
-def command(script: str, files, **bindings) -> list[str]:
-  """A command line of one of t5x's launchers; `__` in a name is a dot."""
-  flags = [f"--gin_file={name}" for name in files]
-  flags += [
-    f"--gin.{name.replace('__', '.')}={literal(value)}"
-    for name, value in bindings.items()
+def _flags(files, bindings) -> list[str]:
+  """Gin files and bindings as either engine takes them; `__` is a dot."""
+  return [
+    *(f"--gin_file={name}" for name in files),
+    *(
+      f"--gin.{name.replace('__', '.')}={literal(value)}"
+      for name, value in bindings.items()
+    ),
   ]
+
+
+def command(script: str, files, **bindings) -> list[str]:
+  """A command line of one of t5x's launchers."""
   return [
     *(sys.executable, "-m", f"t5x.{script}"),
     f"--gin_search_paths={ROOT / 'gin'}",
     "--gin_file=t5x/models/microworld.gin",
-    *flags,
+    *_flags(files, bindings),
   ]
 
 
@@ -204,13 +224,16 @@ def embedded(
   return folder
 
 
-def embedded_predictions(prompt_path: pathlib.Path, folder) -> list[dict]:
+def embedded_predictions(
+  prompt_path: pathlib.Path, folder, **bindings
+) -> list[dict]:
   """`prompt-tuning eval` of a prompt on the test split: its rows."""
   settings = {
     "MIXTURE_OR_TASK_NAME": TASK,
     "EVAL_OUTPUT_DIR": folder,
     "PROMPT_PATH": prompt_path,
     "SPLIT": "test",
+    **bindings,
   }
   _in_process("eval", ["models/microworld", "runs/eval"], settings)
   (file,) = (pathlib.Path(folder) / "predictions").glob("*.jsonl")
@@ -218,12 +241,7 @@ def embedded_predictions(prompt_path: pathlib.Path, folder) -> list[dict]:
 
 
 def _in_process(job: str, files, settings) -> None:
-  status = cli.main(
-    [
-      job,
-      *(f"--gin_file={name}.gin" for name in files),
-      *(f"--gin.{name}={literal(value)}" for name, value in settings.items()),
-    ]
-  )
+  names = [f"{name}.gin" for name in files]
+  status = cli.main([job, *_flags(names, settings)])
   gin.clear_config()
   assert not status

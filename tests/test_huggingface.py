@@ -1,9 +1,12 @@
 """T5s of transformers: the same numbers here, there and back again."""
 
+import hashlib
 import json
 import pathlib
+import pickle
 import shutil
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -148,8 +151,8 @@ def test_transformers_itself_agrees_both_ways(tmp_path, name, sizes):
 # Shards, old files, vocabularies.
 
 NO_TORCH = (
-  "pip install torch to write such a file; without torch none can be read, "
-  "test_without_torch_the_old_pickled_file_is_refused"
+  "pip install torch to write such a file and read it; golden/pickled.json "
+  "stands in, made by torch and compared in test_what_torch_*"
 )
 
 
@@ -182,6 +185,96 @@ def test_without_torch_the_old_pickled_file_is_refused(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(ValueError, match=r"old format.*prompt-tuning-jax\[torch"):
     pretrained.load(folder)
+
+
+PICKLED = json.loads((GOLDEN.parent / "pickled.json").read_text())
+
+
+class PlayedTensor:
+  """As much of a tensor of torch as is used, with values of numpy."""
+
+  def __init__(self, name: str, values: np.ndarray, dtype: str):
+    kind, shape, digest = PICKLED[dtype][name]
+    self.values = values.astype(dtype)
+    self.dtype, self.shape = kind, tuple(shape)
+    # So these are the bytes that torch itself reads.
+    assert hashlib.sha256(self.values.tobytes()).hexdigest() == digest
+
+  def numpy(self):
+    assert self.dtype != "torch.bfloat16"  # torch refuses it, too
+    return self.values
+
+  def view(self, dtype):
+    self.values, self.dtype = self.values.view(dtype), f"torch.{dtype}"
+    return self
+
+
+@pytest.fixture
+def played(monkeypatch, tmp_path):
+  """torch as golden/pickled.json has it; returns what makes an old folder."""
+  tensors = safetensors.numpy.load_file(GOLDEN / "t5_1_1" / huggingface.SINGLE)
+  tensors["encoder.embed_tokens.weight"] = tensors["shared.weight"]
+  contents: dict[str, tuple[str, ...]] = {}
+
+  def folder(dtype: str, files: dict[str, tuple[str, ...]] | None):
+    def load(path, *, map_location, mmap, weights_only):
+      assert (map_location, mmap, weights_only) == ("cpu", True, True)
+      if files is None:
+        kind, message = PICKLED["something else"]
+        assert kind == "UnpicklingError"
+        raise pickle.UnpicklingError(message)
+      names = contents[path.name]
+      return {name: PlayedTensor(name, tensors[name], dtype) for name in names}
+
+    torch = types.SimpleNamespace(
+      load=load, bfloat16="torch.bfloat16", uint16="uint16"
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    old = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+    (old / huggingface.SINGLE).unlink()
+    contents.update(files or {huggingface.PICKLED: ()})
+    for name in contents:
+      (old / name).write_bytes(b"torch reads this")
+    return old
+
+  return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_torch_reads_from_an_old_file_is_the_model(played, dtype):
+  folder = played(dtype, {huggingface.PICKLED: tuple(PICKLED[dtype])})
+  found = pretrained.load(folder)
+  assert str(found.params["token_embedder"]["embedding"].dtype) == dtype
+  want = pretrained.load(GOLDEN / "t5_1_1", dtype=dtype)
+  for path, leaf in storage.flatten(want.params).items():
+    np.testing.assert_array_equal(storage.flatten(found.params)[path], leaf)
+
+
+def test_what_torch_reads_from_old_shards_is_the_model(played):
+  names = [n for n in PICKLED["float32"] if "embed_tokens" not in n]
+  files = {
+    f"pytorch_model-0000{1 + i}-of-00002.bin": tuple(names[i::2])
+    for i in range(2)
+  }
+  folder = played("float32", files)
+  weight_map = {name: file for file in files for name in files[file]}
+  index = folder / f"{huggingface.PICKLED}.index.json"
+  index.write_text(json.dumps({"weight_map": weight_map}))
+  want = pretrained.load(GOLDEN / "t5_1_1")
+  assert pretrained.load(folder).stored_hash == want.stored_hash
+
+
+def test_what_torch_refuses_to_read_is_refused(played):
+  with pytest.raises(ValueError, match="Weights only load.*never loaded"):
+    pretrained.load(played("float32", None))
+
+
+@pytest.mark.torch
+def test_the_record_is_what_torch_reads_today():
+  pytest.importorskip("torch", reason=NO_TORCH)
+  from golden import make_pickled
+
+  assert make_pickled.record() == PICKLED
 
 
 @pytest.mark.torch

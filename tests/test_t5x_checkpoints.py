@@ -12,6 +12,7 @@ from flax import serialization, traverse_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import t5x_peer
 import tiny
 
 from prompt_tuning import pretrained, storage, t5, t5x_checkpoints
@@ -278,14 +279,13 @@ def test_a_checkpoint_that_t5x_wrote_is_read():
   assert np.isfinite(logits).all()
 
 
-@pytest.mark.t5x
+@t5x_peer.needed(
+  "golden/t5x_checkpoints (test_we_write_the_index_that_t5x_writes)"
+)
 def test_t5x_reads_what_we_write(native):
   """By its own reader, leaf by leaf."""
-  checkpoints = pytest.importorskip(
-    "t5x.checkpoints",
-    reason="t5x is not installed, see docs/t5x.md; "
-    "test_we_write_the_index_that_t5x_writes stands in",
-  )
+  from t5x import checkpoints
+
   tree = checkpoints.load_t5x_checkpoint(str(native))
   theirs = storage.flatten(tree["target"])
   ours = storage.flatten(tiny.weights(CONFIG))

@@ -1,6 +1,9 @@
 """What is checked and written around a t5x run; none of it needs t5x."""
 
+import json
 import pathlib
+import sys
+import types
 import zipfile
 
 import jax
@@ -214,16 +217,21 @@ def test_a_missing_checkpoint_is_named(job, tmp_path):
     restore(tmp_path / "nowhere", str(tmp_path))
 
 
-def test_weights_are_float32_by_default():
-  pytest.importorskip(
-    "t5x",
-    reason="the configuration is a class of t5x, which is not installed (see "
-    "docs/t5x.md); test_what_t5x_would_fail_on_late_is_refused stands in",
-  )
-  assert t5x_restore.for_inference("gs://a").dtype == "float32"
-  assert (
-    t5x_restore.for_inference("gs://a", None, "bfloat16").dtype == "bfloat16"
-  )
+@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16"])
+def test_weights_are_float32_by_default(dtype, monkeypatch):
+  """What t5x is told, by the names that golden/t5x_configurables.json has."""
+  golden = pathlib.Path(__file__).parent / "golden" / "t5x_configurables.json"
+  about = json.loads(golden.read_text())["t5x.utils"]["RestoreCheckpointConfig"]
+
+  def told(**settings):
+    assert settings.keys() <= {*about["parameters"]}
+    return settings
+
+  utils = types.SimpleNamespace(RestoreCheckpointConfig=told)
+  monkeypatch.setitem(sys.modules, "t5x", types.SimpleNamespace(utils=utils))
+  settings = t5x_restore.for_inference("gs://a", None, dtype)
+  assert settings["dtype"] == (dtype or "float32")
+  assert settings["path"] == "gs://a" and settings["mode"] == "specific"
 
 
 def test_a_seed_is_one():

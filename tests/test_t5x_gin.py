@@ -173,7 +173,7 @@ def test_a_renamed_binding_is_found(results):
     assert error and (name[1] in error or name[2] in error), binding
 
 
-@t5x_peer.needed
+@t5x_peer.needed("golden/t5x_configurables (the tests above)")
 def test_the_record_is_what_t5x_says():
   sys.path.insert(0, str(HERE / "golden"))
   import make_t5x_configurables as maker

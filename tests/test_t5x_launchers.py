@@ -17,7 +17,7 @@ import t5x_peer
 
 from prompt_tuning import checkpoints, t5x_checkpoints
 
-pytestmark = t5x_peer.marks()
+pytestmark = t5x_peer.marks("golden/t5x_runs (test_t5x_runs)")
 MULTI = "t5x/runs/multi_optimizer.gin"
 
 
@@ -140,12 +140,7 @@ def test_packed_examples_train(tuned, tmp_path):
 
 
 def test_choices_are_made_on_the_command_line(tmp_path):
-  t5x_peer.train(
-    tmp_path / "run",
-    OPTIMIZER="@optimizers.adamw()",
-    LEARNING_RATE="@optimizers.warmup_cosine()",
-    optimizers__warmup_cosine__peak=0.01,
-  )
+  t5x_peer.train(tmp_path / "run", **t5x_peer.CHOICES)
   assert_frozen(tmp_path / "run")
   # AdamW moves by the rate about; Adafactor at 0.3 would have moved by 1.
   moved = np.abs(prompt(tmp_path / "run") - prompt(tmp_path / "run", 0)).max()
@@ -206,8 +201,7 @@ def test_beams_predict(tuned, expected, tmp_path):
   found = t5x_peer.infer(
     tmp_path,
     CHECKPOINT_PATH=tuned / "checkpoint_6",
-    DECODE_FN="@decoding.beam_search",
-    NUM_DECODES=4,
+    **t5x_peer.BEAMS,
   )
   assert [row["inputs"] for row in found] == [row["inputs"] for row in expected]
   assert all(isinstance(row["prediction"], str) for row in found)

@@ -17,7 +17,9 @@ import tiny
 
 from prompt_tuning import inject, optimizers, storage, t5
 
-pytestmark = t5x_peer.marks()
+pytestmark = t5x_peer.marks(
+  "golden/t5x_network and golden/t5x_runs (test_t5x_network, test_t5x_runs)"
+)
 P = features.P
 CONFIG = tiny.config(num_encoder_layers=2)
 NETWORKS = ("t5x_network", "own_network")

@@ -91,7 +91,7 @@ def test_our_network_says_what_t5x_said(name):
   check(t5.T5(CASES[name]), name)
 
 
-@t5x_peer.needed
+@t5x_peer.needed("golden/t5x_network (test_our_network_says_what_t5x_said)")
 @pytest.mark.parametrize("name", CASES)
 def test_t5x_still_says_it(name):
   t5x_models = importlib.import_module("prompt_tuning.t5x_models")

@@ -11,18 +11,29 @@ import pytest
 import t5x_peer
 from test_t5x_launchers import assert_frozen, losses, prompt
 
-pytestmark = t5x_peer.marks()
+pytestmark = t5x_peer.marks("golden/t5x_runs (test_t5x_runs)")
 SETTINGS = {"LEARNING_RATE": 0.003}
 SUBMESH = {"MODEL_PARALLEL_SUBMESH": (1, 2), "NUM_PARTITIONS": None}
+TWO_DIMENSIONAL = "2 data, 2 model, 2-D parameters"
 LAYOUTS = {
   "2 model partitions": (2, {}),
   "4 model partitions": (4, {}),
   "2 data, 2 model": (4, SUBMESH),
-  "2 data, 2 model, 2-D parameters": (
+  TWO_DIMENSIONAL: (
     4,
     {**SUBMESH, "PARAMETER_PARTITIONING_DIMS": 2},
   ),
 }
+
+
+def specifications(folder: pathlib.Path) -> dict[str, str]:
+  """How a run's parameters lie on the devices, by path, as t5x logs it."""
+  lines = (folder / "model-info.txt").read_text().splitlines()
+  return {
+    line.split()[1]: line.partition("partition spec ")[2]
+    for line in lines
+    if line.startswith("Variable")
+  }
 
 
 def predicted(folder: pathlib.Path) -> str:
@@ -64,14 +75,9 @@ def test_partitions_give_the_losses_and_predictions_of_one_device(
 
 
 def test_parameters_are_spread_as_the_rules_say(tmp_path):
-  devices, bindings = LAYOUTS["2 data, 2 model, 2-D parameters"]
+  devices, bindings = LAYOUTS[TWO_DIMENSIONAL]
   t5x_peer.train(tmp_path / "run", devices=devices, TRAIN_STEPS=3, **bindings)
-  lines = (tmp_path / "run" / "model-info.txt").read_text().splitlines()
-  spec = {
-    line.split()[1]: line.partition("partition spec ")[2]
-    for line in lines
-    if line.startswith("Variable")
-  }
+  spec = specifications(tmp_path / "run")
   assert spec["encoder/layers_0/mlp/wi_0/kernel"] == "('data', 'model')"
   assert spec["token_embedder/embedding"] == "('model', 'data')"
   assert spec["prompt/embedding"] == "(None, None)"

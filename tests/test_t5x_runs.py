@@ -2,7 +2,8 @@
 
 `golden/t5x_runs.npz` and `.json` hold the prompts and predictions of real runs
 of t5x (see `golden/make_t5x_runs.py`): one device, partitions, two processes,
-a resumed run, both networks, both ways to freeze. Nothing here needs t5x. The
+a resumed run, both networks, both ways to freeze, another optimizer, beams, and
+where the parameters lay. Nothing here needs t5x. The
 tests that start the launchers again are test_t5x_launchers and
 test_t5x_partitioning.
 """
@@ -10,12 +11,14 @@ test_t5x_partitioning.
 import json
 import pathlib
 
+from flax.linen import spmd
+import jax
 import numpy as np
 import pytest
 import t5x_peer
 import tiny
 
-from prompt_tuning import checkpoints, optimizers, pretrained, storage
+from prompt_tuning import checkpoints, optimizers, pretrained, storage, t5
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 ARRAYS = dict(np.load(GOLDEN / "t5x_runs.npz"))
@@ -72,11 +75,24 @@ def test_the_first_prompt_is_the_one_of_t5x(model, tmp_path):
   np.testing.assert_allclose(found, ARRAYS["first"], rtol=2e-5)
 
 
-@pytest.mark.parametrize("launcher", ["infer", "export"])
+def test_another_optimizer_and_a_schedule_give_the_prompt_of_t5x(
+  model, tmp_path
+):
+  del model
+  run = t5x_peer.embedded(tmp_path / "run", 6, **t5x_peer.CHOICES)
+  found = checkpoints.load_prompt(run).values
+  assert np.abs(found - ARRAYS["first"]).max() > 0.01
+  np.testing.assert_allclose(found, ARRAYS["choices"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("launcher", ["infer", "export", "beams"])
 def test_a_prompt_predicts_as_under_t5x(launcher, model, tmp_path):
   del model
   checkpoints.save_prompt(tmp_path / "prompt", ARRAYS["twenty"], {})
-  found = t5x_peer.embedded_predictions(tmp_path / "prompt", tmp_path / "eval")
+  beams = {"DECODING": "@decode.Beam()"} if launcher == "beams" else {}
+  found = t5x_peer.embedded_predictions(
+    tmp_path / "prompt", tmp_path / "eval", **beams
+  )
   texts = [row["prediction"] for row in found]
   wanted = RECORD[launcher]
   assert len(set(wanted)) > 1
@@ -92,6 +108,29 @@ def test_model_tuning_moves_the_weights_as_under_t5x(model, tmp_path):
       before[path], np.float32
     )
     assert np.abs(moved).mean() == pytest.approx(wanted, rel=0.02), path
+
+
+def test_parameters_lie_where_t5x_laid_them(model):
+  """By the names of our axes, and the rules of t5x for a 2-D layout."""
+  token = jax.ShapeDtypeStruct((1, 1), np.int32)
+  made = jax.eval_shape(
+    t5.T5(model.config).init, jax.random.key(0), token, token
+  )
+  rules = RECORD["partitions"]["rules"]
+  found = {
+    path.removesuffix("_axes"): str(
+      tuple(spmd.logical_to_mesh_axes(leaf.names, rules))
+    )
+    for path, leaf in storage.flatten(made["params_axes"]).items()
+  }
+  wanted = {
+    path: where
+    for path, where in RECORD["partitions"]["specifications"].items()
+    if path != "step" and not path.startswith("param_states/")
+  }
+  assert wanted.pop("prompt/embedding") == "(None, None)"
+  assert {"('data', 'model')", "('model', 'data')"} <= {*wanted.values()}
+  assert found == wanted
 
 
 def test_adafactor_is_t5xs():

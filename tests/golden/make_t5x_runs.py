@@ -17,6 +17,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from t5x import partitioning as partitioning_of_t5x  # noqa: E402
 import t5x_peer  # noqa: E402
 import test_t5x_launchers as launchers  # noqa: E402
 import test_t5x_partitioning as partitioning  # noqa: E402
@@ -51,7 +52,17 @@ def prompts(folder: pathlib.Path) -> dict[str, np.ndarray]:
   found["first"] = launchers.prompt(folder / "one device", 0)
   t5x_peer.train(folder / "twenty", TRAIN_STEPS=20, EVAL_PERIOD=20, **SLOW)
   found["twenty"] = launchers.prompt(folder / "twenty")
+  t5x_peer.train(folder / "choices", **t5x_peer.CHOICES)
+  found["choices"] = launchers.prompt(folder / "choices")
   return found
+
+
+def partitions(run: pathlib.Path) -> dict:
+  """How a run of the 2-D layout spread its parameters, and by which rules."""
+  return {
+    "rules": partitioning_of_t5x.standard_logical_axis_rules(1, 2),
+    "specifications": partitioning.specifications(run),
+  }
 
 
 def adafactor() -> np.ndarray:
@@ -91,6 +102,11 @@ def main() -> None:
     "model_tuning": model_tuning(folder / "model_tuning"),
     "infer": [row["prediction"] for row in rows],
     "export": launchers.exported(folder / "export", texts, **tuned),
+    "beams": [
+      row["prediction"]
+      for row in t5x_peer.infer(folder / "beams", **tuned, **t5x_peer.BEAMS)
+    ],
+    "partitions": partitions(folder / "runs" / partitioning.TWO_DIMENSIONAL),
   }
   np.savez_compressed(HERE / "t5x_runs.npz", **arrays)
   (HERE / "t5x_runs.json").write_text(
