@@ -259,15 +259,8 @@ class PromptedModel:
     if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
       raise ValueError(f"texts must be a list of texts, got {texts!r:.80}.")
     ids = np.asarray(prompt_id)
-    if (
-      ids.dtype.kind not in "iu"
-      and ids.size
-      or ids.shape
-      not in (
-        (),
-        (len(texts),),
-      )
-    ):
+    is_whole = ids.dtype.kind in "iu" or not ids.size
+    if not is_whole or ids.shape not in {(), (len(texts),)}:
       raise ValueError(
         f"prompt_id must be a whole number, or one for each of the "
         f"{len(texts)} texts; got {prompt_id!r:.80}."
