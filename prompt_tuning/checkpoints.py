@@ -48,6 +48,12 @@ def save_prompt(
 ) -> pathlib.Path:
   """Writes prompt.npy and prompt.json into a folder, each atomically.
 
+  Args:
+    folder: is made where it is not there.
+    values: [P, E].
+    record: what else prompt.json says; it may be that of another prompt, whose
+      length, width and hash are replaced.
+
   Raises:
     ValueError: the prompt is not a finite [P, E].
   """
@@ -56,16 +62,13 @@ def save_prompt(
   initializers.check_prompt(values, folder / ARRAY)
   _save_numpy(folder / ARRAY, values)
   length, width = values.shape
-  storage.write_json(
-    folder / RECORD,
-    {
-      "format": "prompt-tuning prompt, version 1",
-      "length": length,
-      "width": width,
-      "tensor_sha256": storage.tensor_hash(values),
-      **record,
-    },
-  )
+  own = {
+    "format": "prompt-tuning prompt, version 1",
+    "length": length,
+    "width": width,
+    "tensor_sha256": storage.tensor_hash(values),
+  }
+  storage.write_json(folder / RECORD, {**own, **record, **own})
   return folder
 
 

@@ -20,7 +20,6 @@ from prompt_tuning import (
   decode,
   evaluate,
   infer,
-  inject,
   losses,
   t5,
 )
@@ -153,6 +152,8 @@ def evaluate_together(
   vocabulary,
   examples: data.Examples,
   decoding: infer.Decoding,
+  *,
+  prompt_length: int | Sequence[int],
 ) -> Report:
   """Scores the bank of a network as an ensemble on one split.
 
@@ -163,10 +164,13 @@ def evaluate_together(
     examples: the split.
     decoding: `Rank` lets the prompts vote on labels (the distinct targets if
       it has none), everything else on what they write.
+    prompt_length: P, or the length of every prompt of the bank.
   """
-  count, length = np.shape(params["prompt"]["embedding"])[:2]
+  count = len(params["prompt"]["embedding"])
   chosen = evaluate.with_labels(decoding, examples)
-  predictor = infer.Predictor(network, vocabulary, chosen, prompt_length=length)
+  predictor = infer.Predictor(
+    network, vocabulary, chosen, prompt_length=prompt_length
+  )
   rows = evaluate.input_rows(examples)
   copies = [row for row in rows for _ in range(count)]
   prompt_id = np.tile(np.arange(count), len(rows))
@@ -175,8 +179,10 @@ def evaluate_together(
     by_prompt = scores.reshape(len(rows), count, -1).swapaxes(0, 1)
     return report_labels(examples, chosen.strategy.labels, by_prompt)
   texts = predictor(params, copies, prompt_id, show_progress=True)
+  tokens = predictor.reserve(infer.padded(copies), prompt_id)
+  targets = infer.padded([[*vocabulary.encode(text), EOS] for text in texts])
   scores = _log_probabilities(
-    network, params, vocabulary, (copies, texts, prompt_id), decoding.batch_size
+    network, params, tokens, targets, decoding.batch_size
   )
   report = report_texts(
     examples,
@@ -188,10 +194,13 @@ def evaluate_together(
 
 
 def _log_probabilities(
-  network: t5.T5, params: PyTree, vocabulary, answered, batch_size: int
-) -> np.ndarray:
-  """Nats of each (input, text, prompt_id), EOS of the text included."""
-  length = np.shape(params["prompt"]["embedding"])[1]
+  network: t5.T5,
+  params: PyTree,
+  tokens: Int[np.ndarray, "B T"],
+  targets: Int[np.ndarray, "B L"],
+  batch_size: int,
+) -> Float[np.ndarray, "B"]:
+  """Nats of the targets, EOS included."""
 
   @jax.jit
   def of_batch(tokens, targets):
@@ -200,11 +209,6 @@ def _log_probabilities(
     )
     return -losses.token_losses(logits, targets).sum(axis=-1)
 
-  rows, texts, prompt_id = answered
-  tokens = inject.reserve(
-    infer.padded(rows), np.asarray(prompt_id, np.int32), length
-  )
-  targets = infer.padded([[*vocabulary.encode(text), EOS] for text in texts])
   parts = [
     np.asarray(
       of_batch(tokens[at : at + batch_size], targets[at:][:batch_size])

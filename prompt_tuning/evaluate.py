@@ -42,7 +42,7 @@ class Evaluator:
     sets: for each prompt the examples it is scored on.
     decoding: how predictions are made. `Rank` without labels takes the
       distinct targets of each task.
-    prompt_length: P.
+    prompt_length: P, or the length of every prompt of the bank.
     first_prompt: the place in the bank of the first set's prompt.
   """
 
@@ -53,7 +53,7 @@ class Evaluator:
     sets: Sequence[data.Examples],
     *,
     decoding: infer.Decoding,
-    prompt_length: int,
+    prompt_length: int | Sequence[int],
     first_prompt: int = 0,
   ):
     self._sets = sets

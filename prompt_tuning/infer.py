@@ -26,7 +26,7 @@ from prompt_tuning import (
   storage,
   t5,
 )
-from prompt_tuning.shapes import Float, PyTree
+from prompt_tuning.shapes import Float, Int, PyTree
 from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
 
 Ids = Sequence[int] | np.ndarray
@@ -81,7 +81,7 @@ class Predictor:
     network: a T5, with the bank of prompts if `prompt_length` is not 0.
     vocabulary: ids to text.
     decoding: strategy and sizes.
-    prompt_length: P.
+    prompt_length: P, or the length of every prompt of the bank.
   """
 
   def __init__(
@@ -90,11 +90,11 @@ class Predictor:
     vocabulary: Vocabulary,
     decoding: Decoding,
     *,
-    prompt_length: int,
+    prompt_length: int | Sequence[int],
   ):
     self._vocabulary = vocabulary
     self._decoding = decoding
-    self._prompt_length = prompt_length
+    self._lengths = prompt_length
     strategy = decoding.strategy
     if isinstance(strategy, decode.Rank):
       if not strategy.labels:
@@ -114,6 +114,15 @@ class Predictor:
         network, strategy, decoding.max_length
       )
 
+  def reserve(
+    self, tokens: Int[np.ndarray, "B T"], prompt_id: Int[np.ndarray, "B"]
+  ) -> Int[np.ndarray, "B S"]:
+    """Tokens [B, T] with P places for each example's prompt: [B, P + T]."""
+    if isinstance(self._lengths, int):
+      return inject.reserve(tokens, prompt_id, self._lengths)
+    own = np.asarray(self._lengths, np.int32)[prompt_id]
+    return inject.reserve(tokens, prompt_id, max(self._lengths), own)
+
   def _batches(self, rows, prompt_id) -> Iterator[tuple[slice, np.ndarray]]:
     """Padded inputs of equal shape; the last batch repeats its last row."""
     size = min(self._decoding.batch_size, len(rows))
@@ -123,10 +132,7 @@ class Predictor:
     for begin in range(0, len(rows), size):
       here = slice(begin, min(begin + size, len(rows)))
       index = np.minimum(np.arange(begin, begin + size), len(rows) - 1)
-      yield (
-        here,
-        inject.reserve(tokens[index], ids[index], self._prompt_length),
-      )
+      yield here, self.reserve(tokens[index], ids[index])
 
   def __call__(
     self,
@@ -179,6 +185,24 @@ def padded(rows: Sequence[Ids], length: int = 0) -> np.ndarray:
   return array
 
 
+def bank_of(
+  prompts: Sequence[checkpoints.SavedPrompt],
+) -> tuple[Float[np.ndarray, "N P E"] | None, int | list[int]]:
+  """Prompts as one bank, and the length of each; (None, 0) for no prompts.
+
+  P is the greatest length. Zeros that no example sees stand in front of the
+  others.
+  """
+  if not prompts:
+    return None, 0
+  lengths = [len(one.values) for one in prompts]
+  filled = [
+    np.pad(one.values, [(max(lengths) - length, 0), (0, 0)])
+    for one, length in zip(prompts, lengths, strict=True)
+  ]
+  return np.stack(filled), lengths
+
+
 def with_prompts(
   model: pretrained.FrozenModel, bank: Float[np.ndarray, "N P E"] | None
 ) -> tuple[t5.T5, PyTree]:
@@ -196,11 +220,11 @@ class PromptedModel:
 
   Args:
     model: the frozen model.
-    prompts: a saved prompt or the path to one, or several of one length.
+    prompts: a saved prompt or the path to one, or several, of any length.
     decoding: strategy and sizes.
 
   Raises:
-    ValueError: the prompts have different lengths, or do not fit the model.
+    ValueError: a prompt does not fit the model.
 
   Example:
     model = pretrained.load('microworld')
@@ -230,17 +254,10 @@ class PromptedModel:
       for p in prompts
     ]
     self._vocabulary = model.vocabulary
-    self._lengths = [p.values.shape[0] for p in self.prompts]
-    length = max(self._lengths, default=0)
-    if len(set(self._lengths)) > 1:
-      raise ValueError(
-        f"The prompts have different lengths {self._lengths}; serve prompts "
-        "of one length together."
-      )
-    bank = np.stack([p.values for p in self.prompts]) if prompts else None
+    bank, lengths = bank_of(self.prompts)
     network, self._params = with_prompts(model, bank)
     self._predictor = Predictor(
-      network, self._vocabulary, decoding, prompt_length=length
+      network, self._vocabulary, decoding, prompt_length=lengths
     )
 
   def predict(

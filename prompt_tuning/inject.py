@@ -8,14 +8,16 @@ A placeholder's id names one row of the bank [N, P, E]: `PLACEHOLDER +
 prompt_id * P + position`. So the tokens alone say which prompt an example
 uses: examples with different prompts share a batch, packed segments bring
 their own, and masks and relative positions of any T5 come out right because a
-placeholder is a token like any other (its id is above 0).
+placeholder is a token like any other (its id is above 0). In a bank of prompts
+of different lengths a shorter one stands at the end of its places, and those in
+front of it are padding: masked, with no distance that T5 sees changed.
 """
 
 from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.shapes import Array, Bool, Float, Int
+from prompt_tuning.shapes import PAD, Array, Bool, Float, Int
 
 PLACEHOLDER = 1 << 30
 """The first placeholder id: far above every vocabulary."""
@@ -27,7 +29,10 @@ def is_placeholder(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
 
 
 def reserve(
-  tokens: Int[np.ndarray, "B T"], prompt_id: Int[np.ndarray, "B"], length: int
+  tokens: Int[np.ndarray, "B T"],
+  prompt_id: Int[np.ndarray, "B"],
+  length: int,
+  own_length: Int[np.ndarray, "B"] | None = None,
 ) -> Int[np.ndarray, "B {length}+T"]:
   """Puts `length` places for each example's prompt in front of its tokens.
 
@@ -35,6 +40,8 @@ def reserve(
     tokens: [B, T], padded with 0.
     prompt_id: [B], the example's prompt in the bank.
     length: P; 0 returns the tokens as they are.
+    own_length: [B], how many of the P places the example's prompt has, the last
+      ones; None for all.
 
   Raises:
     ValueError: a prompt_id is negative, or the bank has too many positions.
@@ -48,7 +55,10 @@ def reserve(
       f"{PLACEHOLDER // max(length, 1) - 1}."
     )
   first = PLACEHOLDER + prompt_id.astype(np.int32)[:, None] * length
-  places = first + np.arange(length, dtype=np.int32)
+  column = np.arange(length, dtype=np.int32)
+  places = first + column
+  if own_length is not None:
+    places[column < length - own_length[:, None]] = PAD
   return np.concatenate([places, tokens.astype(np.int32)], axis=1)
 
 

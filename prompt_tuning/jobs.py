@@ -23,7 +23,7 @@ from prompt_tuning import (
 Paths = str | os.PathLike | Sequence[str | os.PathLike] | None
 
 
-def _prompts(paths: Paths, model, allow_other_model):
+def prompts_of(paths: Paths, model, allow_other_model):
   """The saved prompts of one or several paths."""
   if paths is None:
     return []
@@ -34,17 +34,7 @@ def _prompts(paths: Paths, model, allow_other_model):
   ]
 
 
-def _bank(prompts: Sequence[checkpoints.SavedPrompt]) -> np.ndarray | None:
-  lengths = sorted({p.values.shape[0] for p in prompts})
-  if len(lengths) > 1:
-    raise ValueError(
-      f"PROMPT_PATH names prompts of different lengths {lengths}; use prompts "
-      "of one length together."
-    )
-  return np.stack([p.values for p in prompts]) if prompts else None
-
-
-def _pairs(names: Sequence[str], prompts) -> list[tuple[str, int]]:
+def pairs_of(names: Sequence[str], prompts) -> list[tuple[str, int]]:
   """(task, prompt) pairs: one by one, or one task with every prompt."""
   count = max(len(prompts), 1)
   if len(names) == 1:
@@ -57,14 +47,6 @@ def _pairs(names: Sequence[str], prompts) -> list[tuple[str, int]]:
       "prompts in PROMPT_PATH. Give one task, one prompt, or as many of both."
     )
   return list(zip(names, range(count), strict=True))
-
-
-def bank_of(
-  paths: Paths, model, allow_other_model: bool, names: Sequence[str]
-) -> tuple[np.ndarray | None, list[tuple[str, int]]]:
-  """The prompts of some paths as a bank, and which of them each task uses."""
-  prompts = _prompts(paths, model, allow_other_model)
-  return _bank(prompts), _pairs(names, prompts)
 
 
 def evaluate_prompts(
@@ -86,13 +68,13 @@ def evaluate_prompts(
     ValueError: a prompt, a task or the folder is not usable.
   """
   folder = run_folder.RunFolder(eval_output_dir)
-  prompts = _prompts(prompt_path, model, allow_other_model)
-  bank = _bank(prompts)
+  prompts = prompts_of(prompt_path, model, allow_other_model)
+  bank, lengths = infer.bank_of(prompts)
   network, params = infer.with_prompts(model, bank)
   given = mixture_or_task_name
   names = [given] if isinstance(given, str) else list(given)
   names = [member for name in names for member, _ in data.members(name)]
-  pairs = _pairs(names, prompts)
+  pairs = pairs_of(names, prompts)
   loaded = {
     name: data.load(
       name, split, task_feature_lengths, vocabulary=model.vocabulary
@@ -109,7 +91,7 @@ def evaluate_prompts(
       vocabulary_of(model),
       [loaded[name]],
       decoding=decoding,
-      prompt_length=0 if bank is None else bank.shape[1],
+      prompt_length=lengths,
       first_prompt=n,
     )
     (result,) = scorer(params, show_progress=True)
@@ -166,7 +148,7 @@ def infer_lines(
         f"{source}, line {i} has {tokens} tokens, more than "
         f"TASK_FEATURE_LENGTHS['inputs']={limit}. Raise it or shorten the line."
       )
-  prompts = _prompts(prompt_path, model, allow_other_model)
+  prompts = prompts_of(prompt_path, model, allow_other_model)
   if len(prompts) > 1:
     raise ValueError(
       f"PROMPT_PATH names {len(prompts)} prompts, and the lines of a file are "

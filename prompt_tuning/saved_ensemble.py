@@ -79,15 +79,15 @@ def score(
     {"inputs": lengths[0], "targets": lengths[1]},
     vocabulary=frozen.vocabulary,
   )
-  network, params = infer.with_prompts(
-    frozen, np.stack([one.values for one in saved])
-  )
+  bank, prompt_lengths = infer.bank_of(saved)
+  network, params = infer.with_prompts(frozen, bank)
   return ensemble.evaluate_together(
     network,
     params,
     frozen.vocabulary,
     examples,
     infer.Decoding(STRATEGIES[strategy], max_length=lengths[1]),
+    prompt_length=prompt_lengths,
   )
 
 
@@ -100,12 +100,6 @@ def _check(saved: Sequence[checkpoints.SavedPrompt]) -> None:
   places = [pathlib.Path(one.path).resolve() for one in saved]
   if twice := [place for place in places if places.count(place) > 1]:
     raise ValueError(f"{twice[0]} is given twice, and would have two votes.")
-  lengths = [one.values.shape[0] for one in saved]
-  if len(set(lengths)) > 1:
-    raise ValueError(
-      f"The prompts have the lengths {lengths}; an ensemble runs as one batch. "
-      "Give prompts of one length."
-    )
 
 
 def _common(saved: Sequence[checkpoints.SavedPrompt], what: str) -> str:

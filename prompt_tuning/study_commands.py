@@ -86,7 +86,7 @@ def _ensemble(commands) -> argparse.ArgumentParser:
     nargs="+",
     required=True,
     metavar="PATH",
-    help="two or more prompts of one task and one length",
+    help="two or more prompts of one task",
   )
   parser.add_argument(
     "--model",

@@ -228,18 +228,20 @@ def write(
   wanted = {name: formats(name) for name in names}
   _check_files([form.file for name in names for form in wanted[name]])
   folder = run_folder.RunFolder(infer_output_dir)
-  bank, pairs = jobs.bank_of(prompt_path, model, allow_other_model, names)
+  prompts = jobs.prompts_of(prompt_path, model, allow_other_model)
+  pairs = jobs.pairs_of(names, prompts)
   if len(pairs) > len(names):
     raise ValueError(
       f"{names[0]} can be handed in once, and PROMPT_PATH names {len(pairs)} "
       "prompts. Give one."
     )
+  bank, lengths = infer.bank_of(prompts)
   network, params = infer.with_prompts(model, bank)
   predictor = infer.Predictor(
     network,
     jobs.vocabulary_of(model),
     decoding or infer.Decoding(max_length=task_feature_lengths["targets"]),
-    prompt_length=0 if bank is None else bank.shape[1],
+    prompt_length=lengths,
   )
   report: dict[str, dict[str, Any]] = {}
   members: dict[str, list[str]] = {}

@@ -210,6 +210,7 @@ def _ensembles(
       model.vocabulary,
       examples(run.task, "test", run),
       decoding(run, model),
+      prompt_length=run.prompt_length,
     )
     rows.append(
       {

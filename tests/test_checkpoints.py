@@ -24,6 +24,15 @@ def test_a_saved_prompt_is_read_back_bit_for_bit(folder):
   assert (saved.record["length"], saved.record["width"]) == (4, 16)
 
 
+def test_other_values_are_saved_with_the_record_of_a_prompt(folder, tmp_path):
+  longer = np.concatenate([VALUES, VALUES])
+  record = checkpoints.load_prompt(folder).record
+  other = checkpoints.save_prompt(tmp_path / "other", longer, record)
+  saved = checkpoints.load_prompt(other, toy.model())
+  np.testing.assert_array_equal(saved.values, longer)
+  assert saved.record["length"] == 8 and saved.record["task"] == "t"
+
+
 def test_the_artefact_is_a_plain_numpy_file(folder):
   np.testing.assert_array_equal(np.load(folder / "prompt.npy"), VALUES)
   assert {f.name for f in folder.iterdir()} == {"prompt.npy", "prompt.json"}

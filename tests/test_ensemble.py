@@ -77,20 +77,25 @@ def bank():
   return 3 * tiny.rows(3, 4, 16, seed=1)
 
 
-def together(bank, strategy):
+def together(bank, strategy, split="test"):
   model = toy.model()
-  examples = data.load(toy.CAT, "test", toy.LENGTHS)
+  examples = data.load(toy.CAT, split, toy.LENGTHS)
   network, params = infer.with_prompts(model, bank)
   decoding = infer.Decoding(strategy, max_length=8, batch_size=5)
   report = ensemble.evaluate_together(
-    network, params, model.vocabulary, examples, decoding
+    network,
+    params,
+    model.vocabulary,
+    examples,
+    decoding,
+    prompt_length=bank.shape[1],
   )
   evaluator = evaluate.Evaluator(
     network,
     model.vocabulary,
     [examples] * len(bank),
     decoding=decoding,
-    prompt_length=4,
+    prompt_length=bank.shape[1],
   )
   return report, evaluator(params)
 
@@ -173,11 +178,24 @@ def test_the_command_needs_nothing_but_prompts(saved, tmp_path, capsys):
   assert metrics["ensemble"]["accuracy"] == pytest.approx(100 * right)
 
 
+def test_prompts_of_different_lengths_vote_together(saved, tmp_path, bank):
+  record = checkpoints.load_prompt(saved / "prompt0").record
+  long = 3 * tiny.rows(9, 16, seed=7)
+  checkpoints.save_prompt(saved / "longer", long, record)
+  names = ["prompt0", "longer"]
+  assert command(saved, names, "--output", str(tmp_path)) == 0
+  metrics = json.loads((tmp_path / "metrics.json").read_text())
+  alone = []
+  for values in (bank[0], long):
+    report, _ = together(values[None], decode.Greedy(), "validation")
+    alone += report.singles
+  assert metrics["prompts"] == alone
+
+
 @pytest.mark.parametrize(
   "names, message",
   [
     (["prompt0"], "takes two or more prompts, got 1"),
-    (["prompt0", "longer"], "have the lengths [4, 5]"),
     (["prompt0", "other"], "more than one task: toy_cat, toy_dog"),
     (["prompt0", "bare.npy"], "bare.npy does not say which model"),
     (["prompt0", "nothing"], "There is no prompt at"),
@@ -190,9 +208,6 @@ def test_the_command_needs_nothing_but_prompts(saved, tmp_path, capsys):
 def test_prompts_that_cannot_vote_are_refused(saved, names, message, capsys):
   record = checkpoints.load_prompt(saved / "prompt0").record
   kept = {"model": record["model"]}
-  checkpoints.save_prompt(
-    saved / "longer", tiny.rows(5, 16), {**kept, "task": toy.CAT}
-  )
   checkpoints.save_prompt(
     saved / "other", tiny.rows(4, 16), {**kept, "task": toy.DOG}
   )

@@ -32,6 +32,23 @@ def test_a_mixed_batch_equals_one_by_one(strategy):
   assert len(set(together)) > 1
 
 
+@pytest.mark.parametrize(
+  "strategy",
+  [decode.Greedy(), decode.Beam(2), decode.Rank(("mat", "ran", "sat"))],
+)
+def test_prompts_of_different_lengths_share_a_batch(strategy):
+  decoding = infer.Decoding(strategy, max_length=6)
+  several = [prompts(1, length)[0] for length in (7, 1, 4)]
+  mixed = infer.PromptedModel(toy.model(), several, decoding)
+  together = mixed.predict(TEXTS * 3, [0] * 4 + [1] * 4 + [2] * 4)
+  alone = []
+  for saved in several:
+    one = infer.PromptedModel(toy.model(), saved, decoding)
+    alone += one.predict(TEXTS)
+  assert together == alone
+  assert len(set(together)) > 1
+
+
 def test_the_batch_size_changes_nothing():
   answers = [
     infer.PromptedModel(

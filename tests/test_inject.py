@@ -93,6 +93,19 @@ def test_a_batch_mixes_the_prompts_of_a_bank():
     np.testing.assert_array_equal(mixed[i], one[i])
 
 
+def test_a_shorter_prompt_of_a_bank_gives_what_it_gives_alone():
+  short, long = tiny.rows(2, 16), tiny.rows(5, 16, seed=1)
+  bank = np.stack([np.pad(short, [(3, 0), (0, 0)], constant_values=9), long])
+  text = tiny.tokens(2, 5)
+  tokens = inject.reserve(text, tiny.ids(0, 1), 5, tiny.ids(2, 5))
+  assert tokens[0, :3].tolist() == [0, 0, 0]
+  mixed = logits(tiny.prompted(CONFIG, 5, 2), bank, tokens)
+  for i, own in enumerate((short, long)):
+    alone = tiny.reserved(text, [0, 0], len(own))
+    one = logits(tiny.prompted(CONFIG, len(own)), own, alone)
+    np.testing.assert_allclose(mixed[i], one[i], atol=1e-5)
+
+
 def test_a_prompt_may_stand_anywhere_in_the_text():
   words = tiny.tokens(1, 3)[0]
   text = tiny.tokens(2, 8, seed=1)

@@ -58,11 +58,15 @@ def test_numbers_that_do_not_pair_are_refused(tmp_path):
     evaluate(tmp_path / "e", [toy.CAT, toy.DOG], saved(tmp_path, 3))
 
 
-def test_prompts_of_different_lengths_are_refused(tmp_path):
+def test_prompts_of_different_lengths_are_scored_as_alone(tmp_path):
   (one,) = saved(tmp_path, 1)
-  other = checkpoints.save_prompt(tmp_path / "long", tiny.rows(5, 16), {})
-  with pytest.raises(ValueError, match=r"different lengths \[4, 5\]"):
-    evaluate(tmp_path / "e", toy.CAT, [one, other])
+  long = 3 * tiny.rows(9, 16, seed=1)
+  other = checkpoints.save_prompt(tmp_path / "long", long, {})
+  both = evaluate(tmp_path / "both", toy.CAT, [one, other])
+  (first,) = evaluate(tmp_path / "0", toy.CAT, one)
+  (second,) = evaluate(tmp_path / "1", toy.CAT, other)
+  assert both == [first, second]
+  assert first.predictions != second.predictions
 
 
 def test_lines_are_predicted_with_one_prompt(tmp_path):
