@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
-import numpy as np
-
 from prompt_tuning import (
   checkpoints,
   data,

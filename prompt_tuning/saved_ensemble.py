@@ -8,8 +8,6 @@ import importlib
 import os
 import pathlib
 
-import numpy as np
-
 from prompt_tuning import (
   checkpoints,
   data,
