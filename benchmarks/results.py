@@ -4,7 +4,8 @@
 
 Copies runs/studies/NAME/results.jsonl and figure.png to docs/results/, and
 writes the tables of docs/results.md between `<!-- NAME -->` and
-`<!-- /NAME -->`. A study that has not run to its end keeps what stands there.
+`<!-- /NAME -->`. A study that has not run to its end keeps what stands there;
+with --partial it may lack frozen models, and its tables say so.
 """
 
 import argparse
@@ -20,14 +21,26 @@ from prompt_tuning import report, results, storage, studies  # noqa: E402
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-def ship(name: str, runs: pathlib.Path, docs: pathlib.Path = DOCS) -> str:
+def ship(
+  name: str,
+  runs: pathlib.Path,
+  docs: pathlib.Path = DOCS,
+  *,
+  is_partial: bool = False,
+) -> str:
   """Ships one study, and says so, or why not."""
   rows = results.load(runs / name / "results.jsonl")
   if not rows:
     return "no rows"
   study = studies.STUDIES[name]
-  if left := len(results.lacking(study, rows)):
-    return f"{left} runs are left; go on with prompt-tuning study {name}"
+  have = {results.run_of(row).model for row in rows}
+  left = results.lacking(study, rows)
+  if is_partial:
+    left = [run for run in left if run.model in have]
+  if left:
+    models = sorted({run.model for run in left} - have)
+    go_on = f"prompt-tuning study {name}{' --pretrain' if models else ''}"
+    return f"{len(left)} runs are left; go on with {go_on}"
   results.save(docs / "results" / f"{name}.jsonl", rows)
   report.figure(study, rows, docs / "results" / f"{name}.png")
   page = docs / "results.md"
@@ -49,11 +62,14 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("names", nargs="*", metavar="NAME", help="a study")
   parser.add_argument("--runs", type=pathlib.Path, default="runs/studies")
+  parser.add_argument(
+    "--partial", action="store_true", help="although frozen models are lacking"
+  )
   flags = parser.parse_args()
   if unknown := set(flags.names) - studies.STUDIES.keys():
     parser.error(f"no study {', '.join(unknown)}; see prompt-tuning study")
   for name in flags.names or studies.STUDIES:
-    print(f"{name}: {ship(name, flags.runs)}")
+    print(f"{name}: {ship(name, flags.runs, is_partial=flags.partial)}")
 
 
 if __name__ == "__main__":

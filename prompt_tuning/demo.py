@@ -78,7 +78,7 @@ def demo(
     print(f"\n{name}\n  input   {data.input_texts(examples)[0]}")
     print(f"  target  {examples.target_texts()[0]}")
 
-  print("\nWithout training: no prompt, and five hand-written prompts …")
+  print("\nWithout training: five hand-written prompts, the first empty …")
   by_words = {name: designed(model, tests[name]) for name in names}
 
   print(f"Prompt tuning: {len(names)} prompts together, {steps} steps …")

@@ -20,6 +20,7 @@ import tqdm
 from prompt_tuning import (
   checkpoints,
   decode,
+  initializers,
   inject,
   pretrained,
   prompt,
@@ -220,11 +221,12 @@ class PromptedModel:
 
   Args:
     model: the frozen model.
-    prompts: a saved prompt or the path to one, or several, of any length.
+    prompts: a saved prompt or the path to one, or several, of any length. One
+      that is read here must have been trained for these weights.
     decoding: strategy and sizes.
 
   Raises:
-    ValueError: a prompt does not fit the model.
+    ValueError: a prompt does not fit the model, or was trained for another.
 
   Example:
     model = pretrained.load('microworld')
@@ -253,6 +255,9 @@ class PromptedModel:
       else checkpoints.load_prompt(p, model)
       for p in prompts
     ]
+    for saved in self.prompts:
+      width = model.config.emb_dim
+      initializers.check_prompt(saved.values, saved.path, width=width)
     self._vocabulary = model.vocabulary
     bank, lengths = bank_of(self.prompts)
     network, self._params = with_prompts(model, bank)

@@ -148,12 +148,15 @@ def points(
 
 
 def _percent(axis, values: Sequence[tuple[float, float]]) -> None:
-  """The vertical axis of accuracies, from just below the least of them."""
-  axis.axhline(CHANCE, color="gray", ls=":", label="chance")
+  """The vertical axis of accuracies, with chance unless all are far above."""
+  least = min(mean - spread for mean, spread in values)
+  if least < (CHANCE + 100) / 2:
+    least = min(least, CHANCE)
+    axis.axhline(CHANCE, color="gray", ls=":", label="chance")
   axis.set_ylabel("test accuracy (%)")
   axis.set_title("mean ± standard deviation over seeds", fontsize="medium")
-  least = min([CHANCE, *(mean - spread for mean, spread in values)])
-  axis.set_ylim(least - 5, 102)
+  margin = (100 - least) / 10
+  axis.set_ylim(least - margin, 100 + margin / 2)
   axis.grid(alpha=0.3, axis="y")
 
 

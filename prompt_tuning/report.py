@@ -144,7 +144,7 @@ def tables(study: Study, rows: Sequence[results.Row]) -> str:
   have = {results.run_of(row).model for row in rows}
   absent = [model.name for model in study.models if model.name not in have]
   if absent:
-    parts.append(f"Without {', '.join(absent)}, which is not pre-trained yet.")
+    parts.append(f"Not pre-trained, and left out: {', '.join(absent)}.")
   parts.append(
     f"{len(rows)} runs, {seconds / 60:.0f} minutes on {machines}; "
     + ", ".join(f"{name} {version}" for name, version in versions.items())

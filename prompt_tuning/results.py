@@ -39,7 +39,6 @@ class Cell(NamedTuple):
 
   mean: float
   spread: float
-  seeds: int
 
   def __str__(self) -> str:
     spread = "" if math.isnan(self.spread) else f" ± {self.spread:.1f}"
@@ -82,10 +81,9 @@ def run_of(row: Row) -> Run:
 
 
 def lacking(study: Study, rows: Iterable[Row]) -> list[Run]:
-  """The runs of a study without a row, on the models that have rows."""
+  """The runs of a study without a row."""
   have = {run_of(row) for row in rows}
-  models = {run.model for run in have}
-  return [r for r in study.runs if r.model in models and r not in have]
+  return [run for run in study.runs if run not in have]
 
 
 def shown(task: str) -> str:
@@ -115,7 +113,7 @@ def entries(study: Study, row: Row) -> list[Entry]:
 def cell(values: Sequence[float]) -> Cell:
   """Mean and standard deviation (n - 1) of the seeds' values."""
   spread = np.std(values, ddof=1) if len(values) > 1 else math.nan
-  return Cell(float(np.mean(values)), float(spread), len(values))
+  return Cell(float(np.mean(values)), float(spread))
 
 
 def over_seeds(

@@ -51,9 +51,9 @@ def score(
     allow_other_model: accept prompts that were trained for other weights.
 
   Raises:
-    ValueError: there are fewer than two prompts, they have different lengths,
-      they name no single model or task, the task is a mixture or has no labels
-      to rank, or the module cannot be imported.
+    ValueError: there are fewer than two prompts, they name no single model or
+      task, the task is a mixture or has no labels to rank, or the module cannot
+      be imported.
   """
   saved = [checkpoints.load_prompt(path) for path in prompts]
   _check(saved)

@@ -245,7 +245,7 @@ def _time(seconds: float) -> str:
 def _title(program: Program) -> str:
   """A program in a line."""
   first = program[0]
-  parts = [first.title, f"on {first.model}"]
+  parts = [first.title, f"on {first.pretraining}"]
   if first.prompt_length:
     prompts = sum(run.members for run in program)
     length = _count(first.prompt_length, "position")

@@ -86,7 +86,7 @@ def run(
     with_pretraining: first pre-train the study's models that are lacking.
 
   Raises:
-    ValueError: there is no such study, or no row could be made.
+    ValueError: there is no such study.
   """
   study = find(name)
   if is_reduced:
@@ -102,11 +102,6 @@ def run(
     make_models(found.lacking, where)
     found = schedule.work(study, where)
   rows = _run_programs(study, found, where)
-  if not rows:
-    raise ValueError(
-      f"The study {name} has no results: none of its models is there. Run it "
-      "with --pretrain first."
-    )
   report.write(study, rows, where.study)
   print(f"\n{report.tables(study, rows)}\n\nEverything is in {where.study}.")
   return where.study
@@ -120,7 +115,7 @@ def _run_programs(
   if found.stale:
     old = where.study / "results.old.jsonl"
     results.save(old, [*results.load(old), *found.stale])
-  if rows:
+  if rows or found.stale:
     rows.sort(key=lambda row: study.runs.index(results.run_of(row)))
     results.save(where.rows, rows)
   bar = tqdm.tqdm(
@@ -131,10 +126,11 @@ def _run_programs(
   )
   with bar:
     for program in found.programs:
-      bar.set_description(program[0].title)
+      first = program[0]
+      bar.set_description(f"{first.title} on {first.pretraining}")
       rows += run_program(
         program,
-        found.models[program[0].model],
+        found.models[first.model],
         where.study / "programs",
         look=study.kind == "matrix",
       )

@@ -26,8 +26,8 @@ def check() -> None:
 def _flags() -> str:
   """The bindings of the command line, which t5x keeps in a flag."""
   name = "gin_bindings"
-  given = flags.FLAGS[name].value if name in flags.FLAGS else []
-  return "\n".join(given)
+  given = flags.FLAGS[name].value if name in flags.FLAGS else None
+  return "\n".join(given or ())
 
 
 def summarize(model_dir: str, summary_writer, step: int) -> None:

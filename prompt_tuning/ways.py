@@ -116,7 +116,7 @@ def _unique(values) -> list:
 
 def _tuned_prompts(
   program: Sequence[Run], model: pretrained.FrozenModel, folder: pathlib.Path
-) -> tuple[dict[tuple, np.ndarray], train.Trained]:
+) -> dict[tuple, np.ndarray]:
   """The best prompt for each (task, seed, initialiser), trained together."""
   first = program[0]
   tasks = _unique(run.task for run in program)
@@ -143,7 +143,7 @@ def _tuned_prompts(
   )
   assert trained.bank is not None
   keys = [(t, s, i) for t in tasks for s in seeds for i in starts]
-  return dict(zip(keys, trained.bank, strict=True)), trained
+  return dict(zip(keys, trained.bank, strict=True))
 
 
 def seeds_of(run: Run) -> list[int]:
@@ -158,7 +158,7 @@ def _prompts(
   *,
   look: bool,
 ) -> list[Row]:
-  bank, _ = _tuned_prompts(program, model, folder)
+  bank = _tuned_prompts(program, model, folder)
   chosen = [bank[run.task, run.seed, run.initializer] for run in program]
   network, params = infer.with_prompts(model, np.stack(chosen))
   rows: list[Row] = [{"scores": {}} for _ in program]
@@ -199,7 +199,7 @@ def _meaning(run: Run, values: np.ndarray, model) -> Row:
 def _ensembles(
   program: Sequence[Run], model: pretrained.FrozenModel, folder: pathlib.Path
 ) -> list[Row]:
-  bank, _ = _tuned_prompts(program, model, folder)
+  bank = _tuned_prompts(program, model, folder)
   rows = []
   for run in program:
     members = [bank[run.task, seed, run.initializer] for seed in seeds_of(run)]

@@ -139,6 +139,12 @@ def test_what_cannot_be_predicted_is_refused(texts, prompt_id, message):
     prompted.predict(texts, prompt_id)
 
 
+def test_a_prompt_of_another_width_is_refused():
+  wide = checkpoints.SavedPrompt(tiny.rows(4, 24), {}, "wide")
+  with pytest.raises(ValueError, match="in wide has shape .4, 24.*needs 16"):
+    infer.PromptedModel(toy.model(), [*prompts(), wide])
+
+
 def test_one_prompt_needs_no_list():
   (saved, *_) = prompts()
   assert len(infer.PromptedModel(toy.model(), saved, SHORT).prompts) == 1

@@ -172,6 +172,15 @@ def test_rows_of_other_weights_are_moved_aside(
   assert len(rows_of(tmp_path)) == 4
 
 
+def test_rows_are_moved_aside_once_although_nothing_follows(done, tmp_path):
+  where = schedule.folders(tmp_path, "length", "no model", is_reduced=False)
+  found = schedule.Work([], rows_of(done), [], [], {}, [])
+  results.save(where.rows, found.stale)
+  study._run_programs(studies.LENGTH, found, where)
+  assert results.load(where.study / "results.old.jsonl") == found.stale
+  assert results.load(where.rows) == []
+
+
 def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
   for name, one in studies.STUDIES.items():
     flags = ["study", name, "--dry_run", "--output", str(tmp_path / "o")]
