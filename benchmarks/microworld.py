@@ -111,7 +111,9 @@ def main() -> None:
   parser.add_argument("--steps", type=int, default=demo.STEPS)
   parser.add_argument("--model", default=pretrained.SHIPPED)
   parser.add_argument("--runs", type=pathlib.Path, default="runs/microworld")
-  parser.add_argument("--ship", action="store_true")
+  parser.add_argument(
+    "--ship", action="store_true", help="write them into the package"
+  )
   flags = parser.parse_args()
   model = pretrained.load(flags.model)
   settings = {
