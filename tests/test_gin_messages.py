@@ -65,7 +65,8 @@ def test_a_flag_stands_in_front_of_what_is_wrong_with_it(binding, message):
       "docs/t5x.md; for prompt-tuning there are others of the same names.",
       marks=pytest.mark.skipif(
         importlib.util.find_spec("t5x") is not None,
-        reason="t5x is installed, so nothing is wrong",
+        reason="t5x is installed, so nothing is wrong; where it is not, this "
+        "always runs",
       ),
     ),
     ("TRAIN_STEPS = hello", "This is no value. Put a text into quotes."),

@@ -1,5 +1,6 @@
 """The loop: resume bit for bit, the best of each prompt, early stopping."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -232,8 +233,25 @@ def test_a_run_killed_again_and_again_is_the_same(tmp_path):
   assert left(path, fit(path, plan=SLOW)) == expected, moments
 
 
+def test_a_refused_write_costs_nothing_but_time(tmp_path, uninterrupted):
+  path = tmp_path / "run"
+  with contextlib.ExitStack() as limits:
+
+    def refusing(params):
+      folder = RunFolder(path)
+      if int(folder.metrics()[-1]["step"]) == 8:
+        size = folder.metrics_file.stat().st_size
+        limits.enter_context(tiny.files_up_to(size))
+      return evaluate(params)
+
+    with pytest.raises(ValueError, match="MODEL_DIR=.*too large.*go on from"):
+      fit(path, evaluate=refusing)
+  assert left(path, fit(path)) == uninterrupted
+
+
 def test_a_disk_that_fills_up_costs_nothing_but_time(tmp_path, uninterrupted):
-  with tiny.disk(tmp_path / "disk", "size=256k") as path:
+  instead = "test_a_refused_write_costs_nothing_but_time"
+  with tiny.disk(tmp_path / "disk", "size=256k", instead) as path:
     fillers = []
 
     def filling(params):

@@ -251,8 +251,18 @@ def test_a_path_that_is_no_folder_is_named(tmp_path):
     RunFolder(tmp_path / "file", setting="EVAL_OUTPUT_DIR")
 
 
+def test_a_folder_that_takes_no_file_is_refused_at_once(tmp_path):
+  with tiny.files_up_to(0):
+    with pytest.raises(ValueError, match="MODEL_DIR=.*cannot be written to"):
+      RunFolder(tmp_path)
+  assert not [*tmp_path.iterdir()]
+
+
+NO_FILE = "test_a_folder_that_takes_no_file_is_refused_at_once"
+
+
 def test_a_read_only_folder_is_refused_at_once(tmp_path):
-  with tiny.disk(tmp_path / "disk", "ro") as folder:
+  with tiny.disk(tmp_path / "disk", "ro", NO_FILE) as folder:
     with pytest.raises(ValueError, match="cannot be created.*[Rr]ead-only"):
       RunFolder(folder / "run")
     with pytest.raises(ValueError, match="cannot be written to.*[Rr]ead-only"):
@@ -262,10 +272,7 @@ def test_a_read_only_folder_is_refused_at_once(tmp_path):
 def test_a_folder_without_the_right_to_write_is_refused_at_once(tmp_path):
   tmp_path.chmod(0o500)
   if os.access(tmp_path, os.W_OK):
-    pytest.skip(
-      "this user may write everywhere; on a read-only disk nobody may, "
-      "test_a_read_only_folder_is_refused_at_once"
-    )
+    pytest.skip(f"this user may write everywhere; {NO_FILE} stands in")
   with pytest.raises(ValueError, match="MODEL_DIR=.*cannot be written to"):
     RunFolder(tmp_path)
 
@@ -284,7 +291,8 @@ def test_a_refused_checkpoint_keeps_the_one_before(tmp_path):
 
 def test_a_full_disk_keeps_what_was_written_and_says_so(tmp_path):
   """The error comes from the metrics, the events or the checkpoint."""
-  with tiny.disk(tmp_path / "disk", "size=128k") as path:
+  instead = "test_a_refused_checkpoint_keeps_the_one_before"
+  with tiny.disk(tmp_path / "disk", "size=128k", instead) as path:
     folder = saved(path)
     folder.log(5, "", {"loss": 0.1})
     filler = tiny.fill(path)

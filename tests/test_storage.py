@@ -200,7 +200,8 @@ def test_a_refused_write_is_an_oserror_and_leaves_what_was_there(
 
 
 def test_a_full_disk_is_an_oserror_and_leaves_what_was_there(tmp_path):
-  with tiny.disk(tmp_path / "disk", "size=32k") as folder:
+  instead = "test_a_refused_write_is_an_oserror_and_leaves_what_was_there"
+  with tiny.disk(tmp_path / "disk", "size=32k", instead) as folder:
     path = storage.save_tree(folder / "a", TREE)
     with pytest.raises(OSError, match="[Nn]o space left"):
       storage.save_tree(path, LARGE)

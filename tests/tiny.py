@@ -132,17 +132,22 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def disk(path: pathlib.Path, options: str) -> Iterator[pathlib.Path]:
-  """A disk of its own, such as `size=64k` or `ro`; skips without the right."""
+def disk(
+  path: pathlib.Path, options: str, instead: str
+) -> Iterator[pathlib.Path]:
+  """A disk of its own, such as `size=64k` or `ro`; skips without the right.
+
+  Args:
+    path: where it is mounted.
+    options: of the mount.
+    instead: the test that stands in, and always runs.
+  """
   path.mkdir(exist_ok=True)
   mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
   try:
     subprocess.run(mount, check=True, capture_output=True)
   except (OSError, subprocess.CalledProcessError):
-    pytest.skip(
-      "to mount a small disk takes root on Linux; tests with "
-      "tiny.files_up_to and without the right to write stand in"
-    )
+    pytest.skip(f"to mount a disk takes root on Linux; {instead} stands in")
   try:
     yield path
   finally:
