@@ -179,9 +179,7 @@ def convert(
       )
     return _save_numpy(target, saved.values)
   if to == "prompt-tuning":
-    kept = ("format", "length", "width", "tensor_sha256")
-    record = {k: v for k, v in saved.record.items() if k not in kept}
-    return save_prompt(target, saved.values, record)
+    return save_prompt(target, saved.values, saved.record)
   base = base_model or saved.record.get("model", {}).get("source")
   if not base:
     raise ValueError(

@@ -3,9 +3,8 @@
 `golden/t5x_runs.npz` and `.json` hold the prompts and predictions of real runs
 of t5x (see `golden/make_t5x_runs.py`): one device, partitions, two processes,
 a resumed run, both networks, both ways to freeze, another optimizer, beams, and
-where the parameters lay. Nothing here needs t5x. The
-tests that start the launchers again are test_t5x_launchers and
-test_t5x_partitioning.
+where the parameters lay. Nothing here needs t5x. The tests that start the
+launchers again are test_t5x_launchers and test_t5x_partitioning.
 """
 
 import json
