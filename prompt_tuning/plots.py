@@ -22,15 +22,20 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
   panels = [_LOSS, *dict.fromkeys(found)]
   drawing, *axes = _figure(5.0 * len(panels), len(panels))
   for axis, name in zip(axes, panels, strict=True):
-    for prompt in prompts:
+    for i, prompt in enumerate(prompts):
       points = [
         (row["step"], row[name])
         for row in rows
         if row["prompt"] == prompt and name in row
       ]
       if points:
-        marker = "" if name == _LOSS else "o"
-        axis.plot(*zip(*points, strict=True), marker=marker, ms=3, label=prompt)
+        axis.plot(
+          *zip(*points, strict=True),
+          color=f"C{i}",  # the same in every panel
+          marker="" if name == _LOSS else "o",
+          ms=3,
+          label=prompt,
+        )
     axis.set_xlabel("step")
     title = "training loss (nats per token)" if name == _LOSS else name
     axis.set_title(title if name == _LOSS else f"validation {name}")

@@ -26,6 +26,16 @@ def test_a_curve_of_other_numbers_is_another_picture(tmp_path):
   assert (one != other).any()
 
 
+def test_a_prompt_has_one_colour_in_every_panel(tmp_path):
+  rows = [{"step": 1, "prompt": p, "loss": 0.5} for p in ("a", "b")]
+  rows += [{"step": s, "prompt": "b", "f1": 10.0 * s} for s in (1, 2)]
+  picture = pixels(plots.curves(rows, tmp_path / "curves.png"))[..., :3]
+  right = picture[:, picture.shape[1] // 2 :]
+  first, second = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
+  assert np.isclose(right * 255, second, atol=1).all(axis=-1).any()
+  assert not np.isclose(right * 255, first, atol=1).all(axis=-1).any()
+
+
 def test_scores_are_drawn_with_a_gap_where_one_is_missing(tmp_path):
   row = {"task": "t", "chance": 50.0, "by_hand": 60.0, "model_tuning": None}
   path = plots.scores([row], tmp_path / "scores.png")
