@@ -9,6 +9,7 @@ Nothing is cut in silence: `Examples.truncated` counts.
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import itertools
@@ -271,26 +272,50 @@ def _fitted(ids, length, feature, where, truncate) -> list[int]:
   return [*ids[: length - 1], EOS] if ids[-1] == EOS else ids[:length]
 
 
-def labels(examples: Examples, at_most: int = 50) -> list[str]:
-  """The labels of a classification task, sorted: its distinct target texts.
+def labels(
+  task: str, vocabulary: Vocabulary | None = None, at_most: int = 50
+) -> list[str]:
+  """The labels of a classification task, sorted.
 
-  A task of this project names its own, so that rows with hidden answers have
-  them too.
+  A task of this project and one of `--data` with `--labels` name their own; any
+  other has the distinct targets of its training split. The answers of a split
+  that is scored are never looked at: they would say what to choose from.
+
+  Args:
+    task: its name.
+    vocabulary: the frozen model's, for reading the task.
+    at_most: more are no classification.
 
   Raises:
-    ValueError: there are more than `at_most`, so it is no classification.
+    ValueError: there are too many, or there is no training split to tell.
   """
-  own = benchmark.registered.get(examples.task)
-  if own is not None and own.labels:
-    return sorted(own.labels)
-  found = sorted(set(examples.target_texts()))
-  if len(found) > at_most:
+  find(task)  # so that it is registered
+  if benchmark.classes.get(task):
+    return sorted(benchmark.classes[task])
+  with task_vocabulary.using(vocabulary):
+    return list(_training_targets(seqio.TaskRegistry.get(task), at_most))
+
+
+@functools.lru_cache(64)
+def _training_targets(task: seqio.Task, at_most: int) -> tuple[str, ...]:
+  if "train" not in task.splits:
     raise ValueError(
-      f"{examples.task} has {len(found)} different targets, too many for "
-      "class labels. Use another initialiser or set CLASS_LABELS, and decode "
-      "greedily instead of by rank."
+      f"{task.name} names no labels and has no split 'train' to tell them by. "
+      "Name them: --labels for your own files, decode.Rank.labels for a task."
     )
-  return found
+  dataset = task.get_dataset(
+    sequence_length=None, split="train", shuffle=False, num_epochs=1
+  )
+  found: set[str] = set()
+  for row in dataset.as_numpy_iterator():
+    found.add(_text(row["targets_pretokenized"]))
+    if len(found) > at_most:
+      raise ValueError(
+        f"{task.name} has more than {at_most} different targets, too many for "
+        "class labels. Decode greedily instead of by rank, or name the labels "
+        "in decode.Rank.labels."
+      )
+  return tuple(sorted(found))
 
 
 def postprocess(
@@ -302,6 +327,12 @@ def postprocess(
     task.postprocess_fn(text, example=row, is_target=is_target)
     for text, row in zip(texts, examples.fields, strict=True)
   ]
+
+
+def metric_names(task: str) -> list[str]:
+  """The names of the functions that score a task's predictions."""
+  functions = seqio.TaskRegistry.get(task).predict_metric_fns
+  return [getattr(f, "__qualname__", type(f).__name__) for f in functions]
 
 
 def metrics(examples: Examples, predictions: Sequence[str]) -> dict[str, float]:

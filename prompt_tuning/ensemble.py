@@ -162,12 +162,12 @@ def evaluate_together(
     params: its parameters.
     vocabulary: ids to text.
     examples: the split.
-    decoding: `Rank` lets the prompts vote on labels (the distinct targets if
+    decoding: `Rank` lets the prompts vote on labels (those of the task if
       it has none), everything else on what they write.
     prompt_length: P, or the length of every prompt of the bank.
   """
   count = len(params["prompt"]["embedding"])
-  chosen = evaluate.with_labels(decoding, examples)
+  chosen = evaluate.with_labels(decoding, examples.task, vocabulary)
   predictor = infer.Predictor(
     network, vocabulary, chosen, prompt_length=prompt_length
   )

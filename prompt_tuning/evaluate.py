@@ -40,8 +40,8 @@ class Evaluator:
     network: a T5 with the bank, or without one.
     vocabulary: ids to text.
     sets: for each prompt the examples it is scored on.
-    decoding: how predictions are made. `Rank` without labels takes the
-      distinct targets of each task.
+    decoding: how predictions are made. `Rank` without labels takes those
+      of each task, see `data.labels`.
     prompt_length: P, or the length of every prompt of the bank.
     first_prompt: the place in the bank of the first set's prompt.
   """
@@ -60,7 +60,7 @@ class Evaluator:
     self._first_prompt = first_prompt
     self._groups: dict[Any, tuple[infer.Predictor, list[int]]] = {}
     for n, examples in enumerate(sets):
-      chosen = with_labels(decoding, examples)
+      chosen = with_labels(decoding, examples.task, vocabulary)
       if chosen not in self._groups:
         predictor = infer.Predictor(
           network, vocabulary, chosen, prompt_length=prompt_length
@@ -98,13 +98,13 @@ def input_rows(examples: data.Examples) -> list[np.ndarray]:
 
 
 def with_labels(
-  decoding: infer.Decoding, examples: data.Examples
+  decoding: infer.Decoding, task: str, vocabulary: Vocabulary
 ) -> infer.Decoding:
-  """The decoding; `Rank` without labels gets the task's distinct targets."""
+  """The decoding; `Rank` without labels gets the task's, see `data.labels`."""
   strategy = decoding.strategy
   if not isinstance(strategy, decode.Rank) or strategy.labels:
     return decoding
-  found = tuple(data.labels(examples))
+  found = tuple(data.labels(task, vocabulary))
   return dataclasses.replace(
     decoding, strategy=dataclasses.replace(strategy, labels=found)
   )

@@ -100,8 +100,7 @@ class Predictor:
     if isinstance(strategy, decode.Rank):
       if not strategy.labels:
         raise ValueError(
-          "Rank classification needs labels. Set CLASS_LABELS, or use a task "
-          "whose targets are few."
+          "Rank classification needs labels. Name them in decode.Rank.labels."
         )
       self._ranker = decode.make_ranker(network)
       self._label_ids = padded(

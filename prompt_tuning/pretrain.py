@@ -8,6 +8,7 @@ user's own text.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import hashlib
 import itertools
 import logging
 import os
@@ -58,12 +59,15 @@ class TextBatches:
   """Batches of one stage; the batch of a step depends on seed and step only.
 
   Examples of about the same length share a batch, padded to a multiple of 8.
+  Of a document of more than T tokens a window of T is drawn, anew each time, so
+  that targets go on where their inputs end.
 
   Args:
     stage: documents and objective.
     vocabulary: text to ids.
     batch_size: B.
-    lengths: (T, L); what is longer is cut, and counted in `truncated`.
+    lengths: (T, L); targets that are longer are cut, and counted in
+      `truncated`.
     num_documents: how many documents are drawn from the source; 0 draws fresh
       ones for every group of batches from an endless source.
     seed: of documents, order and objective.
@@ -121,10 +125,17 @@ class TextBatches:
           "num_documents above 0 to draw from those that there are."
         )
     pairs = [
-      self._stage.objective(ids, rng, self._vocabulary.sentinel)
+      self._stage.objective(
+        self._window(ids, rng), rng, self._vocabulary.sentinel
+      )
       for ids in documents
     ]
     return sorted(pairs, key=lambda pair: len(pair[0]))
+
+  def _window(self, ids: list[int], rng: np.random.Generator) -> list[int]:
+    spare = len(ids) - self._lengths[0]
+    begin = int(rng.integers(spare + 1)) if spare > 0 else 0
+    return ids[begin : begin + self._lengths[0]]
 
   def _read(self, seed: int, count: int) -> list[list[int]]:
     texts = list(itertools.islice(iter(self._stage.documents(seed)), count))
@@ -147,7 +158,7 @@ class TextBatches:
     self.truncated += 1
     if self.truncated == 1:
       logging.getLogger(__name__).warning(
-        "A text has %d tokens, more than the limit %d of LENGTHS=%s, and was "
+        "A target has %d tokens, more than the limit %d of LENGTHS=%s, and was "
         "cut; so will others be.",
         *(tokens, limit, self._lengths),
       )
@@ -213,6 +224,7 @@ def pretrain(
     {
       "start": start.stored_hash,
       "TRAIN_STEPS": [stage.steps for stage in stages],
+      "texts and objectives of hash": _hash(stages, settings),
       **dataclasses.asdict(settings),
     },
   )
@@ -224,10 +236,11 @@ def pretrain(
     clip_norm=1.0,
   )
   problem = step.Problem(t5.T5(start.config), optimizer)
-  everything = freeze.mask(start.params, (".*",))
+  # The steps of an optimizer are lost in the rounding of a narrower type.
+  params = jax.tree.map(lambda leaf: leaf.astype(np.float32), start.params)
   outcome = loop.fit(
     problem,
-    freeze.split(start.params, everything),
+    freeze.split(params, freeze.mask(params, (".*",))),
     _staged(stages, start.vocabulary, settings),
     plan=settings.plan(total),
     folder=folder,
@@ -242,6 +255,18 @@ def pretrain(
   )
   plots.curves(_by_probe(folder.metrics()), folder.path / "curves.png")
   return outcome
+
+
+def _hash(stages: Sequence[Stage], settings: Settings) -> str:
+  """Of the objectives, and of the first texts that each stage would read."""
+  digest = hashlib.sha256()
+  for index, stage in enumerate(stages):
+    is_plain = dataclasses.is_dataclass(stage.objective)
+    digest.update(repr(stage.objective).encode() if is_plain else b"")
+    texts = stage.documents(settings.seed + index)
+    for text in itertools.islice(iter(texts), 1000):
+      digest.update(f"{text}\n".encode())
+  return digest.hexdigest()[:16]
 
 
 def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
@@ -359,6 +384,8 @@ def _staged(stages, vocabulary, settings) -> Callable[[int], dict]:
 def lines(path) -> Callable[[int], Iterator[str]]:
   """A source of documents from a text file: one document a line.
 
+  Each seed begins at a place of its own, and comes round to it.
+
   Raises:
     FileNotFoundError: there is no such file.
   """
@@ -366,13 +393,26 @@ def lines(path) -> Callable[[int], Iterator[str]]:
     raise FileNotFoundError(f"TEXT_FILE={path} is no file.")
 
   def read(seed: int) -> Iterator[str]:
-    del seed  # the order is drawn per step
-    with open(path, encoding="utf-8-sig") as file:
-      try:
-        yield from (line.strip() for line in file if line.strip())
-      except UnicodeDecodeError as error:
-        raise ValueError(
-          f"{path} is not UTF-8 ({error}). Convert it first."
-        ) from error
+    with open(path, "rb") as file:
+      size = file.seek(0, os.SEEK_END)
+      file.seek(int(np.random.default_rng(seed).integers(size + 1)))
+      file.readline()  # the rest of a line
+      begin = file.tell()
+      for line in file:
+        yield from _text(line, path)
+      file.seek(0)
+      while file.tell() < begin:
+        yield from _text(file.readline(), path)
 
   return read
+
+
+def _text(line: bytes, path) -> list[str]:
+  """The text of a line, or nothing."""
+  try:
+    text = line.decode("utf-8").removeprefix("\ufeff").strip()
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f"{path} is not UTF-8 ({error}). Convert it first."
+    ) from error
+  return [text] if text else []

@@ -32,6 +32,7 @@ from prompt_tuning import (
   run_folder,
   step,
   storage,
+  stored_model,
   train_settings,
 )
 from prompt_tuning.shapes import PyTree
@@ -91,10 +92,25 @@ def train(
   members = train_settings.members(tasks, tuning)
   names = train_settings.names(members)
 
-  # Read the tasks.
+  # Read the tasks, so that a split that is not there is no surprise later.
   train_sets = [_train_set(name, tasks, model) for name in tasks.names]
-  found = data.content_hash(e for parts in train_sets for e, _ in parts)
-  agree = train_settings.to_agree(model, tasks, tuning, members, found)
+  scored_sets = {
+    split: [_evaluation_set(name, split, tasks, model) for name in tasks.names]
+    for split in (tasks.validation_split, *tasks.test_splits)
+    if split
+  }
+  decoding = decoding or infer.Decoding(
+    max_length=tasks.task_feature_lengths.get("targets", 16)
+  )
+  agree = train_settings.to_agree(
+    model,
+    tasks,
+    tuning,
+    members,
+    decoding,
+    trained_on=[examples for parts in train_sets for examples, _ in parts],
+    chosen_on=scored_sets.get(tasks.validation_split or "", []),
+  )
   folder = run_folder.RunFolder(model_dir, agree, keep=2)
   prompts_per_task = len(members) // len(train_sets)
   sets = [parts for parts in train_sets for _ in range(prompts_per_task)]
@@ -108,6 +124,8 @@ def train(
   )
   trains = freeze.mask(params, tuning.trainable)
   trained, frozen = freeze.split(params, trains)
+  # The steps of an optimizer are lost in the rounding of a narrower type.
+  trained = jax.tree.map(lambda leaf: leaf.astype(np.float32), trained)
   only_prompts = bank is not None and _is_only_prompts(trained)
   if len(members) > 1 and not only_prompts:
     raise ValueError(
@@ -126,16 +144,11 @@ def train(
   before = storage.tree_hash(frozen)
 
   # Train, and keep the best on the validation split.
-  decoding = decoding or infer.Decoding(
-    max_length=tasks.task_feature_lengths.get("targets", 16)
-  )
-
   @functools.cache
   def evaluator(split: str) -> tuple[evaluate.Evaluator, list[data.Examples]]:
-    loaded = {
-      name: _evaluation_set(name, split, tasks, model) for name in tasks.names
-    }
-    examples = [loaded[member.task] for member in members]
+    examples = [
+      found for found in scored_sets[split] for _ in range(prompts_per_task)
+    ]
     assert model.vocabulary is not None
     return evaluate.Evaluator(
       network,
@@ -173,9 +186,7 @@ def train(
 
   # Score the best, and write what the run is for.
   results: list[list[evaluate.Result]] = [[] for _ in members]
-  for split in [tasks.validation_split, *tasks.test_splits]:
-    if not split:
-      continue
+  for split in scored_sets:
     scorer, examples = evaluator(split)
     for n, result in enumerate(scorer(best)):
       at = outcome.best.steps[n] if outcome.best else outcome.step
@@ -265,6 +276,12 @@ def _write(
   """Writes the artefacts: a prompt per member, or the tuned model."""
   members = train_settings.members(tasks, tuning)
   names = train_settings.names(members)
+  source, stored_hash = model.source, model.stored_hash
+  if not _is_only_prompts(_trained_part(report.params, tuning)):
+    params = {k: v for k, v in report.params.items() if k != "prompt"}
+    source = str(pathlib.Path(folder.path) / "model")
+    stored_hash = stored_model.weights_hash(params)
+    model_folder.save(source, model.config, params, vocabulary=model.vocabulary)
   for n, (task, seed, start) in enumerate(members):
     if report.bank is None:
       break
@@ -283,20 +300,12 @@ def _write(
           examples.task: examples.truncated for examples, _ in sets[n]
         },
         "model": {
-          "source": model.source,
-          "hash": model.stored_hash,
+          "source": source,
+          "hash": stored_hash,
           "num_parameters": model.num_parameters,
         },
         "versions": checkpoints.versions(),
       },
-    )
-  if not _is_only_prompts(_trained_part(report.params, tuning)):
-    params = {k: v for k, v in report.params.items() if k != "prompt"}
-    model_folder.save(
-      pathlib.Path(folder.path) / "model",
-      model.config,
-      params,
-      vocabulary=model.vocabulary,
     )
 
 

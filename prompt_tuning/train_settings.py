@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 import optax
 
-from prompt_tuning import data, freeze, initializers, optimizers, pretrained
+from prompt_tuning import (
+  data,
+  freeze,
+  infer,
+  initializers,
+  optimizers,
+  pretrained,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +165,21 @@ def to_agree(
   tasks: Tasks,
   tuning: Tuning,
   members: Sequence[Member],
-  data_hash: str,
+  decoding: infer.Decoding,
+  *,
+  trained_on: Sequence[data.Examples],
+  chosen_on: Sequence[data.Examples],
 ) -> dict[str, Any]:
-  """What a checkpoint must agree with to be gone on from."""
+  """What a checkpoint must agree with to be gone on from.
+
+  The best prompt so far was chosen by its scores, so what it was scored on, and
+  how, must be the same to go on as well as what it was trained on.
+  """
   return {
-    "training data of hash": data_hash,
+    "training data of hash": data.content_hash(trained_on),
+    "validation data of hash": data.content_hash(chosen_on),
+    "DECODING": f"{decoding.strategy}, {decoding.max_length} tokens at most",
+    "metrics": [data.metric_names(found.task) for found in chosen_on],
     "updates by OPTIMIZER and LEARNING_RATE": optimizers.fingerprint(
       tuning.optimizer
     ),

@@ -23,6 +23,9 @@ T5_FORM = "_t5"
 registered: dict[str, "Task"] = {}
 """Every task that was registered here, by the names of both forms."""
 
+classes: dict[str, tuple[str, ...]] = {}
+"""The words of the classes of each task that `add` registered."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -89,6 +92,7 @@ def register(tasks: Iterable[Task]) -> list[str]:
           fields=task.fields,
           postprocess=task.postprocess,
           scores=task.scores,
+          labels=task.labels,
         )
   return names
 
@@ -101,8 +105,10 @@ def add(
   fields: Sequence[str] = (),
   postprocess: Callable | None = None,
   scores: Sequence[metrics.Metric] = (),
+  labels: Sequence[str] = (),
 ) -> None:
   """Adds one task whose examples a function of the split makes."""
+  classes[name] = tuple(labels)
   signature = {field: _spec(field) for field in ("inputs", "targets", *fields)}
 
   def dataset(split: str, shuffle_files: bool, seed: int | None = None):

@@ -115,7 +115,7 @@ class OwnData:
       )
 
   def _check_labels(self) -> None:
-    values = [label.partition("=")[0] for label in self.labels]
+    values = [_value_and_word(label)[0] for label in self.labels]
     twice = [v for i, v in enumerate(values) if v in values[:i]]
     if twice:
       raise ValueError(f"LABELS={list(self.labels)} has {twice[0]!r} twice.")
@@ -133,8 +133,7 @@ class OwnData:
   @property
   def words(self) -> dict[str, str]:
     """The word of each value of the target field."""
-    pairs = (label.partition("=") for label in self.labels)
-    return {value: word if equals else value for value, equals, word in pairs}
+    return dict(map(_value_and_word, self.labels))
 
   @property
   def classes(self) -> list[str]:
@@ -226,6 +225,12 @@ class OwnData:
     return {"inputs": text, "targets": word}
 
 
+def _value_and_word(label: str) -> tuple[str, str]:
+  """A label in its two parts; a value may have a = in it, a word none."""
+  value, equals, word = label.rpartition("=")
+  return (value, word) if equals else (label, label)
+
+
 def _is_number(text: str) -> bool:
   try:
     return math.isfinite(float(text))
@@ -286,6 +291,7 @@ def register(
     own.splits,
     postprocess=_postprocess(own),
     scores=[METRICS[one](len(own.classes)) for one in own.metric],
+    labels=own.classes,
   )
   _known[name] = own
   return name

@@ -59,10 +59,18 @@ def test_a_task_with_another_vocabulary_is_refused():
     data.check_vocabulary(toy.CAT, other)
 
 
-def test_labels_are_the_distinct_targets():
-  assert data.labels(load()) == ["no", "yes"]
-  with pytest.raises(ValueError, match="2 different targets"):
-    data.labels(load(), at_most=1)
+def test_labels_are_the_distinct_targets_of_the_training_split():
+  assert data.labels(toy.CAT) == ["no", "yes"]
+  with pytest.raises(ValueError, match="more than 1 different targets"):
+    data.labels(toy.CAT, at_most=1)
+
+
+def test_labels_are_those_that_a_task_names():
+  assert data.labels("super_glue_cb") == [
+    "contradiction",
+    "entailment",
+    "neutral",
+  ]
 
 
 def test_metrics_are_the_tasks():

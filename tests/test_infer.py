@@ -111,7 +111,7 @@ def test_no_texts_no_predictions():
 
 
 def test_ranking_without_labels_is_refused():
-  with pytest.raises(ValueError, match="Set CLASS_LABELS"):
+  with pytest.raises(ValueError, match="decode.Rank.labels"):
     infer.PromptedModel(toy.model(), (), infer.Decoding(decode.Rank()))
 
 

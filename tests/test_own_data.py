@@ -68,6 +68,17 @@ def test_without_a_validation_file_a_tenth_of_train_is_held_out(rows):
   assert len(train) + len(held_out) == 40 and 1 <= len(held_out) <= 10
 
 
+def test_ranking_does_not_learn_the_labels_from_the_scored_file(rows):
+  only_test = {"test": rows["test"], "target": "label"}
+  name = register(**only_test, labels="0=no,1=yes,2=maybe")
+  assert set(load(name, "test").target_texts()) == {"yes"}
+  assert data.labels(name) == ["maybe", "no", "yes"]
+  with pytest.raises(ValueError, match="names no labels .* no split 'train'"):
+    data.labels(register(**only_test))
+  vocabulary = pretrained.shipped_vocabulary()
+  assert data.labels(register(**rows), vocabulary) == ["0", "1"]
+
+
 def test_numbers_and_free_text_have_their_metrics(tmp_path):
   file = tmp_path / "scores.tsv"
   file.write_text("a\tb\tlabel\nx\ty\t1.5\nx\ty\t3\nx\ty\t4\n")

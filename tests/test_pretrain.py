@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import random
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.vocabulary import EOS, PAD
 
 PREFIX = objectives.PrefixLM()
+SPANS = objectives.SpanCorruption()
 LENGTHS = (24, 16)
 
 
@@ -118,20 +120,48 @@ def test_batches_are_padded_to_a_multiple_of_8_and_no_more():
 
 
 def test_what_is_too_long_is_cut_and_counted():
-  short, whole = batches(lengths=(8, 5)), batches(lengths=(99, 99))
+  short, whole = batches(lengths=(99, 5)), batches(lengths=(99, 99))
   too_long = 0
   for at in range(GROUP):
     cut, full = short(at), whole(at)
-    for name, limit in (("inputs", 8), ("targets", 5)):
-      assert cut[name].shape[1] <= limit
-      sizes = (full[name] != PAD).sum(1)
-      too_long += int((sizes > limit).sum())
-      for row, size, before in zip(cut[name], sizes, full[name], strict=True):
-        kept = min(int(size), limit)
-        np.testing.assert_array_equal(row[: kept - 1], before[: kept - 1])
-        assert row[kept - 1] == EOS
+    np.testing.assert_array_equal(cut["inputs"], full["inputs"])
+    assert cut["targets"].shape[1] <= 5
+    sizes = (full["targets"] != PAD).sum(1)
+    too_long += int((sizes > 5).sum())
+    for row, size, before in zip(
+      cut["targets"], sizes, full["targets"], strict=True
+    ):
+      kept = min(int(size), 5)
+      np.testing.assert_array_equal(row[: kept - 1], before[: kept - 1])
+      assert row[kept - 1] == EOS
   assert short.truncated == too_long > 0
   assert whole.truncated == 0
+
+
+def test_of_a_long_document_the_target_goes_on_where_the_input_ends():
+  vocabulary = tiny.vocabulary()
+  text = " ".join(
+    random.Random(0).choices("the cat sat on a mat".split(), k=300)
+  )
+  ids = vocabulary.encode(text)
+  made = batches(lambda seed: [text], lengths=(12, 8), num_documents=1)
+  places = set()
+  for at in range(2 * GROUP):
+    for inputs, targets in examples(made(at)):
+      window = [*inputs[:-1], *targets[:-1]]
+      assert len(inputs) <= 12 and len(targets) <= 8
+      found = [i for i in range(len(ids)) if ids[i : i + len(window)] == window]
+      assert found, (inputs, targets)
+      places.update(found)
+  assert max(places) > len(ids) / 2  # not only the beginning is learned
+  spans = batches(
+    lambda seed: [text],
+    objectives.SpanCorruption(),
+    lengths=(12, 8),
+    num_documents=1,
+  )
+  spans(0)
+  assert not spans.truncated
 
 
 @pytest.mark.parametrize("num_documents", [50, 0])
@@ -151,9 +181,15 @@ def test_a_finite_source_cannot_give_fresh_documents_for_ever():
 
 def test_a_file_is_a_source_of_its_lines(tmp_path):
   path = tmp_path / "texts.txt"
-  path.write_text(" one \n\ntwo\n  \nthree ü\n", encoding="utf-8")
+  path.write_text(" one \n\ntwo\n  \nthree ü", encoding="utf-8")
   source = pretrain.lines(path)
-  assert [*source(0)] == [*source(1)] == ["one", "two", "three ü"]
+  orders = {tuple(source(seed)) for seed in range(20)}
+  assert orders == {
+    ("one", "two", "three ü"),
+    ("two", "three ü", "one"),
+    ("three ü", "one", "two"),
+  }
+  assert [*source(5)] == [*source(5)]
 
 
 def test_a_file_that_is_not_utf_8_is_named_and_a_mark_is_no_letter(tmp_path):
@@ -191,9 +227,9 @@ def model() -> pretrained.FrozenModel:
   )
 
 
-def stages(first=documents, second=documents):
+def stages(first=documents, second=documents, objective=SPANS):
   return [
-    Stage(first, objectives.SpanCorruption(), 5),
+    Stage(first, objective, 5),
     Stage(second, objectives.PrefixLM(1.0, (31, 32)), 5),
   ]
 
@@ -208,9 +244,16 @@ def run(folder, texts=(), settings=SETTINGS, probes=None, start=None):
   )
 
 
-def broken(seed):
-  """A source whose process dies."""
-  raise KeyboardInterrupt
+def broken():
+  """A source whose process dies when its stage begins."""
+  calls = iter(["before the first step"])
+
+  def source(seed):
+    if next(calls, None) is None:
+      raise KeyboardInterrupt
+    return documents(seed)
+
+  return source
 
 
 def left(folder):
@@ -222,7 +265,7 @@ def test_a_run_stopped_between_its_stages_and_resumed_is_the_same(tmp_path):
   outcome = run(tmp_path / "whole")
   assert outcome.step == 10
   with pytest.raises(KeyboardInterrupt):
-    run(tmp_path / "stopped", (documents, broken))
+    run(tmp_path / "stopped", (documents, broken()))
   run(tmp_path / "stopped")
   assert left(tmp_path / "stopped") == left(tmp_path / "whole")
   assert RunFolder(tmp_path / "whole").checkpoint_steps() == [9, 10]
@@ -251,6 +294,31 @@ def test_training_goes_on_from_no_other_start(tmp_path):
   other = dataclasses.replace(model(), stored_hash="another")
   with pytest.raises(ValueError, match="start='another'"):
     run(tmp_path, start=other)
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    (documents, lambda seed: itertools.repeat("the dog ran to a red house")),
+    (documents, documents, objectives.SpanCorruption(noise_density=0.3)),
+  ],
+  ids=["texts", "objective"],
+)
+def test_training_goes_on_with_no_other_text_or_objective(tmp_path, other):
+  run(tmp_path)
+  with pytest.raises(ValueError, match="texts and objectives of hash"):
+    run(tmp_path, other)
+
+
+def test_narrow_weights_are_trained_in_float32(tmp_path):
+  narrow = dataclasses.replace(
+    model(),
+    params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), model().params),
+  )
+  outcome = run(tmp_path, start=narrow)
+  assert {leaf.dtype for leaf in jax.tree.leaves(outcome.last)} == {
+    np.dtype("float32")
+  }
 
 
 def test_a_model_without_vocabulary_is_refused(tmp_path):

@@ -1,5 +1,9 @@
+import dataclasses
+import functools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -7,12 +11,15 @@ import toy
 
 from prompt_tuning import (
   checkpoints,
+  decode,
   freeze,
+  infer,
   initializers,
   loop,
   optimizers,
   pretrained,
   storage,
+  t5,
 )
 
 
@@ -276,6 +283,61 @@ def test_a_run_on_other_rows_is_not_gone_on_with(tmp_path, monkeypatch):
     toy.run(tmp_path, steps=8)
 
 
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ({"validation": 11}, "a run with validation data of hash="),
+    ({"test": 11}, None),  # nothing is chosen on it
+  ],
+)
+def test_a_prompt_is_not_chosen_by_scores_of_two_files(
+  tmp_path, monkeypatch, settings, message
+):
+  toy.run(tmp_path, steps=4, test_splits=("test",))
+  for split, size in settings.items():
+    monkeypatch.setitem(toy.SIZES, split, size)
+  again = functools.partial(toy.run, tmp_path, steps=8, test_splits=("test",))
+  if message is None:
+    assert again().step == 8
+    return
+  with pytest.raises(ValueError, match=message):
+    again()
+
+
+def test_a_prompt_is_not_chosen_by_scores_of_two_decodings(tmp_path):
+  toy.run(tmp_path, steps=4)
+  ranked = infer.Decoding(decode.Rank(), max_length=8)
+  with pytest.raises(ValueError, match="DECODING='Greedy.*Rank"):
+    toy.run(tmp_path, steps=8, decoding=ranked)
+  slower = infer.Decoding(max_length=8, batch_size=2)
+  assert toy.run(tmp_path, steps=8, decoding=slower).step == 8
+
+
+def test_a_test_split_that_is_not_there_is_named_before_training(tmp_path):
+  with pytest.raises(ValueError, match="has no split 'tset'"):
+    toy.run(tmp_path, test_splits=("tset",))
+  assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_narrow_model_is_tuned_in_float32(tmp_path):
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), toy.model().params)
+  narrow = dataclasses.replace(toy.model(), params=params)
+  tuned = toy.tuning(trainable=(".*",), prompt_length=0)
+  trained = toy.run(tmp_path, model=narrow, tuned=tuned, steps=4)
+  assert {leaf.dtype for leaf in jax.tree.leaves(trained.params)} == {
+    np.dtype("float32")
+  }
+
+
+def test_a_prompt_tuned_with_its_model_is_for_that_model(tmp_path):
+  trained = toy.run(tmp_path, tuned=toy.tuning(trainable=(".*",)), steps=4)
+  tuned = pretrained.load(tmp_path / "model")
+  saved = checkpoints.load_prompt(tmp_path, tuned)
+  np.testing.assert_array_equal(saved.values, trained.bank[0])
+  with pytest.raises(ValueError, match="was trained for the frozen weights"):
+    checkpoints.load_prompt(tmp_path, toy.model())
+
+
 def test_a_run_is_not_cut_short_afterwards(tmp_path):
   toy.run(tmp_path, steps=4)
   with pytest.raises(ValueError, match="has done 4 steps, more than TRAIN_ST"):
@@ -283,16 +345,12 @@ def test_a_run_is_not_cut_short_afterwards(tmp_path):
 
 
 def test_a_model_without_vocabulary_is_refused(tmp_path):
-  import dataclasses
-
   bare = dataclasses.replace(toy.model(), vocabulary=None)
   with pytest.raises(ValueError, match="has no vocabulary"):
     toy.run(tmp_path, model=bare)
 
 
 def test_no_prompt_positions_is_the_plain_model(tmp_path):
-  from prompt_tuning import infer, t5
-
   network, params = infer.with_prompts(
     toy.model(), np.zeros((1, 0, 16), np.float32)
   )

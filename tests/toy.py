@@ -101,7 +101,16 @@ def tuning(**changes) -> train.Tuning:
   return train.Tuning(**{**settings, **changes})
 
 
-def run(folder, names=CAT, *, steps=12, tuned=None, plan=None, **changes):
+def run(
+  folder,
+  names=CAT,
+  *,
+  steps=12,
+  tuned=None,
+  plan=None,
+  decoding=None,
+  **changes,
+):
   """`train.train` on the toy model and tasks."""
   return train.train(
     model_dir=folder,
@@ -109,4 +118,5 @@ def run(folder, names=CAT, *, steps=12, tuned=None, plan=None, **changes):
     tasks=tasks(names, **changes),
     tuning=tuned or tuning(),
     plan=plan or loop.Plan(steps, eval_every=4, steps_per_dispatch=2),
+    decoding=decoding,
   )
