@@ -16,7 +16,13 @@ from prompt_tuning import cli
 
 cli.import_quietly()
 
-from prompt_tuning import report, results, storage, studies  # noqa: E402
+from prompt_tuning import (  # noqa: E402
+  pretrained,
+  report,
+  results,
+  storage,
+  studies,
+)
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
@@ -28,7 +34,11 @@ def ship(
   *,
   is_partial: bool = False,
 ) -> str:
-  """Ships one study, and says so, or why not."""
+  """Ships one study, and says so, or why not.
+
+  Rows of one frozen model must be of the same weights, and those of the one
+  that ships of the weights that ship.
+  """
   rows = results.load(runs / name / "results.jsonl")
   if not rows:
     return "no rows"
@@ -41,6 +51,10 @@ def ship(
     models = sorted({run.model for run in left} - have)
     go_on = f"prompt-tuning study {name}{' --pretrain' if models else ''}"
     return f"{len(left)} runs are left; go on with {go_on}"
+  hashes = {(results.run_of(row).model, row["model_hash"]) for row in rows}
+  ours = (pretrained.SHIPPED, pretrained.load(pretrained.SHIPPED).stored_hash)
+  if len(hashes) > len(have) or (ours[0] in have and ours not in hashes):
+    return "some rows are of other weights; run the study again"
   results.save(docs / "results" / f"{name}.jsonl", rows)
   report.figure(study, rows, docs / "results" / f"{name}.png")
   page = docs / "results.md"

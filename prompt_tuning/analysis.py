@@ -10,7 +10,6 @@ import numpy as np
 
 from prompt_tuning import pretrained
 from prompt_tuning.shapes import Array, Float
-from prompt_tuning.vocabulary import Vocabulary
 
 
 class Neighbor(NamedTuple):
@@ -36,9 +35,7 @@ def nearest_pieces(
     raise ValueError(
       f"{count} nearest pieces were asked for; ask for 1 or more."
     )
-  vocabulary = model.vocabulary
-  if not isinstance(vocabulary, Vocabulary):
-    raise ValueError(f"The model {model.source} has no vocabulary.")
+  vocabulary = model.require_vocabulary()
   table = _unit(model.embedding[: vocabulary.num_pieces])
   cosines = _unit(np.asarray(prompt, np.float32)) @ table.T
   order = np.argsort(-cosines, axis=1)[:, :count]

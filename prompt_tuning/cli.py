@@ -86,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {rest[0]}")
       known.run(known)
       return 0
+    if known.literally is not None:
+      rest.append(f"--gin.NAME={known.literally}")
     return _run(known, _bindings(rest, parser))
   except BrokenPipeError:  # `… | head` has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
       description=f"{summary[0].upper()}{summary[1:]}.",
       epilog=_EXAMPLES[name],
       formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,  # --gin.N is no short form of the --gin.NAME below
     )
     command.add_argument(
       "--gin_file",
@@ -160,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
       "--gin.NAME",
-      dest="unused",
+      dest="literally",
       metavar="VALUE",
       help="sets a macro or parameter, for example --gin.PROMPT_LENGTH=20",
     )
@@ -227,19 +230,24 @@ def _run(known: argparse.Namespace, bindings: Sequence[str]) -> int:
   if known.command == "infer" and known.submission:
     function = submission.write
   where = configuration.macro(folder)
+  config = None
   if where is not None:
     place = run_folder.RunFolder(where, setting=folder).path
-    config = place / "config.gin"
+    # An evaluation may lie in the folder of the run, whose own file stays.
+    name = "config" if folder == "MODEL_DIR" else known.command
+    config = place / f"{name}.gin"
     if not config.exists():  # the run may be refused, and this one is another's
       configuration.save(config, operative=False)
   outcome = configuration.call(function)
-  configuration.save(config, operative=True)
+  if config is not None:
+    configuration.save(config, operative=True)
   if known.command == "train":
     for results in outcome.results:
       _print_results(results)
   elif known.command == "eval":
     _print_results(outcome)
-  print(f"Everything is in {where}.")
+  if where is not None:
+    print(f"Everything is in {where}.")
   return 0
 
 

@@ -34,6 +34,7 @@ _KINDS = {
   int: (int, "a whole number"),
   float: ((int, float), "a number"),
   dict: (dict, 'lengths by name, for example {"inputs": 128, "targets": 8}'),
+  tuple: ((tuple, list, str, int), "a list, for example (1, 2)"),
 }
 """What a macro must be whose value in a file is of the first type."""
 _TEXTS = ("_DIR", "_FILE", "_NAME", "_PATH")
@@ -131,7 +132,13 @@ def _texts(paths, folders) -> list[str]:
   """The texts of files and of what they include."""
   texts, queue = [], list(paths)
   while queue:
-    text = queue.pop().read_text(encoding="utf-8")
+    path = queue.pop()
+    try:
+      text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f"{path} is no gin file: it is not UTF-8 ({error})."
+      ) from error
     texts.append(text)
     queue += [_find(name, folders) for name in _INCLUDE.findall(text)]
   return texts
@@ -222,12 +229,13 @@ def _binding(binding: str) -> str:
 
 
 def _check_kinds(texts: Iterable[str]) -> None:
-  """Compares numbers, truth values and lengths with those of the files.
+  """Compares numbers, truth values, lists and references with the files'.
 
   Raises:
     ValueError: text where a file has a number, for example.
   """
   for name, written in _VALUE.findall("\n".join(texts)):
+    _check_reference(name, written)
     try:
       needed = _KINDS.get(type(ast.literal_eval(written)))
     except (ValueError, SyntaxError):
@@ -239,6 +247,21 @@ def _check_kinds(texts: Iterable[str]) -> None:
     wrong_truth = isinstance(value, bool) and kinds is not bool
     if wrong_truth or not isinstance(value, kinds):
       raise ValueError(f"{name}={value!r} must be {description}.")
+
+
+def _check_reference(name: str, written: str) -> None:
+  """Refuses a text, or what is not called, where a file calls something."""
+  if not re.match(r"@[\w./]+\(\)", written):
+    return
+  value = macro(name)
+  is_called = getattr(value, "evaluate", True)  # of gin's references
+  if isinstance(value, str | int | float) or not is_called:
+    text = str(value).removeprefix("@").removesuffix("()")
+    example = f"@{text}()" if not is_called else written.partition(" ")[0]
+    raise ValueError(
+      f"{name}={str(value)!r} must call what gin can call, in quotes for the "
+      f"shell: '--gin.{name}={example}'."
+    )
 
 
 def _import_tasks() -> None:
@@ -274,7 +297,15 @@ def call(function: Callable) -> Any:
     ValueError: something that it needs has no value.
   """
   try:
-    return gin.get_configurable(function)()
+    configured = gin.get_configurable(function)
+  except ValueError as error:  # no file mentions it
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    raise ValueError(
+      f"None of the gin files sets up {name}. The --help of this command has "
+      "an example with one that does."
+    ) from error
+  try:
+    return configured()
   except TypeError as error:
     text = str(error)
     macro_name = re.search(r"'macro' .* in scope '(\w+)'", text, re.DOTALL)

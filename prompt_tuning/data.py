@@ -220,6 +220,8 @@ def load(
       f"{name} has no split {split!r}; its splits are {', '.join(splits)}."
     )
   check_lengths(lengths)
+  if vocabulary is not None:
+    _check_labels(name, vocabulary)
   with task_vocabulary.using(vocabulary):
     dataset = task.get_dataset(
       sequence_length=None, split=split, shuffle=False, num_epochs=1
@@ -252,6 +254,18 @@ def load(
     fields,
     truncated,
   )
+
+
+def _check_labels(name: str, vocabulary: Vocabulary) -> None:
+  """Refuses labels that no prediction could ever be."""
+  for label in benchmark.classes.get(name, ()):
+    written = vocabulary.decode(vocabulary.encode(label))
+    if written != label:
+      raise ValueError(
+        f"The label {label!r} of {name} cannot be written with the vocabulary "
+        f"{vocabulary.path}: it becomes {written!r}. Let the model say another "
+        "word; for your own files: --labels 'value=word,…'."
+      )
 
 
 def _fitted(ids, length, feature, where, truncate) -> list[int]:

@@ -71,7 +71,7 @@ def demo(
     f"Frozen model  {model.source}: a T5 1.1 of {model.num_parameters:,} "
     f"parameters, {model.config.num_encoder_layers} + "
     f"{model.config.num_decoder_layers} layers, width {model.config.emb_dim}\n"
-    f"              weights sha256 {before[:16]}…"
+    f"              weights sha256 {model.stored_hash[:16]}…"
   )
   tests = {name: data.load(name, "test", LENGTHS) for name in names}
   for name, examples in tests.items():
@@ -116,7 +116,7 @@ def demo(
 
   after = storage.tree_hash(model.params)
   same = "bit-identical" if after == before else "CHANGED"
-  print(f"Frozen weights after training: sha256 {after[:16]}…, {same}")
+  print(f"Frozen weights after training: {same}")
   run = output / "prompt_tuning"
   folders = [run / "prompts" / name for name in names]
   folders = folders if len(names) > 1 else [run]

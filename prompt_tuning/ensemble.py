@@ -94,7 +94,10 @@ class Report:
     """The metrics of the average prompt, the best one and the ensembles.
 
     The best one is best on the scored split itself, by the mean of its metrics.
+    Without public answers there are no metrics, and nothing to compare.
     """
+    if not self.vote:
+      return {}
     means = {
       name: float(np.mean([single[name] for single in self.singles]))
       for name in self.singles[0]
@@ -224,6 +227,8 @@ def table(report: Report) -> str:
   of = report.examples
   count = len(report.singles)
   head = f"{of.task} ({of.split}), {count} prompts, {report.decoding}"
+  if not names:
+    return f"{head}: no public answers"
   lines = [f"| {head} | " + " | ".join(names) + " |"]
   lines.append("|---" * (len(names) + 1) + "|")
   for way, metrics in report.summary().items():

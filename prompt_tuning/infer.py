@@ -241,11 +241,7 @@ class PromptedModel:
     | os.PathLike = (),
     decoding: Decoding = Decoding(),
   ):
-    if model.vocabulary is None:
-      raise ValueError(
-        f"The model {model.source} has no vocabulary; put vocabulary.model "
-        "into its folder."
-      )
+    self._vocabulary = model.require_vocabulary()
     if isinstance(prompts, str | os.PathLike | checkpoints.SavedPrompt):
       prompts = [prompts]
     self.prompts = [
@@ -257,7 +253,6 @@ class PromptedModel:
     for saved in self.prompts:
       width = model.config.emb_dim
       initializers.check_prompt(saved.values, saved.path, width=width)
-    self._vocabulary = model.vocabulary
     bank, lengths = bank_of(self.prompts)
     network, self._params = with_prompts(model, bank)
     self._predictor = Predictor(

@@ -86,7 +86,7 @@ def evaluate_prompts(
   for name, n in pairs:
     scorer = evaluate.Evaluator(
       network,
-      vocabulary_of(model),
+      model.require_vocabulary(),
       [loaded[name]],
       decoding=decoding,
       prompt_length=lengths,
@@ -138,7 +138,7 @@ def infer_lines(
   folder = run_folder.RunFolder(infer_output_dir)
   limit = task_feature_lengths["inputs"]
   for i, text in enumerate(texts, 1):
-    tokens = len(vocabulary_of(model).encode(text)) + 1
+    tokens = len(model.require_vocabulary().encode(text)) + 1
     if tokens == 1:
       raise ValueError(f"{source}, line {i} is empty.")
     if tokens > limit:
@@ -177,10 +177,3 @@ def _lines(source: pathlib.Path) -> list[str]:
   if not text:
     raise ValueError(f"INPUT_FILE={source} is empty.")
   return text.removesuffix("\n").split("\n")
-
-
-def vocabulary_of(model: pretrained.FrozenModel):
-  """The model's vocabulary, which it must have here."""
-  if model.vocabulary is None:
-    raise ValueError(f"The model {model.source} has no vocabulary.")
-  return model.vocabulary

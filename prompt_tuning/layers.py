@@ -46,6 +46,11 @@ class T5Config:
 
   def __post_init__(self):
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+    if self.dtype not in ("float32", "bfloat16"):
+      raise ValueError(
+        f"Activations cannot be {self.dtype!r} (ACTIVATION_DTYPE); they can be "
+        "float32 or bfloat16. Those of a T5 are too large for float16."
+      )
     if self.scale_logits is None:
       object.__setattr__(self, "scale_logits", self.logits_via_embedding)
 

@@ -48,6 +48,12 @@ def adafactor(
       of T5; off for prompts).
   """
   _check_rate(learning_rate)
+  for name, value in {
+    "WEIGHT_DECAY": weight_decay,
+    "STEP_OFFSET": step_offset,
+  }.items():
+    if not 0 <= value < math.inf:
+      raise ValueError(f"{name}={value}; give 0 or a positive number.")
   return optax.adafactor(
     learning_rate=learning_rate,
     decay_rate=decay_rate,

@@ -216,8 +216,7 @@ def pretrain(
     probes: texts by name; at every evaluation it is measured how often the last
       sentence is predicted word for word.
   """
-  if start.vocabulary is None:
-    raise ValueError(f"The model {start.source} has no vocabulary.")
+  vocabulary = start.require_vocabulary()
   total = sum(stage.steps for stage in stages)
   folder = run_folder.RunFolder(
     model_dir,
@@ -241,7 +240,7 @@ def pretrain(
   outcome = loop.fit(
     problem,
     freeze.split(params, freeze.mask(params, (".*",))),
-    _staged(stages, start.vocabulary, settings),
+    _staged(stages, vocabulary, settings),
     plan=settings.plan(total),
     folder=folder,
     evaluate=_prober(start, probes, settings) if probes else None,
@@ -250,7 +249,7 @@ def pretrain(
     folder.path / "model",
     start.config,
     jax.tree.map(np.asarray, outcome.last),
-    vocabulary=start.vocabulary,
+    vocabulary=vocabulary,
     dtype=settings.save_dtype,
   )
   plots.curves(_by_probe(folder.metrics()), folder.path / "curves.png")
@@ -310,8 +309,7 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
 
 def _prober(start: pretrained.FrozenModel, probes, settings: Settings):
   """Word-for-word accuracy of the last sentence, in percent, by probe."""
-  vocabulary = start.vocabulary
-  assert vocabulary is not None
+  vocabulary = start.require_vocabulary()
   objective = objectives.PrefixLM(1.0, sentence_ends(vocabulary))
   network = t5.T5(start.config)
   sets = {

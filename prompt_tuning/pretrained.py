@@ -33,6 +33,9 @@ from prompt_tuning.vocabulary import Vocabulary
 SHIPPED = "microworld"
 """The name of the frozen model that ships with the package."""
 
+WEIGHTS_DTYPES = ("float32", "bfloat16", "float16")
+"""What weights are held in."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FrozenModel:
@@ -52,6 +55,19 @@ class FrozenModel:
   vocabulary: Vocabulary | None
   source: str
   stored_hash: str
+
+  def require_vocabulary(self) -> Vocabulary:
+    """The vocabulary.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if self.vocabulary is None:
+      raise ValueError(
+        f"The model {self.source} has no vocabulary. Put vocabulary.model into "
+        "its folder, or set VOCABULARY_PATH."
+      )
+    return self.vocabulary
 
   @functools.cached_property
   def num_parameters(self) -> int:
@@ -131,22 +147,44 @@ def load(
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: a file is damaged, or weights and configuration do not fit.
   """
+  _check_weights_dtype(dtype)
   stored = open_model(path, config)
   found = stored.config
   shape = config and dataclasses.replace(
     config, dtype=found.dtype, dropout_rate=found.dropout_rate
   )
   if shape and shape != found:
+    have, want = dataclasses.asdict(found), dataclasses.asdict(shape)
+    other = [f"{k} {v}, not {want[k]}" for k, v in have.items() if v != want[k]]
     raise ValueError(
-      f"{stored.path} holds {found}, the run asks for {config}. Use the gin "
-      "file of this model."
+      f"{stored.path} holds another T5 than the run asks for: "
+      f"{'; '.join(other)}. Use the gin file of this model."
     )
   if activation_dtype is not None:
     found = dataclasses.replace(found, dtype=activation_dtype)
+  vocabulary = vocabulary or stored.vocabulary
+  _check_size(vocabulary, found, stored.path)
   params, stored_hash = stored.read(dtype)
-  return FrozenModel(
-    found, params, vocabulary or stored.vocabulary, str(path), stored_hash
-  )
+  return FrozenModel(found, params, vocabulary, str(path), stored_hash)
+
+
+def _check_weights_dtype(dtype: str | None) -> None:
+  if dtype not in (None, *WEIGHTS_DTYPES):
+    raise ValueError(
+      f"Weights cannot be {dtype!r} (WEIGHTS_DTYPE); they can be "
+      f"{', '.join(WEIGHTS_DTYPES)}."
+    )
+
+
+def _check_size(vocabulary, config: t5.T5Config, where: str) -> None:
+  """Refuses ids that have no row: they would read that of another."""
+  if vocabulary is not None and vocabulary.size > config.vocab_size:
+    raise ValueError(
+      f"The vocabulary {vocabulary.path} has {vocabulary.size} ids, "
+      f"{vocabulary.extra_ids} sentinels among them, and {where} embeds "
+      f"{config.vocab_size}. Set VOCABULARY_PATH and EXTRA_IDS to what the "
+      "model was trained with."
+    )
 
 
 def random(
@@ -160,6 +198,8 @@ def random(
 
   They are float32 unless `dtype` says otherwise.
   """
+  _check_weights_dtype(dtype)
+  _check_size(vocabulary, config, "the model")
   tokens = jnp.ones((1, 1), jnp.int32)
   init = jax.jit(t5.T5(config).init)
   tree = init(jax.random.key(seed), tokens, tokens)["params"]

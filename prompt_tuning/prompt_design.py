@@ -40,9 +40,7 @@ def chooser(
   model: pretrained.FrozenModel, answers: Sequence[str], batch_size: int = 128
 ) -> Callable[[Sequence[str]], np.ndarray]:
   """A function from whole texts to the likeliest of the answers, as indices."""
-  vocabulary = model.vocabulary
-  if vocabulary is None:
-    raise ValueError(f"The model {model.source} has no vocabulary.")
+  vocabulary = model.require_vocabulary()
   predictor = infer.Predictor(
     t5.T5(model.config),
     vocabulary,

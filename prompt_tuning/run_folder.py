@@ -1,6 +1,7 @@
 """A run's folder: metrics, TensorBoard events and resumable checkpoints.
 
     config.gin            the operative configuration, by the command line
+                          (eval.gin and infer.gin of those commands)
     metrics.jsonl         one line per logged step and prompt
     events.out.tfevents*  the same for TensorBoard
     checkpoints/step_*.safetensors
@@ -11,6 +12,7 @@ on from the last one; metrics logged after it are dropped and logged again.
 """
 
 from collections.abc import Mapping
+import errno
 import json
 import os
 import pathlib
@@ -25,6 +27,11 @@ from prompt_tuning import storage
 from prompt_tuning.shapes import PyTree
 
 _STEP = re.compile(r"step_(\d{8,})\.safetensors")
+_NO_PLACE = (
+  *(errno.EEXIST, errno.ENOTDIR, errno.ENOENT),
+  *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
+"""Errors of a place that no run can be written to, however much is freed."""
 
 
 class RunFolder:
@@ -73,11 +80,15 @@ class RunFolder:
     try:
       return action(*args, **kwargs)
     except OSError as error:
+      advice = (
+        f"Name another folder with {self._setting}."
+        if error.errno in _NO_PLACE
+        else "Everything written there before is kept. Free some space, then "
+        "run the same command again to go on from the last checkpoint."
+      )
       raise ValueError(
-        f"The run's folder {self._setting}={self.path} cannot {verb} "
-        f"({error.strerror or error}). Everything written there before is "
-        "kept. Free some space or choose another folder, then run the same "
-        "command again to go on from the last checkpoint."
+        f"The folder {self._setting}={self.path} cannot {verb} "
+        f"({error.strerror or error}). {advice}"
       ) from error
 
   # Checkpoints.

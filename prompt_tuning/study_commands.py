@@ -143,8 +143,10 @@ def _positive(text: str) -> int:
 
 
 def _run_ensemble(flags) -> None:
-  from prompt_tuning import ensemble, saved_ensemble
+  from prompt_tuning import ensemble, run_folder, saved_ensemble
 
+  if flags.output:  # before the work, not after it
+    run_folder.RunFolder(flags.output, setting="--output")
   own = data_flags.register(flags)
   if own and flags.task:
     raise ValueError(

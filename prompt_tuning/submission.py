@@ -239,7 +239,7 @@ def write(
   network, params = infer.with_prompts(model, bank)
   predictor = infer.Predictor(
     network,
-    jobs.vocabulary_of(model),
+    model.require_vocabulary(),
     decoding or infer.Decoding(max_length=task_feature_lengths["targets"]),
     prompt_length=lengths,
   )

@@ -84,11 +84,7 @@ def train(
     ValueError: a setting, a task or the folder is not usable; the message says
       which and what to do.
   """
-  if model.vocabulary is None:
-    raise ValueError(
-      f"The model {model.source} has no vocabulary. Put vocabulary.model into "
-      "its folder, or set VOCABULARY_PATH."
-    )
+  vocabulary = model.require_vocabulary()
   members = train_settings.members(tasks, tuning)
   names = train_settings.names(members)
 
@@ -149,10 +145,9 @@ def train(
     examples = [
       found for found in scored_sets[split] for _ in range(prompts_per_task)
     ]
-    assert model.vocabulary is not None
     return evaluate.Evaluator(
       network,
-      model.vocabulary,
+      vocabulary,
       examples,
       decoding=decoding,
       prompt_length=length,

@@ -122,6 +122,8 @@ class Tuning:
         f"PROMPT_LENGTH={self.prompt_length}; give 0 for no prompt, or a "
         "positive number."
       )
+    if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
+      raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")
     if not 0 <= self.dropout_rate < 1:
       raise ValueError(
         f"DROPOUT_RATE={self.dropout_rate}; give a number from 0 to below 1."

@@ -50,6 +50,10 @@ class Vocabulary:
   def __init__(self, path: str, extra_ids: int = 100):
     if path != BYTES and not pathlib.Path(path).is_file():
       raise FileNotFoundError(f"There is no vocabulary file {path}.")
+    if extra_ids < 0:
+      raise ValueError(
+        f"EXTRA_IDS={extra_ids}; give the number of sentinels, T5 has 100."
+      )
     self.path = str(path)
     self.extra_ids = extra_ids
 

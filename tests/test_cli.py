@@ -156,6 +156,17 @@ def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
     ({"VALIDATION_SPLIT": "nothing"}, "split 'nothing' of toy_cat is empty"),
     ({"TASK_FEATURE_LENGTHS": {"inputs": 8}}, "no length for 'targets'"),
     ({"CLASS_LABELS": "('a','b','c','d','e')"}, "no room for 5 class labels"),
+    ({"CLASS_LABELS": True}, "CLASS_LABELS=True must be a list"),
+    ({"NAME": 3}, "NAME is set, but nothing uses it"),
+    ({"STEP_OFFSET": -1}, "STEP_OFFSET=-1; give 0 or a positive number"),
+    ({"WEIGHT_DECAY": -1.0}, "WEIGHT_DECAY=-1.0; give 0 or a positive number"),
+    ({"train.Tuning.z_loss": -1.0}, "z_loss=-1.0; give 0 or a positive"),
+    ({"WEIGHTS_DTYPE": "bf16"}, "float32, bfloat16, float16"),
+    ({"WEIGHTS_DTYPE": "int8"}, "Weights cannot be 'int8' (WEIGHTS_DTYPE)"),
+    ({"ACTIVATION_DTYPE": "float16"}, "too large for float16"),
+    ({"OPTIMIZER": "adafactor"}, "'--gin.OPTIMIZER=@optimizers.adafactor()'"),
+    ({"DECODING": "@decode.Beam"}, "'--gin.DECODING=@decode.Beam()'"),
+    ({"MODEL": "microworld"}, "'--gin.MODEL=@pretrained.load()'"),
   ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -165,6 +176,67 @@ def test_a_mistake_is_one_line_and_exit_code_2(
   error = capsys.readouterr().err
   assert error.startswith("prompt-tuning train: ") and message in error
   assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_short_form_of_a_flag_is_a_setting_of_its_own(
+  model_folder, tmp_path, capsys
+):
+  path = tmp_path / "n.gin"
+  path.write_text("N = 3\nTRAIN_STEPS = %N\n")
+  for n in (2, 4):
+    run = tmp_path / f"run{n}"
+    flags = settings(
+      model_folder, MODEL_DIR=run, PROMPT_LENGTH=4, EVAL_PERIOD=2, N=n
+    )
+    files = ["models/microworld.gin", "prompts/vocabulary.gin"]
+    files += ["runs/prompt_tuning.gin", path]
+    assert cli.main(["train", *(f"--gin_file={f}" for f in files), *flags]) == 0
+    assert checkpoints.load_prompt(run).record["steps"] == n
+
+
+def test_without_a_run_file_there_is_no_run():
+  # In a process of its own: gin keeps what other tests made known to it.
+  shown = subprocess.run(
+    [sys.executable, "-m", "prompt_tuning.cli", "train"]
+    + ["--gin_file=models/microworld.gin"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert shown.returncode == 2 and shown.stderr.count("\n") == 1
+  assert "None of the gin files sets up train.train" in shown.stderr
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path, capsys):
+  path = tmp_path / "bad.gin"
+  path.write_bytes(b"\xff\xfe")
+  assert cli.main(["train", f"--gin_file={path}"]) == 2
+  assert "bad.gin is no gin file: it is not UTF-8" in capsys.readouterr().err
+
+
+def test_scores_in_the_runs_own_folder_leave_its_configuration(
+  model_folder, tmp_path, capsys
+):
+  assert train(model_folder, tmp_path) == 0
+  before = (tmp_path / "config.gin").read_text()
+  files = ["--gin_file=models/microworld.gin", "--gin_file=runs/eval.gin"]
+  flags = settings(
+    model_folder, PROMPT_PATH=tmp_path, EVAL_OUTPUT_DIR=tmp_path, SPLIT="test"
+  )
+  assert cli.main(["eval", *files, *flags]) == 0
+  assert (tmp_path / "config.gin").read_text() == before
+  assert "jobs.evaluate_prompts" in (tmp_path / "eval.gin").read_text()
+
+
+def test_a_folder_that_no_macro_names_is_enough(model_folder, tmp_path, capsys):
+  files = ["models/microworld.gin", "prompts/vocabulary.gin"]
+  files += ["runs/prompt_tuning.gin"]
+  flags = settings(
+    model_folder, PROMPT_LENGTH=4, EVAL_PERIOD=2, TRAIN_STEPS=2
+  ) + [f"--gin.train.train.model_dir={tmp_path}"]
+  assert cli.main(["train", *(f"--gin_file={f}" for f in files), *flags]) == 0
+  assert (tmp_path / "prompt.npy").is_file()
+  assert "None" not in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback(model_folder, tmp_path):

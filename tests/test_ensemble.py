@@ -16,6 +16,7 @@ from prompt_tuning import (
   evaluate,
   infer,
   pretrained,
+  saved_ensemble,
 )
 from prompt_tuning.model_folder import save as save_model
 
@@ -132,6 +133,16 @@ def test_the_summary_is_average_best_and_ensemble():
     "probability average": {"accuracy": 89.0},
   }
   assert "| ensemble | 88.0 |" in ensemble.table(report)
+
+
+def test_hidden_answers_have_no_scores_but_answers(tmp_path):
+  examples = data.load(toy.CAT, "test", toy.LENGTHS)
+  answers = ["yes"] * len(examples)
+  report = ensemble.Report(examples, [{}, {}], {}, None, answers, "greedy")
+  assert ensemble.table(report).endswith("greedy: no public answers")
+  written = saved_ensemble.write(report, tmp_path)
+  (path,) = (written / "predictions").iterdir()
+  assert len(path.read_text().splitlines()) == len(examples)
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,19 @@ def test_ranking_does_not_learn_the_labels_from_the_scored_file(rows):
   assert data.labels(register(**rows), vocabulary) == ["0", "1"]
 
 
+def test_a_label_that_cannot_be_written_is_refused(rows):
+  name = register(**rows, labels="0=no,1=日本")
+  with pytest.raises(ValueError, match="'日本' of own_data cannot be written"):
+    load(name, "train")
+
+
+def test_a_value_may_have_an_equals_sign_in_it(rows):
+  own = own_data.OwnData(
+    rows["train"], None, None, TEMPLATE, "label", ("<=50K=low", ">50K=high")
+  )
+  assert own.words == {"<=50K": "low", ">50K": "high"}
+
+
 def test_numbers_and_free_text_have_their_metrics(tmp_path):
   file = tmp_path / "scores.tsv"
   file.write_text("a\tb\tlabel\nx\ty\t1.5\nx\ty\t3\nx\ty\t4\n")

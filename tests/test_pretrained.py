@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from prompt_tuning import model_folder, pretrained, storage, stored_model
+from prompt_tuning.vocabulary import Vocabulary
 
 WEIGHTS = model_folder.WEIGHTS
 CONFIG = tiny.config(num_encoder_layers=2)
@@ -216,9 +217,20 @@ def test_weights_of_another_shape_than_the_configuration_are_refused(
     assert word in str(caught.value)
 
 
+def test_a_vocabulary_of_more_ids_than_the_model_embeds_is_refused(folder):
+  larger = Vocabulary(tiny.vocabulary().path, extra_ids=99)
+  message = rf"{larger.size} ids, 99 sentinels.* embeds {CONFIG.vocab_size}"
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(folder, vocabulary=larger)
+  with pytest.raises(ValueError, match=message):
+    pretrained.random(CONFIG, larger)
+  with pytest.raises(ValueError, match="EXTRA_IDS=-1; give the number"):
+    Vocabulary(tiny.vocabulary().path, extra_ids=-1)
+
+
 def test_another_model_than_the_run_asks_for_is_refused(folder):
   assert pretrained.load(folder, CONFIG).config == CONFIG
-  with pytest.raises(ValueError, match="num_encoder_layers=2.*layers=7"):
+  with pytest.raises(ValueError, match="num_encoder_layers 2, not 7"):
     pretrained.load(folder, tiny.config(num_encoder_layers=7))
 
 

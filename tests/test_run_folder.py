@@ -249,6 +249,8 @@ def test_a_path_that_is_no_folder_is_named(tmp_path):
     RunFolder(tmp_path / "file" / "run")
   with pytest.raises(ValueError, match="EVAL_OUTPUT_DIR=.*cannot be created"):
     RunFolder(tmp_path / "file", setting="EVAL_OUTPUT_DIR")
+  with pytest.raises(ValueError, match="exists.. Name another folder with --o"):
+    RunFolder(tmp_path / "file", setting="--output")
 
 
 def test_a_folder_that_takes_no_file_is_refused_at_once(tmp_path):

@@ -115,6 +115,7 @@ def test_rows_of_a_study_are_shipped_into_their_place_on_the_page(tmp_path):
       "run": dataclasses.asdict(run),
       "scores": {run.task: {"accuracy": 60.0 + run.seed}},
       "parameters": 10,
+      "model_hash": pretrained.load(pretrained.SHIPPED).stored_hash,
       "seconds": 6.0,
       "machine": "2 cores of paper",
       "versions": {"jax": "1"},
@@ -132,6 +133,12 @@ def test_rows_of_a_study_are_shipped_into_their_place_on_the_page(tmp_path):
   said = script["ship"]("length", tmp_path / "runs", page.parent)
   assert said == "1 runs are left; go on with prompt-tuning study length"
   assert page.read_text() == text
+  foreign = [*rows[:-1], {**rows[-1], "model_hash": "another"}]
+  for others in (foreign, [{**row, "model_hash": "another"} for row in rows]):
+    results.save(tmp_path / "runs" / "length" / "results.jsonl", others)
+    said = script["ship"]("length", tmp_path / "runs", page.parent)
+    assert said.startswith("some rows are of other weights")
+    assert page.read_text() == text
   head, tail = before.split("<!-- length -->")[0], before.split("<!-- /length")
   assert text.startswith(head) and text.endswith(tail[1])
   assert (page.parent / "results" / "length.png").stat().st_size > 5_000
