@@ -259,8 +259,8 @@ def _check_reference(name: str, written: str) -> None:
     text = str(value).removeprefix("@").removesuffix("()")
     example = f"@{text}()" if not is_called else written.partition(" ")[0]
     raise ValueError(
-      f"{name}={str(value)!r} must call what gin can call, in quotes for the "
-      f"shell: '--gin.{name}={example}'."
+      f"{name}={str(value)!r} must be a call, in quotes for the shell: "
+      f"'--gin.{name}={example}'."
     )
 
 
