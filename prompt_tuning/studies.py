@@ -43,7 +43,7 @@ def _size(
   minutes: int,
   *more: str,
 ) -> Pretraining:
-  """A T5 of another size; but for `more` pre-trained like the one that ships."""
+  """A T5 of another size, but for `more` pre-trained as the one that ships."""
   return Pretraining(
     f"width_{width}",
     "demo/pretrain_sizes.gin",
