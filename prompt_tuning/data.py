@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import seqio
 
-from prompt_tuning.shapes import Int
+from prompt_tuning.shapes import UNK, Int
 from prompt_tuning.tasks import BENCHMARKS, benchmark
 from prompt_tuning.tasks import vocabulary as task_vocabulary
 from prompt_tuning.tasks.answers import is_hidden
@@ -246,6 +246,13 @@ def load(
         "%s, split %s: %d of %d %s were longer than %d tokens and were cut.",
         *(name, split, count, len(fields), feature, lengths[feature]),
       )
+  unknown = sum(UNK in ids for ids in columns["targets"])
+  if unknown:
+    logging.getLogger(__name__).warning(
+      "%s, split %s: %d of %d targets have characters that the vocabulary "
+      "cannot write; no prediction will equal them.",
+      *(name, split, unknown, len(fields)),
+    )
   return Examples(
     name,
     split,

@@ -85,6 +85,16 @@ def test_a_label_that_cannot_be_written_is_refused(rows):
     load(name, "train")
 
 
+def test_free_text_that_cannot_be_written_is_counted(tmp_path, caplog):
+  file = tmp_path / "words.tsv"
+  file.write_text("a\tb\tlabel\nx\ty\tplum\nx\ty\t日本\nx\ty\t日\n")
+  name = register(test=str(file), metric="squad")
+  with caplog.at_level(logging.WARNING):
+    examples = load(name, "test")
+  assert "2 of 3 targets have characters that the vocabulary" in caplog.text
+  assert data.metrics(examples, ["plum", " ⁇ ", " ⁇ "])["em"] < 50
+
+
 def test_a_value_may_have_an_equals_sign_in_it(rows):
   own = own_data.OwnData(
     rows["train"], None, None, TEMPLATE, "label", ("<=50K=low", ">50K=high")
