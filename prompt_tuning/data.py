@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import seqio
 
-from prompt_tuning.shapes import UNK, Int
+from prompt_tuning.shapes import Int
 from prompt_tuning.tasks import BENCHMARKS, benchmark
 from prompt_tuning.tasks import vocabulary as task_vocabulary
 from prompt_tuning.tasks.answers import is_hidden
-from prompt_tuning.vocabulary import EOS, PAD, Vocabulary
+from prompt_tuning.vocabulary import EOS, PAD, UNK, Vocabulary
 
 INVALID = "invalid"
 """The metric that counts predictions which are no valid answer; no score."""
