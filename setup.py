@@ -24,6 +24,17 @@ def long_description() -> str:
   return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
+def packages() -> list[str]:
+  """The folders of Python, and gin/ beside them."""
+  return [
+    "prompt_tuning",
+    *(f"prompt_tuning.{p}" for p in setuptools.find_packages("prompt_tuning")),
+    "prompt_tuning.tasks",
+    *(f"prompt_tuning.tasks.{p}" for p in setuptools.find_packages("tasks")),
+    "prompt_tuning.gin",
+  ]
+
+
 RUNTIME = [
   "flax>=0.12",
   "gin-config>=0.5",
@@ -54,6 +65,7 @@ EXTRAS = {
     "orbax-checkpoint",
     "packaging",
     "pytest>=9",
+    "pytest-xdist",
     "setuptools>=77",  # a test builds the wheel
   ],
   "dev": ["pre-commit", "pyright[nodejs]", "ruff"],
@@ -71,7 +83,7 @@ setuptools.setup(
   license_files=["LICENSE"],
   # TensorFlow and tensorflow-text, which seqio needs, have no wheels for 3.14.
   python_requires=">=3.11,<3.14",
-  packages=["prompt_tuning", "prompt_tuning.tasks", "prompt_tuning.gin"],
+  packages=packages(),
   package_dir={
     "prompt_tuning.tasks": "tasks",
     "prompt_tuning.gin": "gin",

@@ -14,21 +14,18 @@ import argparse
 import time
 
 import jax
+import numpy as np
 
-from prompt_tuning import cli
+from prompt_tuning.cli import command_line
 
-cli.import_quietly()
+command_line.import_quietly()
 
-from prompt_tuning import (  # noqa: E402
-  batches,
-  data,
-  demo,
-  freeze,
-  infer,
-  loop,
-  pretrained,
-  step,
-)
+from prompt_tuning.cli import demo  # noqa: E402
+from prompt_tuning.data import batches, splits  # noqa: E402
+from prompt_tuning.frozen import pretrained  # noqa: E402
+from prompt_tuning.model import freeze  # noqa: E402
+from prompt_tuning.prompts import prompted  # noqa: E402
+from prompt_tuning.training import loop, step  # noqa: E402
 
 TASKS = ("microworld_boolq", "microworld_rte", "microworld_qqp")
 
@@ -52,7 +49,7 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
   model = pretrained.load(pretrained.SHIPPED)
   names = [TASKS[n % len(TASKS)] for n in range(prompts)]
   sets = [
-    [(data.load(n, "train", demo.LENGTHS, vocabulary=model.vocabulary), 1.0)]
+    [(splits.load(n, "train", demo.LENGTHS, vocabulary=model.vocabulary), 1.0)]
     for n in names
   ]
   source = Timed(
@@ -61,10 +58,11 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
     )
   )
   bank = jax.random.normal(jax.random.key(0), (prompts, 20, 128)) / 10
-  network, params = infer.with_prompts(model, bank)
-  trained, frozen = freeze.split(params, freeze.mask(params, freeze.PROMPT))
+  together = prompted.with_prompts(model, list(np.asarray(bank)))
+  mask = freeze.mask(together.params, freeze.PROMPT)
+  trained, frozen = freeze.split(together.params, mask)
   problem = step.Problem(
-    network, demo.prompt_tuning().optimizer, num_prompts=prompts
+    together.network, demo.prompt_tuning().optimizer, num_prompts=prompts
   )
   state = step.initial_state(problem, trained)
   run = step.make_steps(problem)

@@ -18,32 +18,29 @@ import time
 
 import numpy as np
 
-from prompt_tuning import cli
+from prompt_tuning.cli import command_line
 
-cli.import_quietly()
+command_line.import_quietly()
 
-from prompt_tuning import (  # noqa: E402
-  data,
-  demo,
-  loop,
-  pretrained,
-  prompt_design,
-  storage,
-  train,
-)
-from prompt_tuning.tasks import microworld_prompts  # noqa: E402
+from prompt_tuning import storage  # noqa: E402
+from prompt_tuning.cli import demo  # noqa: E402
+from prompt_tuning.data import splits  # noqa: E402
+from prompt_tuning.frozen import pretrained  # noqa: E402
+from prompt_tuning.inference import prompt_design  # noqa: E402
 from prompt_tuning.tasks.microworld import LABELS  # noqa: E402
+from prompt_tuning.tasks.microworld import prompts as microworld_prompts  # noqa: E402
+from prompt_tuning.training import loop, train  # noqa: E402
 
 
 def measure(model, task, runs, *, seeds, model_seeds, steps) -> dict:
   """All figures of one task."""
-  test = data.load(task, "test", demo.LENGTHS)
+  test = splits.load(task, "test", demo.LENGTHS)
   no_prompt, by_hand = demo.designed(model, test)
   corpus = microworld_prompts.CORPUS_PROMPTS[task]
   classes = [LABELS[task].index(text) for text in test.target_texts()]
   (in_corpus_words,) = prompt_design.accuracies(
     model,
-    [[corpus(text) for text in data.input_texts(test)]],
+    [[corpus(text) for text in test.input_texts()]],
     classes,
     corpus.answers,
   )

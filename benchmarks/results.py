@@ -12,17 +12,13 @@ import argparse
 import pathlib
 import re
 
-from prompt_tuning import cli
+from prompt_tuning.cli import command_line
 
-cli.import_quietly()
+command_line.import_quietly()
 
-from prompt_tuning import (  # noqa: E402
-  pretrained,
-  report,
-  results,
-  storage,
-  studies,
-)
+from prompt_tuning import storage  # noqa: E402
+from prompt_tuning.frozen import pretrained  # noqa: E402
+from prompt_tuning.study import report, results, studies  # noqa: E402
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 

@@ -17,18 +17,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from prompt_tuning import (
-  checkpoints,
-  freeze,
-  huggingface,
-  infer,
-  inject,
-  optimizers,
-  pretrained,
-  step,
-  storage,
-  t5,
-)
+from prompt_tuning import storage
+from prompt_tuning.frozen import huggingface, pretrained
+from prompt_tuning.model import freeze, inject, t5
+from prompt_tuning.prompts import checkpoints, prompt
+from prompt_tuning.training import optimizers, step
 
 P, B, T, L = 20, 1, 64, 4
 GIB = 1 << 30
@@ -104,9 +97,11 @@ def main() -> None:
   )
   report("loaded")
   bank = np.full((1, P, config.emb_dim), 0.1, np.float32)
-  network, params = infer.with_prompts(model, bank)
-  params["prompt"] = {"embedding": jnp.asarray(bank)}
+  module = prompt.Prompt(P, config.emb_dim, 1)
+  first = module.first_parameters(jnp.asarray(bank))
+  params = {**model.params, prompt.NAME: first}
   trained, frozen = freeze.split(params, freeze.mask(params, freeze.PROMPT))
+  network = t5.T5(config, module)
   problem = step.Problem(network, optimizers.per_prompt(optimizers.adafactor()))
   state = step.initial_state(problem, trained)
   rng = np.random.default_rng(1)
@@ -121,7 +116,7 @@ def main() -> None:
     state, metrics = run(state, frozen, batch)
     loss = float(metrics["loss"][0])
     report(f"{name}, loss {loss:.2f}")
-  values = np.asarray(state.trained["prompt"]["embedding"][0])
+  values = np.asarray(prompt.collapsed(module, state.trained)[0])
   assert np.abs(values - bank[0]).max() > 0
   folder = checkpoints.save_prompt(
     flags.folder / "prompt", values, {"model": {"hash": model.stored_hash}}

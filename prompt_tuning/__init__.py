@@ -9,26 +9,26 @@ import importlib
 __version__ = "0.1.0"
 
 EXPORTS = {
-  "Decoding": "infer.Decoding",
-  "FrozenModel": "pretrained.FrozenModel",
-  "Prompt": "prompt.Prompt",
-  "PromptedModel": "infer.PromptedModel",
-  "SavedPrompt": "checkpoints.SavedPrompt",
-  "T5": "t5.T5",
-  "T5Config": "t5.T5Config",
-  "load_model": "pretrained.load",
-  "load_prompt": "checkpoints.load_prompt",
-  "nearest_pieces": "analysis.nearest_pieces",
-  "save_model": "pretrained.save",
-  "save_prompt": "checkpoints.save_prompt",
-  "tune": "tuning.tune",
+  "Decoding": "inference.infer.Decoding",
+  "FrozenModel": "frozen.pretrained.FrozenModel",
+  "Prompt": "prompts.prompt.Prompt",
+  "PromptedModel": "inference.prompted_model.PromptedModel",
+  "SavedPrompt": "prompts.checkpoints.SavedPrompt",
+  "T5": "model.t5.T5",
+  "T5Config": "model.t5.T5Config",
+  "load_model": "frozen.pretrained.load",
+  "load_prompt": "prompts.checkpoints.load_prompt",
+  "nearest_pieces": "prompts.analysis.nearest_pieces",
+  "save_model": "frozen.pretrained.save",
+  "save_prompt": "prompts.checkpoints.save_prompt",
+  "tune": "training.tuning.tune",
 }
 
 
 def __getattr__(name: str):
   if name not in EXPORTS:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  module, attribute = EXPORTS[name].split(".")
+  module, _, attribute = EXPORTS[name].rpartition(".")
   value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
   globals()[name] = value
   return value

@@ -90,7 +90,9 @@ def configure(
   finally:
     logging.disable(logging.NOTSET)
   _check_kinds(texts)
-  _import_tasks()
+  named = macro(TASK_MODULES)
+  if named is not None:
+    import_tasks(named, TASK_MODULES)
 
 
 @contextlib.contextmanager
@@ -264,11 +266,16 @@ def _check_reference(name: str, written: str) -> None:
     )
 
 
-def _import_tasks() -> None:
-  """Imports the modules that register the tasks."""
-  named = macro(TASK_MODULES)
-  if named is None:
-    return
+def import_tasks(named: str | Sequence[str], setting: str) -> None:
+  """Imports the modules that register a user's tasks.
+
+  Args:
+    named: their names, with commas between them, or a list.
+    setting: what the user calls them, for the message.
+
+  Raises:
+    ValueError: there is no such module.
+  """
   if str(pathlib.Path()) not in sys.path and "" not in sys.path:
     sys.path.insert(0, "")  # a module in the current folder, as python -m
   modules = named.split(",") if isinstance(named, str) else named
@@ -277,7 +284,7 @@ def _import_tasks() -> None:
       importlib.import_module(module.strip())
     except ModuleNotFoundError as error:
       raise ValueError(
-        f"{TASK_MODULES}={module!r} cannot be imported ({error}). Run the "
+        f"{setting}={module!r} cannot be imported ({error}). Run the "
         "command from the folder of the module, or put it on PYTHONPATH."
       ) from error
 

@@ -12,6 +12,7 @@ import difflib
 import importlib
 import inspect
 import io
+import pathlib
 import re
 import sys
 import tokenize
@@ -43,6 +44,7 @@ def readable(error: Exception, statements: Sequence[str]) -> ValueError:
     _unknown_parameter(what)
     or _unknown_name(what)
     or _unknown_module(what, statements)
+    or _moved(what)
     or what
   )
   if isinstance(error, tokenize.TokenError):
@@ -61,6 +63,34 @@ def readable(error: Exception, statements: Sequence[str]) -> ValueError:
   return ValueError(what)
 
 
+def home_of(name: str) -> str | None:
+  """The whole name of the package's module that gin knows by its last part."""
+  package = pathlib.Path(__file__).parent
+  for path in sorted(package.rglob(f"{name}.py")):
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join((__package__, *parts))
+  return None
+
+
+def _moved(text: str) -> str | None:
+  """What to write for an import of before the folders, if `text` has one."""
+  old = re.search(r"No module named '(prompt_tuning(?:\.tasks)?)\.(\w+)'", text)
+  if old is None:
+    return None
+  package, name = old.groups()
+  home = home_of(name)
+  if name.startswith("microworld_"):
+    part = name.removeprefix("microworld_")
+    home = f"prompt_tuning.tasks.microworld.{part} as {name}"
+  if home is None:
+    return None
+  folder, _, name_there = home.rpartition(".")
+  return (
+    f"The module {name!r} is in a folder of its own now: instead of `from "
+    f"{package} import {name}` write `from {folder} import {name_there}`."
+  )
+
+
 def _unknown_parameter(text: str) -> str | None:
   """A message with the closest parameter, if `text` says one is unknown."""
   found = re.match(
@@ -70,10 +100,10 @@ def _unknown_parameter(text: str) -> str | None:
     return None
   name, parameter = found.groups()
   module, _, attribute = name.rpartition(".")
-  try:
-    owner = importlib.import_module(f"prompt_tuning.{module}")
-  except ModuleNotFoundError:
+  home = home_of(module)
+  if home is None:
     return None
+  owner = importlib.import_module(home)
   have = list(inspect.signature(getattr(owner, attribute)).parameters)
   close = difflib.get_close_matches(parameter, have, 1, 0.5)
   hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(have)}."
@@ -101,7 +131,9 @@ def _unknown_module(text: str, statements: Sequence[str]) -> str | None:
   if found is None:
     return None
   imports = ("from prompt_tuning", "import ")
-  have = [line.split()[-1] for line in statements if line.startswith(imports)]
+  have = sorted(
+    line.split()[-1] for line in statements if line.startswith(imports)
+  )
   close = difflib.get_close_matches(found[1], have, 1, 0.6)
   hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(have)}."
   return f"There is no module {found[1]!r} here. {hint}"

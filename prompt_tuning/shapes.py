@@ -5,6 +5,8 @@
     L  target tokens                N  prompts in a bank
     P  positions of a prompt        K  beams or samples of an example
     H  attention heads              D  width of one head
+    Q  positions that attend        S  positions that are attended to
+    C  labels that are ranked       M  width of the feed-forward part
 
 Docstrings write shapes as `[B, P + T, E]`. Annotations are jaxtyping's
 (`Float[Array, 'B T E']`); the test suite checks them at every call.
@@ -25,6 +27,18 @@ PyTree = Any
 PAD, EOS, UNK = 0, 1, 2
 """The first ids of every T5 vocabulary; a decoder starts from PAD."""
 
+_MULTIPLE = 8
+
+
+def rounded(length: int) -> int:
+  """The padded length of `length` tokens: the next multiple of 8.
+
+  All padding in the package goes by it, so that lengths that are nearly equal
+  share a compiled program.
+  """
+  return -(-length // _MULTIPLE) * _MULTIPLE
+
+
 __all__ = [
   "EOS",
   "PAD",
@@ -35,4 +49,5 @@ __all__ = [
   "Int",
   "PyTree",
   "Shaped",
+  "rounded",
 ]

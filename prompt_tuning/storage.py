@@ -6,7 +6,7 @@ so that a truncated or altered file is noticed when it is read. Nothing is ever
 unpickled.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import dataclasses
 import functools
@@ -115,6 +115,16 @@ def write_text(path, text: str) -> pathlib.Path:
   return write_atomically(
     path, lambda name: pathlib.Path(name).write_text(text, encoding="utf-8")
   )
+
+
+def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+  """One JSON object per line."""
+  return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_jsonl(path, rows: Iterable[Mapping[str, Any]]) -> pathlib.Path:
+  """Writes one JSON object per line, atomically."""
+  return write_text(path, jsonl(rows))
 
 
 def write_json(path, value) -> pathlib.Path:

@@ -1,4 +1,26 @@
-"""The tasks this project brings, one file per benchmark."""
+"""The tasks this project brings, one file per benchmark.
+
+    `rows`, or a user's files (`own_data`) -> `casts` -> a seqio task
+      predictions -> classes (`answers`) -> scores (`metrics`)
+
+`benchmark` registers them in seqio; `declarations` keeps what a task says of
+itself beside that.
+"""
+
+import importlib
+
+__all__ = [
+  "answers",
+  "benchmark",
+  "casts",
+  "declarations",
+  "features",
+  "metrics",
+  "microworld",
+  "own_data",
+  "register_all",
+  "rows",
+]
 
 BENCHMARKS = (
   "microworld",
@@ -9,3 +31,9 @@ BENCHMARKS = (
   "transfer",
 )
 """The modules that register tasks when they are imported."""
+
+
+def register_all() -> None:
+  """Registers the tasks of every benchmark."""
+  for module in BENCHMARKS:
+    importlib.import_module(f"{__name__}.{module}")

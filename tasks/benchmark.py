@@ -15,16 +15,13 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.tasks import casts, metrics, vocabulary
-from prompt_tuning.tasks.sources import TRAIN_PART, Source
+from prompt_tuning.tasks import answers, casts, declarations, features, metrics
+from prompt_tuning.tasks.rows.sources import TRAIN_PART, Source
 
 T5_FORM = "_t5"
 
 registered: dict[str, "Task"] = {}
 """Every task that was registered here, by the names of both forms."""
-
-classes: dict[str, tuple[str, ...]] = {}
-"""The words of the classes of each task that `add` registered."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +38,8 @@ class Task:
     split_casts: other casts for certain splits.
     split_sources: other sources for certain splits, and their name there.
     labels: the words of the classes, of a task that has classes.
+    benchmark: whose mean score it is a part of.
+    counts_as: the task that it shares its part with.
     has_task_word: whether T5's form opens with the task's name.
   """
 
@@ -57,6 +56,8 @@ class Task:
     default_factory=dict
   )
   labels: tuple[str, ...] = ()
+  benchmark: str = ""
+  counts_as: str = ""
   has_task_word: bool = True
 
   @property
@@ -81,35 +82,61 @@ def register(tasks: Iterable[Task]) -> list[str]:
   names = []
   for task in tasks:
     for t5_form in (False, True) if task.has_task_word else (False,):
-      name = task.name + (T5_FORM if t5_form else "")
+      ending = T5_FORM if t5_form else ""
+      name = task.name + ending
       names.append(name)
       registered[name] = task
+      declarations.declare(
+        name,
+        labels=task.labels,
+        is_hidden=answers.is_hidden,
+        benchmark=task.benchmark,
+        counts_as=task.counts_as and task.counts_as + ending,
+      )
       if name not in seqio.TaskRegistry.names():
         add(
           name,
           functools.partial(task.examples, t5_form=t5_form),
           task.splits,
-          fields=task.fields,
-          postprocess=task.postprocess,
-          scores=task.scores,
-          labels=task.labels,
+          TextToText(
+            fields=task.fields,
+            postprocess=task.postprocess,
+            scores=[*task.scores, metrics.invalid] if task.scores else (),
+          ),
         )
   return names
+
+
+@dataclasses.dataclass(frozen=True)
+class TextToText:
+  """What seqio is to know of a task from text to text.
+
+  Attributes:
+    fields: of the examples, besides inputs and targets.
+    postprocess: see `answers`.
+    scores: metrics.
+    features: of inputs and targets; by default in the vocabulary of the model
+      that reads them.
+    preprocessors: of the ids, before EOS is appended.
+  """
+
+  fields: Sequence[str] = ()
+  postprocess: Callable | None = None
+  scores: Sequence[metrics.Metric] = ()
+  features: Mapping[str, seqio.Feature] | None = None
+  preprocessors: Sequence[Callable] = ()
 
 
 def add(
   name: str,
   examples: Callable[[str], Iterable[casts.Example]],
   splits: Sequence[str],
-  *,
-  fields: Sequence[str] = (),
-  postprocess: Callable | None = None,
-  scores: Sequence[metrics.Metric] = (),
-  labels: Sequence[str] = (),
+  form: TextToText,
 ) -> None:
   """Adds one task whose examples a function of the split makes."""
-  classes[name] = tuple(labels)
-  signature = {field: _spec(field) for field in ("inputs", "targets", *fields)}
+  signature = {
+    field: _spec(field) for field in ("inputs", "targets", *form.fields)
+  }
 
   def dataset(split: str, shuffle_files: bool, seed: int | None = None):
     del shuffle_files, seed  # the order is drawn by whoever trains
@@ -125,11 +152,12 @@ def add(
     preprocessors=[
       seqio.preprocessors.tokenize,
       seqio.CacheDatasetPlaceholder(),
+      *form.preprocessors,
       seqio.preprocessors.append_eos_after_trim,
     ],
-    output_features=vocabulary.features(),
-    postprocess_fn=postprocess,
-    metric_fns=[*scores, metrics.invalid] if scores else [],
+    output_features=dict(form.features or features.of_text()),
+    postprocess_fn=form.postprocess,
+    metric_fns=list(form.scores),
   )
 
 
@@ -164,7 +192,6 @@ def average(results: Mapping[str, Mapping[str, float]]) -> float:
   scores: dict[str, list[float]] = {}
   for task, values in results.items():
     own = [value for name, value in values.items() if name != "invalid"]
-    whole = task.replace("mnli_mismatched", "mnli")
-    whole = whole.replace("mnli_matched", "mnli")
+    whole = declarations.declared(task).counts_as or task
     scores.setdefault(whole, []).append(float(np.mean(own)))
   return float(np.mean([np.mean(parts) for parts in scores.values()]))

@@ -6,7 +6,7 @@ casts and the mixing rates are those of T5 (Raffel et al. 2020, appendix D).
 
 from prompt_tuning.tasks import answers, casts, metrics
 from prompt_tuning.tasks.benchmark import Task, register, register_mixture
-from prompt_tuning.tasks.sources import Source
+from prompt_tuning.tasks.rows.sources import Source
 
 VERSION = "2.0.0"
 NLI = ("entailment", "neutral", "contradiction")
@@ -85,6 +85,7 @@ def task(name: str) -> Task:
       casts.stsb,
       answers.number,
       (metrics.pearson, metrics.spearman),
+      benchmark="glue",
     )
   is_mnli = name == "ax" or name.startswith("mnli")
   fields = FIELDS.get(name, ("hypothesis", "premise"))
@@ -96,6 +97,8 @@ def task(name: str) -> Task:
     answers.class_of(labels),
     SCORES.get(name, (metrics.accuracy,)),
     labels=labels,
+    benchmark="glue",
+    counts_as="glue_mnli" if name.startswith("mnli_") else "",
   )
 
 

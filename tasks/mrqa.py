@@ -9,7 +9,7 @@ import seqio
 
 from prompt_tuning.tasks import squad
 from prompt_tuning.tasks.benchmark import register
-from prompt_tuning.tasks.sources import Source
+from prompt_tuning.tasks.rows.sources import Source
 
 VERSION = "1.0.0"
 IN_DOMAIN = {

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import difflib
 import functools
-import importlib
 import logging
 import math
 import os
@@ -24,12 +23,13 @@ import seqio
 from prompt_tuning import tables
 from prompt_tuning.tables import BadRow, field
 from prompt_tuning.tasks import (
-  BENCHMARKS,
   answers,
   benchmark,
+  declarations,
   metrics,
-  sources,
+  register_all,
 )
+from prompt_tuning.tasks.rows import sources
 
 HELD_OUT = 0.1
 """The share of the training rows that validate if there is no other file."""
@@ -276,8 +276,7 @@ def register(
   if _known.get(name) == own:
     return name
   if name != "own_data":
-    for module in BENCHMARKS:  # so that their names are taken
-      importlib.import_module(f"prompt_tuning.tasks.{module}")
+    register_all()  # so that their names are taken
   for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
     if name in registry.names() and name not in _known:
       raise ValueError(
@@ -289,10 +288,15 @@ def register(
     name,
     own.examples,
     own.splits,
-    postprocess=_postprocess(own),
-    scores=[METRICS[one](len(own.classes)) for one in own.metric],
-    labels=own.classes,
+    benchmark.TextToText(
+      postprocess=_postprocess(own),
+      scores=[
+        *(METRICS[one](len(own.classes)) for one in own.metric),
+        metrics.invalid,
+      ],
+    ),
   )
+  declarations.declare(name, labels=own.classes)
   _known[name] = own
   return name
 

@@ -5,7 +5,7 @@ Importing registers it. Rajpurkar et al. 2016; the cast is T5's.
 
 from prompt_tuning.tasks import answers, casts, metrics
 from prompt_tuning.tasks.benchmark import Task, register
-from prompt_tuning.tasks.sources import Source
+from prompt_tuning.tasks.rows.sources import Source
 
 SOURCE = Source(
   "squad/v1.1:3.0.0",

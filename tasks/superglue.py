@@ -7,7 +7,7 @@ are those of T5 (Raffel et al. 2020, appendix D; WSC in section 2.4).
 
 from prompt_tuning.tasks import answers, casts, metrics
 from prompt_tuning.tasks.benchmark import Task, register, register_mixture
-from prompt_tuning.tasks.sources import Source
+from prompt_tuning.tasks.rows.sources import Source
 
 VERSION = "1.0.2"
 TRUTH = ("False", "True")
@@ -74,6 +74,7 @@ def keyed(name: str) -> Task:
     answers.class_of(labels),
     () if name in _TEST_ONLY else scores,
     labels=labels,
+    benchmark="super_glue",
   )
 
 
@@ -85,6 +86,7 @@ MULTIRC = Task(
   (metrics.multirc_f1, metrics.multirc_exact_match),
   ("idx/paragraph", "idx/question", "idx/answer"),
   labels=TRUTH,
+  benchmark="super_glue",
 )
 RECORD = Task(
   "super_glue_record",
@@ -93,6 +95,7 @@ RECORD = Task(
   answers.record,
   (metrics.record,),
   ("idx/passage", "idx/query", "answers", "entities"),
+  benchmark="super_glue",
 )
 WSC = Task(
   "super_glue_wsc",
@@ -101,6 +104,7 @@ WSC = Task(
   answers.wsc,
   fields=("label", "idx"),
   split_casts={"train": casts.wsc_training},
+  benchmark="super_glue",
 )
 DPR = Task(
   "dpr",

@@ -10,7 +10,7 @@ import dataclasses
 
 from prompt_tuning.tasks import casts, glue, mrqa, squad
 from prompt_tuning.tasks.benchmark import Task, register
-from prompt_tuning.tasks.sources import Source
+from prompt_tuning.tasks.rows.sources import Source
 
 
 def paraphrase(first: str, second: str) -> Task:
@@ -23,6 +23,7 @@ def paraphrase(first: str, second: str) -> Task:
     source=_without_test(base.source),
     split_casts={"test": casts.keyed(second, fields, glue.LABELS[first])},
     split_sources={"test": (glue.source(second), "validation")},
+    benchmark="",
   )
 
 

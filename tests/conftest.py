@@ -35,7 +35,8 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
   """An empty folder of TFDS, and no folder of GLUE or SuperGLUE in use."""
-  from prompt_tuning.tasks import own_data, sources
+  from prompt_tuning.tasks import own_data
+  from prompt_tuning.tasks.rows import sources
 
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
   yield tmp_path / "tfds"

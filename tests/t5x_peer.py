@@ -11,11 +11,12 @@ import sys
 import tempfile
 
 import gin
+import places
 import pytest
 
-from prompt_tuning import cli, pretrained, t5x_checkpoints
+from prompt_tuning import cli
+from prompt_tuning.frozen import pretrained, t5x_checkpoints
 
-ROOT = pathlib.Path(__file__).parents[1]
 TASK = "microworld_boolq"
 P = 6
 
@@ -100,7 +101,7 @@ def command(script: str, files, **bindings) -> list[str]:
   """A command line of one of t5x's launchers."""
   return [
     *(sys.executable, "-m", f"t5x.{script}"),
-    f"--gin_search_paths={ROOT / 'gin'}",
+    f"--gin_search_paths={places.ROOT / 'gin'}",
     "--gin_file=t5x/models/microworld.gin",
     *_flags(files, bindings),
   ]
@@ -108,7 +109,7 @@ def command(script: str, files, **bindings) -> list[str]:
 
 def environment(devices: int = 1) -> dict[str, str]:
   """The environment of a launcher with so many devices of the host."""
-  path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+  path = os.pathsep.join([str(places.ROOT), os.environ.get("PYTHONPATH", "")])
   flags = f"--xla_force_host_platform_device_count={devices}"
   return {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags}
 

@@ -1,16 +1,19 @@
 """Every command of the README, of docs/ and of the help parses and is whole."""
 
-import pathlib
 import re
 import shlex
 
 import gin
+import places
 import pytest
 
-from prompt_tuning import cli, configuration, data_flags
+from prompt_tuning import configuration
+from prompt_tuning.cli import command_line, data_flags
 
-ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+  places.ROOT / "README.md",
+  *sorted((places.ROOT / "docs").glob("*.md")),
+]
 EITHER = {"INPUT_FILE", "MIXTURE_OR_TASK_NAME"}
 """`infer` needs one of them: lines of a file, or a task for --submission."""
 
@@ -37,8 +40,8 @@ SHOWN = [
   )
 ] + [
   pytest.param(one, id=f"--help: {' '.join(one)[:40]}")
-  for text in cli._EXAMPLES.values()
-  for one in commands(text)
+  for command in command_line.COMMANDS
+  for one in commands(command.examples)
 ]
 
 
@@ -50,10 +53,10 @@ def test_there_are_commands():
 def test_a_command_of_the_docs_is_whole(arguments, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "SuperGLUE" / "BoolQ").mkdir(parents=True)
-  parser = cli._parser()
+  parser = command_line.parser()
   known, rest = parser.parse_known_args(arguments)
-  bindings = cli._bindings(rest, parser)
-  if hasattr(known, "run"):
+  bindings = command_line.bindings_of(rest, parser)
+  if not known.of.takes_settings:
     assert not bindings
     return
   files = known.gin_file

@@ -1,12 +1,12 @@
 """Every notebook runs from start to end, with fewer steps."""
 
 import json
-import pathlib
 
 from matplotlib import pyplot
+import places
 import pytest
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*"))
+NOTEBOOKS = sorted((places.ROOT / "notebooks").glob("*"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

@@ -1,8 +1,6 @@
-"""The package as a whole: what it loads, who imports whom, what ships."""
+"""The package as a whole: what it loads, what it exports, what ships."""
 
 import ast
-from collections.abc import Iterator
-import graphlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -19,148 +17,11 @@ import jaxtyping
 import numpy as np
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+import places
 import pytest
+import test_house
 
 import prompt_tuning
-
-ROOT = pathlib.Path(__file__).parents[1]
-
-# What needs t5x, beside t5x_export and t5x_macros, which read the flags too;
-# t5x_checkpoints reads its files without it.
-T5X = (
-  "t5x_data",
-  "t5x_features",
-  "t5x_models",
-  "t5x_optimizers",
-  "t5x_prompts",
-  "t5x_restore",
-)
-
-# A module may import from its own layer and from the ones above it in this
-# list. `tasks` stands for every file of tasks/.
-LAYERS = (
-  ("shapes",),
-  (
-    "adapters",
-    "freeze",
-    "huggingface",
-    "initializers",
-    "inject",
-    "layers",
-    "losses",
-    "model_folder",
-    "objectives",
-    "optimizers",
-    "prompt",
-    "remote",
-    "storage",
-    "stored_model",
-    "t5",
-    "t5x_checkpoints",
-    "tables",
-    "vocabulary",
-  ),
-  (
-    "checkpoints",
-    "data",
-    "decode",
-    "pretrained",
-    "run_folder",
-    "runs",
-    "step",
-    "tasks",
-  ),
-  (
-    "analysis",
-    "batches",
-    "ensemble",
-    "evaluate",
-    "infer",
-    "inspection",
-    "jobs",
-    "loop",
-    "plots",
-    "pretrain",
-    "progress",
-    "prompt_design",
-    "report",
-    "results",
-    "saved_ensemble",
-    "schedule",
-    "studies",
-    "submission",
-    "task_list",
-    *T5X,
-    "train",
-    "train_settings",
-    "tuning",
-    "ways",
-  ),
-  (
-    "cli",
-    "commands",
-    "configuration",
-    "data_flags",
-    "demo",
-    "gin_messages",
-    "study",
-    "study_commands",
-    "t5x_export",
-    "t5x_macros",
-  ),
-)
-LAYER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-
-# Who may import these libraries at all, at the top or inside a function.
-MAY_IMPORT = {
-  "gin": {"cli", "configuration"},
-  "seqio": {"data", "tasks", "t5x_data", "t5x_features"},
-  "t5x": {*T5X, "t5x_export", "t5x_macros"},
-  "tensorflow": {
-    *("data", "tasks"),
-    *("t5x_data", "t5x_export", "t5x_features", "t5x_prompts"),
-  },
-  "tensorflow_datasets": {"data", "tasks"},
-  "tensorflow_text": {"data", "tasks"},
-}
-
-
-def module_of(path: pathlib.Path) -> str:
-  return "tasks" if path.parent.name == "tasks" else path.stem
-
-
-def sources() -> list[pathlib.Path]:
-  """The package's Python files, without the top `__init__.py`."""
-  package = [
-    path
-    for path in sorted((ROOT / "prompt_tuning").rglob("*.py"))
-    if path.name != "__init__.py"
-  ]
-  return package + sorted((ROOT / "tasks").rglob("*.py"))
-
-
-def imported(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-  """Every import in a file, nested ones too: its line and its dotted name."""
-  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-    if isinstance(node, ast.Import):
-      yield from ((node.lineno, alias.name) for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-      base = node.module or ""
-      if node.level:
-        folder = ["prompt_tuning", *["tasks"] * (module_of(path) == "tasks")]
-        folder = folder[: len(folder) - node.level + 1]
-        base = ".".join([*folder, base] if base else folder)
-      yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-
-
-def own_imports(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-  """The modules of this package among a file's imports."""
-  for line, name in imported(path):
-    top, *rest = name.split(".")
-    if top == "prompt_tuning" and rest:
-      exported = prompt_tuning.EXPORTS.get(rest[0], "").partition(".")[0]
-      if not rest[0].startswith("__"):
-        yield line, exported or rest[0]
 
 
 def run(code: str, *args: str) -> str:
@@ -196,79 +57,14 @@ def test_importing_the_package_takes_under_a_tenth_of_a_second():
   assert min(float(run(code)) for _ in range(5)) < 0.1
 
 
-def test_the_parts_of_the_model_load_no_tensorflow():
-  parts = [
-    f"prompt_tuning.{module_of(path)}"
-    for path in sources()
-    if LAYER.get(module_of(path), len(LAYERS)) < 2
-  ]
-  assert "prompt_tuning.t5" in parts
-  code = (
-    "import importlib, sys\n"
-    "for name in sys.argv[1:]:\n"
-    "  importlib.import_module(name)\n"
-    "  for heavy in ('tensorflow', 'seqio', 'tensorflow_datasets'):\n"
-    "    assert heavy not in sys.modules, f'{name} loads {heavy}'\n"
-  )
-  run(code, *parts)
-
-
-@pytest.mark.parametrize("library", MAY_IMPORT)
-def test_only_its_own_modules_import(library):
-  offending = [
-    f"{path.relative_to(ROOT)}:{line} imports {name}"
-    for path in sources()
-    if module_of(path) not in MAY_IMPORT[library]
-    for line, name in imported(path)
-    if name.split(".")[0] == library
-  ]
-  assert not offending, "\n".join(offending)
-
-
-def test_every_module_has_a_layer():
-  unknown = {module_of(path) for path in sources()} - LAYER.keys()
-  assert not unknown, f"add it to LAYERS: {sorted(unknown)}"
-
-
-def test_imports_point_from_later_layers_to_earlier_ones():
-  offending = [
-    f"{path.relative_to(ROOT)}:{line} (layer {LAYER[module_of(path)]})"
-    f" imports {name} (layer {LAYER[name]})"
-    for path in sources()
-    if module_of(path) in LAYER
-    for line, name in own_imports(path)
-    if name in LAYER and LAYER[name] > LAYER[module_of(path)]
-  ]
-  assert not offending, "\n".join(offending)
-
-
-def test_imports_run_in_no_circle():
-  graph = {module_of(path): set() for path in sources()}
-  for path in sources():
-    graph[module_of(path)] |= {name for _, name in own_imports(path)}
-  graph["tasks"].discard("tasks")
-  graphlib.TopologicalSorter(graph).prepare()  # a CycleError names the circle
-
-
-def test_tasks_are_imported_under_one_name():
-  """As `tasks.x` a file would run twice and register its tasks twice."""
-  offending = [
-    f"{path.relative_to(ROOT)}:{line} imports {name}"
-    for path in [*sources(), *sorted((ROOT / "tests").rglob("*.py"))]
-    for line, name in imported(path)
-    if name.split(".")[0] == "tasks"
-  ]
-  assert not offending, "\n".join(offending)
-
-
 def test_the_folder_gin_does_not_shadow_gin_config():
-  assert not list((ROOT / "gin").rglob("*.py"))
+  assert not list((places.ROOT / "gin").rglob("*.py"))
   assert importlib.util.find_spec("gin.config") is not None
 
 
 @pytest.mark.parametrize("name", prompt_tuning.EXPORTS)
 def test_an_exported_name_is_its_modules(name):
-  module, attribute = prompt_tuning.EXPORTS[name].split(".")
+  module, _, attribute = prompt_tuning.EXPORTS[name].rpartition(".")
   owner = importlib.import_module(f"prompt_tuning.{module}")
   assert getattr(prompt_tuning, name) is getattr(owner, attribute)
   assert name in dir(prompt_tuning)
@@ -280,7 +76,7 @@ def test_a_name_that_is_not_exported_is_an_attribute_error():
 
 
 def test_shape_annotations_are_enforced_while_tests_run():
-  losses = importlib.import_module("prompt_tuning.losses")
+  losses = importlib.import_module("prompt_tuning.model.losses")
   logits, targets = np.zeros((2, 3, 5), np.float32), np.zeros((2, 4), np.int32)
   with pytest.raises(jaxtyping.TypeCheckError):
     losses.token_losses(logits, targets)
@@ -292,12 +88,12 @@ def installed(tmp_path_factory) -> pathlib.Path:
   copy = tmp_path_factory.mktemp("wheel")
   for folder in ("prompt_tuning", "tasks", "gin"):
     shutil.copytree(
-      ROOT / folder,
+      places.ROOT / folder,
       copy / folder,
       ignore=shutil.ignore_patterns("__pycache__"),
     )
   for file in ("setup.py", "pyproject.toml", "LICENSE"):
-    shutil.copy(ROOT / file, copy / file)
+    shutil.copy(places.ROOT / file, copy / file)
   build = "from setuptools import build_meta as b; print(b.build_wheel('.'))"
   done = subprocess.run(
     [sys.executable, "-c", build],
@@ -326,16 +122,16 @@ def test_a_wheel_holds_the_package_its_assets_the_tasks_and_the_gin_files(
   wheel,
 ):
   patterns = {
-    "prompt_tuning": ["*.py", "assets/**/*"],
-    "tasks": ["*.py"],
+    "prompt_tuning": ["**/*.py", "assets/**/*"],
+    "tasks": ["**/*.py"],
     "gin": ["**/*.gin"],
   }
   expected = {
     ("" if folder == "prompt_tuning" else "prompt_tuning/")
-    + path.relative_to(ROOT).as_posix()
+    + path.relative_to(places.ROOT).as_posix()
     for folder, globs in patterns.items()
     for pattern in globs
-    for path in (ROOT / folder).glob(pattern)
+    for path in (places.ROOT / folder).glob(pattern)
     if path.is_file() and "__pycache__" not in path.parts
   }
   shipped = {name for name in wheel if ".dist-info/" not in name}
@@ -346,8 +142,7 @@ DEMO = """
 import pathlib, sys
 import prompt_tuning
 from prompt_tuning import cli
-cli.import_quietly()
-from prompt_tuning import demo
+from prompt_tuning.cli import command_line, demo
 assert pathlib.Path(prompt_tuning.__file__).is_relative_to(sys.argv[1])
 demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=2)
 """
@@ -376,7 +171,7 @@ def declared() -> dict[str, list[Requirement]]:
   """The requirements in setup.py, by extra; "" is what always installs."""
   lists = {
     node.targets[0].id: ast.literal_eval(node.value)
-    for node in ast.parse((ROOT / "setup.py").read_text()).body
+    for node in ast.parse((places.ROOT / "setup.py").read_text()).body
     if isinstance(node, ast.Assign)
     and node.targets[0].id in ("RUNTIME", "EXTRAS")
   }
@@ -389,18 +184,20 @@ def declared() -> dict[str, list[Requirement]]:
 def test_every_library_that_is_imported_is_declared():
   known = {canonicalize_name(r.name) for rs in declared().values() for r in rs}
   owners = importlib.metadata.packages_distributions()
-  tests = sorted((ROOT / "tests").rglob("*.py"))
+  tests = sorted((places.ROOT / "tests").rglob("*.py"))
   own = {"prompt_tuning", "golden", *(path.stem for path in tests)}
   # Used where they are; t5x brings absl.
   peers = {"absl", "peft", "t5", "t5x", "transformers"}
   undeclared = []
-  for path in [*sources(), *tests]:
-    for line, name in imported(path):
+  for path in [*test_house.sources(), *tests]:
+    for line, name in test_house.imported(path):
       top = name.split(".")[0]
       if top in own | peers | sys.stdlib_module_names:
         continue
       if not known & {*map(canonicalize_name, owners.get(top, [top]))}:
-        undeclared.append(f"{path.relative_to(ROOT)}:{line} imports {top}")
+        undeclared.append(
+          f"{path.relative_to(places.ROOT)}:{line} imports {top}"
+        )
   assert not undeclared, "name it in setup.py:\n" + "\n".join(undeclared)
 
 
@@ -408,7 +205,7 @@ def test_every_requirement_of_the_tests_and_the_tools_is_pinned():
   """Then a release of next month cannot break `make test`."""
   pins = {
     canonicalize_name(pin.name): pin.specifier
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    for line in (places.ROOT / "constraints.txt").read_text().splitlines()
     if not line.startswith("#")
     for pin in [Requirement(line)]
   }
@@ -422,5 +219,7 @@ def test_every_requirement_of_the_tests_and_the_tools_is_pinned():
 
 
 def test_the_changelog_opens_with_this_version():
-  newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+  newest = re.search(
+    r"^## (\S+)", (places.ROOT / "CHANGELOG.md").read_text(), re.M
+  )
   assert newest.group(1) == prompt_tuning.__version__

@@ -46,7 +46,7 @@ def names_in_gin() -> set[tuple[str, str]]:
 def names_in_code() -> set[tuple[str, str]]:
   """(module, name) of t5x in the package."""
   found = set()
-  for path in sorted((ROOT / "prompt_tuning").glob("t5x_*.py")):
+  for path in sorted((ROOT / "prompt_tuning" / "t5x").glob("*.py")):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {}
     for node in ast.walk(tree):

@@ -21,9 +21,10 @@ from t5x import partitioning as partitioning_of_t5x  # noqa: E402
 import t5x_peer  # noqa: E402
 import test_t5x_launchers as launchers  # noqa: E402
 import test_t5x_partitioning as partitioning  # noqa: E402
-import tiny  # noqa: E402
+import tiny_t5  # noqa: E402
 
-from prompt_tuning import pretrained, t5x_optimizers  # noqa: E402
+from prompt_tuning.frozen import pretrained  # noqa: E402
+from prompt_tuning.t5x import t5x_optimizers  # noqa: E402
 
 SLOW = {"LEARNING_RATE": 0.003}
 EXPORTED = 20
@@ -68,10 +69,10 @@ def partitions(run: pathlib.Path) -> dict:
 def adafactor() -> np.ndarray:
   """t5x's own Adafactor on five gradients of a prompt [3, 16]."""
   optimizer = t5x_optimizers.multi_optimizer(1e-5).create(
-    {"prompt": {"embedding": tiny.rows(3, 16, seed=9)}}
+    {"prompt": {"embedding": tiny_t5.rows(3, 16, seed=9)}}
   )
   for seed in range(5):
-    gradient = {"prompt": {"embedding": tiny.rows(3, 16, seed=seed)}}
+    gradient = {"prompt": {"embedding": tiny_t5.rows(3, 16, seed=seed)}}
     optimizer = optimizer.apply_gradient(gradient, learning_rate=0.3)
   return np.asarray(optimizer.target["prompt"]["embedding"])
 

@@ -1,0 +1,109 @@
+"""The command line: arguments -> a `Command` -> its function -> an exit code.
+
+A mistake of the user ends in one clear line and exit code 2; `--debug` shows
+the traceback as well.
+"""
+
+import argparse
+from collections.abc import Sequence
+import importlib
+import logging
+import os
+import re
+import sys
+
+import prompt_tuning
+from prompt_tuning.cli import commands, gin_commands, study_commands
+
+COMMANDS = (*gin_commands.ALL, *commands.ALL, *study_commands.ALL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parse = parser()
+  known, rest = parse.parse_known_args(arguments)
+  command = known.of
+  logging.basicConfig(
+    level=logging.WARNING, format="%(message)s", stream=sys.stderr
+  )
+  import_quietly()
+  try:
+    if rest and not command.takes_settings:
+      parse.error(f"unknown argument {rest[0]}")
+    if command.takes_settings and known.literally is not None:
+      rest.append(f"--gin.NAME={known.literally}")
+    command.run(known, bindings_of(rest, parse))
+    return 0
+  except BrokenPipeError:  # `… | head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+  except (ValueError, OSError, MemoryError, RuntimeError) as error:
+    if known.debug or not _is_for_users(error):
+      raise
+    print(f"prompt-tuning {command.name}: {_plain(error)}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    hint = " The same command goes on where it was." if command.resumes else ""
+    print(f"Stopped.{hint}", file=sys.stderr)
+    return 130
+
+
+def parser() -> argparse.ArgumentParser:
+  """The parser of all commands; `of` in what it finds is the `Command`."""
+  whole = argparse.ArgumentParser(
+    prog="prompt-tuning",
+    description="Prompt tuning of a frozen T5 (Lester et al. 2021).",
+  )
+  whole.add_argument(
+    "--version", action="version", version=prompt_tuning.__version__
+  )
+  subparsers = whole.add_subparsers(dest="command", required=True)
+  for command in COMMANDS:
+    command.add_to(subparsers)
+  return whole
+
+
+def bindings_of(
+  rest: Sequence[str], parse: argparse.ArgumentParser
+) -> list[str]:
+  """`--gin.NAME=value` and `--gin.NAME value` as gin bindings."""
+  bindings, queue = [], list(rest)
+  while queue:
+    flag = queue.pop(0)
+    if not flag.startswith("--gin."):
+      parse.error(f"unknown argument {flag}; settings are --gin.NAME=value")
+    binding = flag.removeprefix("--gin.")
+    if "=" not in binding and queue and not queue[0].startswith("--"):
+      binding += "=" + queue.pop(0)
+    bindings.append(binding)
+  return bindings
+
+
+def import_quietly() -> None:
+  """Imports TensorFlow behind seqio, which greets on file descriptor 2."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  terminal = os.dup(2)
+  with open(os.devnull, "wb") as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+    try:
+      importlib.import_module("prompt_tuning.data.splits")
+    finally:
+      os.dup2(terminal, 2)
+      os.close(terminal)
+
+
+def _is_for_users(error: Exception) -> bool:
+  """Whether a message says it all: bad input, or too little memory."""
+  full = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+  if full:
+    error.args = (
+      f"The memory is full ({str(error).splitlines()[0][:200]}). Lower "
+      "BATCH_SIZE, EVAL_BATCH_SIZE, TASK_FEATURE_LENGTHS or PROMPT_LENGTH, or "
+      "load the frozen weights with WEIGHTS_DTYPE=bfloat16.",
+    )
+  return full or isinstance(error, ValueError | OSError)
+
+
+def _plain(error: Exception) -> str:
+  """The message without what gin adds of calls and files."""
+  return re.split(r"\n\s+In (call|file|bindings)", str(error))[0].strip()

@@ -1,0 +1,249 @@
+"""The demo: the whole job on the model that ships, in minutes on a CPU.
+
+score no prompt and hand-written prompts -> tune one prompt per task, all
+together -> compare -> look: hash, files, a mixed batch, nearest words
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import time
+
+import numpy as np
+
+from prompt_tuning import plots, storage
+from prompt_tuning.data import splits
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.inference import infer, prompt_design, prompted_model
+from prompt_tuning.prompts import analysis, checkpoints, initializers
+from prompt_tuning.tasks import microworld  # registers the tasks
+from prompt_tuning.tasks.microworld import prompts as microworld_prompts
+from prompt_tuning.training import loop, optimizers, train
+
+TASKS = ("microworld_twofact", "microworld_qqp")
+LENGTHS = {"inputs": 64, "targets": 8}
+STEPS = 1000
+RESULTS = "results.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One task's line of the table, accuracies in percent."""
+
+  task: str
+  chance: float
+  no_prompt: float
+  by_hand: float
+  prompt_tuning: float
+  model_tuning: float | None
+
+
+def demo(
+  output: pathlib.Path,
+  *,
+  with_model_tuning: bool = False,
+  names: Sequence[str] = TASKS,
+  steps: int = STEPS,
+) -> list[Row]:
+  """Runs the demo, prints it and writes everything to `output`.
+
+  Args:
+    output: the folder.
+    with_model_tuning: run model tuning too instead of quoting the results that
+      ship.
+    names: the tasks to tune prompts for, one prompt each.
+    steps: updates.
+  """
+  begin = time.monotonic()
+  model = pretrained.load(pretrained.SHIPPED)
+  before = storage.tree_hash(model.params)
+  print(
+    f"Frozen model  {model.source}: a T5 1.1 of {model.num_parameters:,} "
+    f"parameters, {model.config.num_encoder_layers} + "
+    f"{model.config.num_decoder_layers} layers, width {model.config.emb_dim}\n"
+    f"              weights sha256 {model.stored_hash[:16]}…"
+  )
+  tests = {name: splits.load(name, "test", LENGTHS) for name in names}
+  for name, examples in tests.items():
+    print(f"\n{name}\n  input   {examples.input_texts()[0]}")
+    print(f"  target  {examples.target_texts()[0]}")
+
+  print("\nWithout training: five hand-written prompts, the first empty …")
+  by_words = {name: designed(model, tests[name]) for name in names}
+
+  print(f"Prompt tuning: {len(names)} prompts together, {steps} steps …")
+  tuned = train.train(
+    model_dir=output / "prompt_tuning",
+    model=model,
+    tasks=tasks(names),
+    tuning=prompt_tuning(steps),
+    plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
+    decoding=infer.Decoding(max_length=LENGTHS["targets"]),
+  )
+  assert tuned.bank is not None
+  print(
+    f"  trained {tuned.bank[0].size:,} numbers per task beside "
+    f"{model.num_parameters:,} frozen ones "
+    f"({100 * tuned.bank[0].size / model.num_parameters:.2f} %)"
+  )
+  shipped = shipped_results()["tasks"]
+  rows = []
+  for n, name in enumerate(names):
+    no_prompt, by_hand = by_words[name]
+    if with_model_tuning:
+      print(f"Model tuning: {name} …")
+      folder = output / "model_tuning" / name
+      mark = model_tuning(model, name, folder, steps=steps)
+    else:
+      mark = shipped.get(name, {}).get("model_tuning")
+    rows.append(
+      Row(name, 50.0, no_prompt, by_hand, accuracy(tuned.results[n]), mark)
+    )
+  print("\n" + _table(rows, quoted=not with_model_tuning) + "\n")
+  storage.write_json(
+    output / "scores.json", [dataclasses.asdict(row) for row in rows]
+  )
+
+  after = storage.tree_hash(model.params)
+  same = "bit-identical" if after == before else "CHANGED"
+  print(f"Frozen weights after training: {same}")
+  run = output / "prompt_tuning"
+  folders = [run / "prompts" / name for name in names]
+  folders = folders if len(names) > 1 else [run]
+  size = (folders[0] / checkpoints.ARRAY).stat().st_size
+  print(f"A task is a file: {folders[0] / checkpoints.ARRAY}, {size:,} bytes")
+  _show_mixed_batch(model, folders, [tests[name] for name in names])
+  _show_words(model, folders[0])
+  plots.scores([dataclasses.asdict(row) for row in rows], output / "scores.png")
+  print(f"\nPictures: {run / 'curves.png'}, {output / 'scores.png'}")
+  print(_NEXT.format(folder=folders[0], task=names[0]))
+  print(f"({time.monotonic() - begin:.0f} s)")
+  return rows
+
+
+_NEXT = """
+Try next:
+  prompt-tuning train --gin_file=demo/prompt_tuning.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_cola --gin.MODEL_DIR=runs/cola
+  prompt-tuning eval --gin_file=models/microworld.gin \\
+    --gin_file=runs/eval.gin \\
+    --gin.MIXTURE_OR_TASK_NAME={task} --gin.SPLIT=test \\
+    --gin.PROMPT_PATH={folder} \\
+    --gin.EVAL_OUTPUT_DIR=runs/test
+  prompt-tuning train --help"""
+
+
+def shipped_results() -> dict:
+  """What `benchmarks/microworld.py` measured before: accuracies by task."""
+  return storage.read_json(pretrained.shipped_folder() / RESULTS)
+
+
+def tasks(
+  names: Sequence[str] | str, seeds: Sequence[int] = (0,)
+) -> train.Tasks:
+  """The demo's settings of a task."""
+  return train.Tasks(names, LENGTHS, seeds, test_splits=("test",))
+
+
+def prompt_tuning(steps: int = STEPS) -> train.Tuning:
+  """Prompt tuning as in `demo/prompt_tuning.gin`."""
+  return train.Tuning(
+    optimizer=optimizers.falling_adafactor(steps),
+    prompt_length=20,
+    initializer=initializers.from_class_labels(),
+  )
+
+
+def model_tuning(
+  model: pretrained.FrozenModel,
+  name: str,
+  folder: pathlib.Path,
+  *,
+  steps: int,
+  seed: int = 0,
+) -> float:
+  """Test accuracy of tuning all weights on one task."""
+  tuned = train.train(
+    model_dir=folder,
+    model=model,
+    tasks=tasks(name, (seed,)),
+    tuning=train.Tuning(
+      optimizer=optimizers.falling_adamw(steps),
+      trainable=(".*",),
+      prompt_length=0,
+    ),
+    plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
+  )
+  return accuracy(tuned.results[0])
+
+
+def accuracy(results) -> float:
+  """Of the test split."""
+  return next(r.metrics["accuracy"] for r in results if r.split == "test")
+
+
+def designed(model, examples: splits.Examples) -> tuple[float, float]:
+  """Accuracy without a prompt and of the best hand-written prompt."""
+  labels = microworld.LABELS[examples.task]
+  classes = [labels.index(text) for text in examples.target_texts()]
+  inputs = examples.input_texts()
+  templates = microworld_prompts.HAND_PROMPTS[examples.task]
+  found = prompt_design.accuracies(
+    model,
+    [inputs, *([t.format(input=text) for text in inputs] for t in templates)],
+    classes,
+    labels,
+  )
+  return found[0], max(found[1:])
+
+
+def _table(rows: Sequence[Row], *, quoted: bool) -> str:
+  """The comparison as text."""
+  mark = "model tuning*" if quoted else "model tuning"
+  head = ("test accuracy, %", "chance", "no prompt", "best of 5 by hand")
+  lines = [[*head, "prompt tuning", mark]]
+  for row in rows:
+    values = dataclasses.astuple(row)
+    lines.append(
+      [values[0], *("-" if v is None else f"{v:.1f}" for v in values[1:])]
+    )
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  text = "\n".join(
+    "  ".join(
+      cell.ljust(w) if i == 0 else cell.rjust(w)
+      for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+    )
+    for line in lines
+  )
+  if quoted:
+    text += (
+      "\n* measured before and shipped with the package; --model_tuning runs it"
+    )
+  return text
+
+
+def _show_mixed_batch(model, folders, tests: Sequence[splits.Examples]) -> None:
+  """One batch in which every example brings the prompt of its own task."""
+  prompted = prompted_model.PromptedModel(
+    model, folders, infer.Decoding(max_length=LENGTHS["targets"])
+  )
+  chosen = [(n, i) for i in range(2) for n in range(min(2, len(tests)))]
+  texts = [tests[n].input_texts()[i] for n, i in chosen]
+  answers = prompted.predict(texts, [n for n, _ in chosen])
+  print("\nOne batch, two tasks, each example with its own prompt:")
+  for (n, i), text, answer in zip(chosen, texts, answers, strict=True):
+    target = tests[n].target_texts()[i]
+    print(f"  [{tests[n].task}] {text}\n    -> {answer}   (target {target})")
+
+
+def _show_words(model: pretrained.FrozenModel, folder: pathlib.Path) -> None:
+  """The nearest pieces of some positions of one prompt."""
+  saved = checkpoints.load_prompt(folder, model)
+  print(f"\nNearest words of the prompt of {saved.name} (cosine):")
+  words = analysis.nearest_pieces(saved.values, model, 4)
+  moved = np.argsort([-row[0].cosine for row in words])[:6]
+  for position in sorted(moved):
+    shown = ", ".join(
+      f"{n.piece.lstrip('▁')} {n.cosine:.2f}" for n in words[position]
+    )
+    print(f"  position {position:2d}: {shown}")

@@ -1,0 +1,227 @@
+"""The commands that gin files configure, as t5x's launchers are.
+
+train     tune a prompt (or the model) on seqio tasks
+eval      score saved prompts on a split
+infer     predict the lines of a text file
+pretrain  pre-train or adapt a T5 on text
+"""
+
+import argparse
+from collections.abc import Callable
+
+from prompt_tuning.cli import data_flags
+from prompt_tuning.cli.command import Command, Settings
+
+_TASK = "MIXTURE_OR_TASK_NAME="
+
+
+def _run(
+  flags: argparse.Namespace, bindings: Settings, function: Callable, folder: str
+):
+  """Configures by gin, and calls a function that fills a folder.
+
+  Args:
+    flags: of the command.
+    bindings: gin settings.
+    function: what gin configures.
+    folder: the macro that names the folder.
+  """
+  from prompt_tuning import configuration, run_folder  # gin is slow to import
+
+  # The files of the run, and what the flags of a user's own data stand for.
+  if not flags.gin_file:
+    raise ValueError(
+      f"Give at least one --gin_file; see prompt-tuning {flags.command} --help."
+    )
+  files, bindings = [*flags.gin_file], [*bindings]
+  if hasattr(flags, "data"):
+    more_files, more = data_flags.settings(flags)
+    if more_files and any(b.startswith(_TASK) for b in bindings):
+      raise ValueError(
+        "--data and its flags make the task themselves, and "
+        "MIXTURE_OR_TASK_NAME names another. Leave one of them out."
+      )
+    files, bindings = [*files, *more_files], [*more, *bindings]
+  paths = [path for path in flags.gin_search_paths.split(",") if path]
+  configuration.configure(files, bindings, paths)
+
+  # What was set stands in the folder from the beginning, what was used at the
+  # end. An evaluation may lie in the folder of the run, whose own file stays.
+  where = configuration.macro(folder)
+  config = None
+  if where is not None:
+    name = "config" if folder == "MODEL_DIR" else flags.command
+    config = run_folder.RunFolder(where, setting=folder).path / f"{name}.gin"
+    if not config.exists():  # the run may be refused, and this one is another's
+      configuration.save(config, operative=False)
+  outcome = configuration.call(function)
+  if config is not None:
+    configuration.save(config, operative=True)
+  return outcome, where
+
+
+def _train(flags: argparse.Namespace, bindings: Settings) -> None:
+  from prompt_tuning.training import train
+
+  trained, where = _run(flags, bindings, train.train, "MODEL_DIR")
+  for results in trained.results:
+    _print_results(results)
+  _print_folder(where)
+
+
+def _eval(flags: argparse.Namespace, bindings: Settings) -> None:
+  from prompt_tuning.inference import jobs
+
+  results, where = _run(
+    flags, bindings, jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"
+  )
+  _print_results(results)
+  _print_folder(where)
+
+
+def _infer(flags: argparse.Namespace, bindings: Settings) -> None:
+  from prompt_tuning.inference import jobs, submission
+
+  function = submission.write if flags.submission else jobs.infer_lines
+  _, where = _run(flags, bindings, function, "INFER_OUTPUT_DIR")
+  _print_folder(where)
+
+
+def _pretrain(flags: argparse.Namespace, bindings: Settings) -> None:
+  from prompt_tuning.training import pretrain
+
+  _, where = _run(flags, bindings, pretrain.pretrain, "MODEL_DIR")
+  _print_folder(where)
+
+
+def _print_folder(where: str | None) -> None:
+  if where is not None:
+    print(f"Everything is in {where}.")
+
+
+def _print_results(results) -> None:
+  """The scores of each task, then the means of benchmarks."""
+  from prompt_tuning.data import scoring
+  from prompt_tuning.inference import evaluate
+
+  for result in results:
+    values = [
+      f"{name} {value:.0f} of {len(result.predictions)}"
+      if name == scoring.INVALID
+      else f"{name} {value:.2f}"
+      for name, value in result.metrics.items()
+    ]
+    shown = ", ".join(values) or "no public answers"
+    print(f"{result.task} ({result.split}): {shown}")
+  for name, value in evaluate.averages(results).items():
+    print(f"{name}: {value:.2f}")
+
+
+def _gin_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--gin_file",
+    action="append",
+    default=[],
+    metavar="FILE",
+    help="a gin file, from the package (models/…, prompts/…, runs/…) or a "
+    "path; repeat it to compose a run, later files override earlier ones",
+  )
+  parser.add_argument(
+    "--gin_search_paths",
+    default="",
+    metavar="A,B",
+    help="folders that gin files are looked for in first",
+  )
+  parser.add_argument(
+    "--gin.NAME",
+    dest="literally",
+    metavar="VALUE",
+    help="sets a macro or parameter, for example --gin.PROMPT_LENGTH=20",
+  )
+
+
+def _task_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_flags(parser)
+  data_flags.add(parser)
+
+
+def _infer_flags(parser: argparse.ArgumentParser) -> None:
+  _task_flags(parser)
+  parser.add_argument(
+    "--submission",
+    action="store_true",
+    help="predict the hidden test split of MIXTURE_OR_TASK_NAME instead, into "
+    "the files that GLUE and SuperGLUE take",
+  )
+
+
+ALL = (
+  Command(
+    "train",
+    "tune a prompt (or the model) on seqio tasks",
+    _train,
+    _task_flags,
+    takes_settings=True,
+    resumes=True,
+    examples="""\
+examples:
+  prompt-tuning train --gin_file=demo/prompt_tuning.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/boolq
+
+  prompt-tuning train --gin_file=models/microworld.gin \\
+    --gin_file=prompts/class_labels.gin --gin_file=runs/prompt_tuning.gin \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.MODEL_DIR=runs/boolq \\
+    --gin.TRAIN_STEPS=300 --gin.EVAL_PERIOD=100
+
+  prompt-tuning train --gin_file=models/microworld.gin \\
+    --gin_file=prompts/class_labels.gin --gin_file=runs/prompt_tuning.gin \\
+    --gin.MODEL_DIR=runs/mine --data train.jsonl --validation dev.jsonl \\
+    --template "premise: {premise} hypothesis: {hypothesis}" \\
+    --labels entailment,neutral,contradiction --metric accuracy
+
+Running the same command again goes on from the last checkpoint.""",
+  ),
+  Command(
+    "eval",
+    "score saved prompts on a split of a task",
+    _eval,
+    _task_flags,
+    takes_settings=True,
+    examples="""\
+example:
+  prompt-tuning eval --gin_file=models/microworld.gin \\
+    --gin_file=runs/eval.gin --gin.SPLIT=test \\
+    --gin.MIXTURE_OR_TASK_NAME=microworld_boolq --gin.PROMPT_PATH=runs/boolq \\
+    --gin.EVAL_OUTPUT_DIR=runs/boolq/test""",
+  ),
+  Command(
+    "infer",
+    "predict the lines of a text file",
+    _infer,
+    _infer_flags,
+    takes_settings=True,
+    examples="""\
+example:
+  prompt-tuning infer --gin_file=models/microworld.gin \\
+    --gin_file=runs/infer.gin --gin.PROMPT_PATH=runs/boolq \\
+    --gin.INPUT_FILE=questions.txt --gin.INFER_OUTPUT_DIR=runs/boolq/answers
+
+  prompt-tuning infer --submission --data SuperGLUE/BoolQ \\
+    --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\
+    --gin.INITIAL_CHECKPOINT_PATH=google/t5-base-lm-adapt \\
+    --gin.PROMPT_PATH=runs/boolq --gin.INFER_OUTPUT_DIR=runs/boolq/hand_in""",
+  ),
+  Command(
+    "pretrain",
+    "pre-train or adapt a T5 on text",
+    _pretrain,
+    _gin_flags,
+    takes_settings=True,
+    resumes=True,
+    examples="""\
+example (makes the model that ships again):
+  prompt-tuning pretrain --gin_file=demo/pretrain_microworld.gin \\
+    --gin.MODEL_DIR=runs/microworld""",
+  ),
+)
+"""The commands that gin files configure."""

@@ -1,0 +1,146 @@
+"""What is at a path: a prompt or a model, of which format, and what is in it.
+
+inspect(path)           facts by name, ready to print
+convert(source, target) the same thing in another format
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from prompt_tuning import storage
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.prompts import analysis, checkpoints
+
+
+def inspect(
+  path: str | os.PathLike,
+  model: str | os.PathLike | None = None,
+  neighbors: int = 5,
+) -> dict[str, Any]:
+  """Facts about what is at a path.
+
+  Args:
+    path: a prompt or a model of any format.
+    model: for a prompt, the frozen model whose vocabulary names its positions.
+    neighbors: how many nearest pieces each position is described by.
+
+  Raises:
+    FileNotFoundError: there is nothing.
+    ValueError: it is damaged, or of no known format.
+  """
+  if checkpoints.is_prompt(path):
+    return _prompt_facts(path, model, neighbors)
+  return _model_facts(path)
+
+
+def _prompt_facts(path, model, neighbors: int) -> dict[str, Any]:
+  frozen = None if model is None else pretrained.load(model)
+  saved = checkpoints.load_prompt(path, frozen, allow_other_model=True)
+  norms = np.linalg.norm(saved.values, axis=1)
+  facts: dict[str, Any] = {
+    "what": f"a prompt ({saved.format})",
+    "path": str(path),
+    "shape": "{} positions x {}".format(*saved.values.shape),
+    "parameters": f"{saved.values.size:,}",
+    "dtype": str(saved.values.dtype),
+    "tensor sha256": storage.tensor_hash(saved.values),
+    "norms": f"{norms.min():.3g} to {norms.max():.3g}, mean {norms.mean():.3g}",
+  }
+  shown = ("length", "width", "tensor_sha256")
+  facts |= {k: v for k, v in saved.record.items() if k not in shown}
+  if frozen is not None:
+    trained_for = saved.record.get("model", {}).get("hash")
+    if trained_for is not None:
+      same = trained_for == frozen.stored_hash
+      facts["trained for this model"] = "yes" if same else "no"
+    nearest = analysis.nearest_pieces(saved.values, frozen, neighbors)
+    facts["nearest pieces"] = {
+      f"position {i}": ", ".join(f"{n.piece} {n.cosine:.2f}" for n in row)
+      for i, row in enumerate(nearest)
+    }
+    facts["clusters"] = {
+      f"position {i}": " / ".join(words)
+      for i, words in analysis.clusters(nearest).items()
+    } or "none (a cluster is three or more variants of one word)"
+  return facts
+
+
+def _model_facts(path) -> dict[str, Any]:
+  stored = pretrained.open_model(path)
+  stored.check()
+  config = stored.config
+  vocabulary = stored.vocabulary
+  return {
+    "what": f"a T5 ({stored.format})",
+    "path": stored.path,
+    "layers": f"{config.num_encoder_layers} + {config.num_decoder_layers}",
+    "width": config.emb_dim,
+    "heads": f"{config.num_heads} x {config.head_dim}",
+    "feed-forward": f"{config.mlp_dim}, {', '.join(config.mlp_activations)}",
+    "embedding rows": config.vocab_size,
+    "head": "tied" if config.logits_via_embedding else "its own",
+    "logits scaled": "yes" if config.scale_logits else "no",
+    "relative positions": f"{config.relpos_buckets} buckets, up to "
+    f"{config.relpos_max_distance}",
+    "parameters": f"{stored.num_parameters:,}",
+    "tensors": len(stored.tensors),
+    "dtype": stored.dtype,
+    "weights sha256": stored.hash(),
+    "vocabulary": "none"
+    if vocabulary is None
+    else f"{vocabulary.path}, {vocabulary.num_pieces} pieces, "
+    f"{vocabulary.extra_ids} sentinels",
+  }
+
+
+def convert(
+  source: str | os.PathLike,
+  target: str | os.PathLike,
+  to: str,
+  *,
+  dtype: str | None = None,
+  base_model: str = "",
+) -> pathlib.Path:
+  """Writes the prompt or the model at `source` in another format.
+
+  Args:
+    source: a prompt or a model of any format.
+    target: a folder; a file for a prompt as numpy.
+    to: one of `checkpoints.FORMATS` or `pretrained.FORMATS`.
+    dtype: of a model's weights; as they are stored by default.
+    base_model: for a prompt as an adapter of PEFT.
+
+  Raises:
+    FileNotFoundError: there is nothing at `source`.
+    ValueError: it is damaged, cannot be written so, or `target` exists.
+  """
+  if pathlib.Path(target).resolve() == pathlib.Path(source).resolve():
+    raise ValueError(f"{source} would be written over itself. Name another.")
+  if checkpoints.is_prompt(source):
+    if dtype is not None:
+      raise ValueError(
+        f"--dtype {dtype} is of a model's weights; a prompt is always float32. "
+        "Leave it out."
+      )
+    saved = checkpoints.load_prompt(source)
+    _check_free(pathlib.Path(target))
+    return checkpoints.convert(saved, target, to, base_model)
+  kept = pretrained.open_model(source).dtype
+  if to not in pretrained.FORMATS:
+    known = ", ".join(pretrained.FORMATS)
+    raise ValueError(
+      f"{source} is a model, which cannot be written as {to!r}; it can be as "
+      f"{known}."
+    )
+  if to != "t5x":  # whose folder may hold other steps
+    _check_free(pathlib.Path(target))
+  model = pretrained.load(source, dtype=dtype or kept)
+  return pretrained.save(target, model, to)
+
+
+def _check_free(target: pathlib.Path) -> None:
+  if target.is_file() or (target.is_dir() and any(target.iterdir())):
+    raise ValueError(f"{target} exists. Choose another, or remove it.")

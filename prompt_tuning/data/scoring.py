@@ -1,0 +1,91 @@
+"""Scores: predictions -> postprocessing -> the task's metrics -> one number."""
+
+from collections.abc import Sequence
+import itertools
+import logging
+from typing import Any
+
+import numpy as np
+import seqio
+
+from prompt_tuning.data import splits
+from prompt_tuning.tasks import declarations
+
+INVALID = "invalid"
+"""The metric that counts predictions which are no valid answer; no score."""
+
+
+def postprocess(
+  examples: splits.Examples, texts: Sequence[str], *, is_target: bool
+) -> list[Any]:
+  """What the task's metrics are computed on, from predictions or targets."""
+  task = seqio.TaskRegistry.get(examples.task)
+  return [
+    task.postprocess_fn(text, example=row, is_target=is_target)
+    for text, row in zip(texts, examples.fields, strict=True)
+  ]
+
+
+def metrics(
+  examples: splits.Examples, predictions: Sequence[str]
+) -> dict[str, float]:
+  """The task's metrics of predicted texts.
+
+  Rows whose answers the task declares hidden do not count; without any other
+  row there are no metrics.
+
+  Raises:
+    ValueError: the task has no metric on predictions.
+  """
+  functions = seqio.TaskRegistry.get(examples.task).predict_metric_fns
+  if not functions:
+    raise ValueError(
+      f"{examples.task} has no metric on predictions. Give the task a "
+      "metric function of (targets, predictions)."
+    )
+  targets = postprocess(examples, examples.target_texts(), is_target=True)
+  answers = postprocess(examples, predictions, is_target=False)
+  is_hidden = declarations.declared(examples.task).is_hidden
+  if is_hidden is not None:
+    known = [not is_hidden(target) for target in targets]
+    targets = list(itertools.compress(targets, known))
+    answers = list(itertools.compress(answers, known))
+  values = {}
+  if not targets:
+    logging.getLogger(__name__).warning(
+      "%s, split %s: the answers are not public, so there is no score.",
+      *(examples.task, examples.split),
+    )
+    return values
+  for function in functions:
+    for name, value in function(targets, answers).items():
+      number: Any = getattr(value, "value", value)
+      values[name] = float(number)
+  return values
+
+
+def score(metrics: dict[str, float], select_by: str | None) -> float:
+  """The number that the best prompt is chosen by.
+
+  Args:
+    metrics: of one evaluation.
+    select_by: a metric's name; None means the mean of all, as benchmarks
+      average tasks with two metrics. The count of invalid predictions is none.
+
+  Raises:
+    ValueError: there is no such metric, or none at all.
+  """
+  scores = {k: v for k, v in metrics.items() if k != INVALID}
+  if not scores:
+    raise ValueError(
+      "The validation split has no public answers, so no prompt is better than "
+      "another there. Set VALIDATION_SPLIT to a split with answers."
+    )
+  if select_by is None:
+    return float(np.mean(list(scores.values())))
+  if select_by not in scores:
+    raise ValueError(
+      f"SELECT_BY={select_by!r} is no metric of this task; it has "
+      f"{', '.join(scores)}."
+    )
+  return scores[select_by]

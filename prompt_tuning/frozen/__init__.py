@@ -1,0 +1,9 @@
+"""The frozen model: a path -> weights, configuration and vocabulary.
+
+    path (`remote`) -> `model_folder`, `huggingface` or `t5x_checkpoints`
+                    -> `stored_model`, not read yet -> `pretrained.load`
+
+A model is read once, hashed as it is stored, and never written back.
+"""
+
+__all__ = ["model_folder", "pretrained", "stored_model", "t5x_checkpoints"]

@@ -1,0 +1,238 @@
+"""The frozen model: weights, configuration and vocabulary of one T5.
+
+    path -> open_model -> StoredModel -> load -> FrozenModel -> save
+
+A path is a folder of this project (`model_folder`), of transformers
+(`huggingface`) or of t5x (`t5x_checkpoints`), here, under gs:// or on the hub
+(`remote`). The model that ships with the package is called `microworld`.
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning import storage
+from prompt_tuning.frozen import (
+  huggingface,
+  model_folder,
+  remote,
+  stored_model,
+  t5x_checkpoints,
+)
+from prompt_tuning.model import freeze, t5
+from prompt_tuning.shapes import PyTree
+from prompt_tuning.vocabulary import Vocabulary
+
+SHIPPED = "microworld"
+"""The name of the frozen model that ships with the package."""
+
+WEIGHTS_DTYPES = ("float32", "bfloat16", "float16")
+"""What weights are held in."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenModel:
+  """A T5 that is read once and never written.
+
+  Attributes:
+    config: its shape.
+    params: its parameter tree on the device.
+    vocabulary: what turns text into its ids.
+    source: where it came from, for messages and metadata.
+    stored_hash: hash of the weights as they are stored, before any cast; the
+      identity of the model in prompt.json.
+  """
+
+  config: t5.T5Config
+  params: PyTree
+  vocabulary: Vocabulary | None
+  source: str
+  stored_hash: str
+
+  def require_vocabulary(self) -> Vocabulary:
+    """The vocabulary.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if self.vocabulary is None:
+      raise ValueError(
+        f"The model {self.source} has no vocabulary. Put vocabulary.model into "
+        "its folder, or set VOCABULARY_PATH."
+      )
+    return self.vocabulary
+
+  @functools.cached_property
+  def num_parameters(self) -> int:
+    """How many numbers the frozen weights hold."""
+    return freeze.count(self.params)
+
+  @property
+  def embedding(self) -> np.ndarray:
+    """The embedding table [V, E] in float32."""
+    table = self.params["token_embedder"]["embedding"]
+    return np.asarray(table.astype(jnp.float32))
+
+
+def shipped_folder(name: str = SHIPPED) -> pathlib.Path:
+  """Where the package keeps a shipped model."""
+  return pathlib.Path(
+    str(importlib.resources.files("prompt_tuning") / "assets" / name)
+  )
+
+
+def shipped_vocabulary(name: str = SHIPPED, extra_ids: int = 16) -> Vocabulary:
+  """The vocabulary of a shipped model; to pre-train that model again."""
+  return Vocabulary(
+    str(shipped_folder(name) / model_folder.VOCABULARY), extra_ids
+  )
+
+
+def open_model(
+  path: str | os.PathLike, expected: t5.T5Config | None = None
+) -> stored_model.StoredModel:
+  """Recognises a model by what is at a path, without reading its weights.
+
+  Raises:
+    FileNotFoundError: there is nothing, or a file of a model is missing.
+    ValueError: what is there is no T5 of a known format.
+  """
+  place = pathlib.Path(path)
+  if str(path) == SHIPPED and not place.exists():
+    place = shipped_folder()
+  if not place.exists():
+    place = remote.local(path)
+  checkpoint = t5x_checkpoints.find(place)
+  if checkpoint is not None:
+    return t5x_checkpoints.read(checkpoint, expected)
+  if not place.is_dir():
+    raise ValueError(f"{place} is a file, not the folder of a model.")
+  settings = None
+  if (place / huggingface.CONFIG).is_file():
+    settings = storage.read_json(place / huggingface.CONFIG)
+  if huggingface.is_config(settings):
+    return huggingface.read(place)
+  return model_folder.read(place)
+
+
+def load(
+  path: str | os.PathLike,
+  config: t5.T5Config | None = None,
+  dtype: str | None = None,
+  *,
+  vocabulary: Vocabulary | None = None,
+  activation_dtype: str | None = None,
+) -> FrozenModel:
+  """Loads a frozen T5 of any format; which one is seen from its files.
+
+  Args:
+    path: a folder of this project, of transformers or of t5x (native or Orbax),
+      on this machine or under gs://; a name on the Hugging Face hub such as
+      'google/t5-small-lm-adapt'; or 'microworld' for the model that ships.
+    config: the shape that the model is expected to have; None takes what the
+      folder says. A t5x checkpoint takes from it what shapes do not tell.
+    dtype: cast the weights to 'float32', 'bfloat16' or 'float16'; None means
+      float32 for weights stored in float16, else what is stored.
+    vocabulary: instead of the one beside the weights.
+    activation_dtype: what the network computes in.
+
+  Raises:
+    FileNotFoundError: the folder or one of its files is missing.
+    ValueError: a file is damaged, or weights and configuration do not fit.
+  """
+  _check_weights_dtype(dtype)
+  stored = open_model(path, config)
+  found = stored.config
+  shape = config and dataclasses.replace(
+    config, dtype=found.dtype, dropout_rate=found.dropout_rate
+  )
+  if shape and shape != found:
+    have, want = dataclasses.asdict(found), dataclasses.asdict(shape)
+    other = [f"{k} {v}, not {want[k]}" for k, v in have.items() if v != want[k]]
+    raise ValueError(
+      f"{stored.path} holds another T5 than the run asks for: "
+      f"{'; '.join(other)}. Use the gin file of this model."
+    )
+  if activation_dtype is not None:
+    found = dataclasses.replace(found, dtype=activation_dtype)
+  vocabulary = vocabulary or stored.vocabulary
+  _check_size(vocabulary, found, stored.path)
+  params, stored_hash = stored.read(dtype)
+  return FrozenModel(found, params, vocabulary, str(path), stored_hash)
+
+
+def _check_weights_dtype(dtype: str | None) -> None:
+  if dtype not in (None, *WEIGHTS_DTYPES):
+    raise ValueError(
+      f"Weights cannot be {dtype!r} (WEIGHTS_DTYPE); they can be "
+      f"{', '.join(WEIGHTS_DTYPES)}."
+    )
+
+
+def _check_size(vocabulary, config: t5.T5Config, where: str) -> None:
+  """Refuses ids that have no row: they would read that of another."""
+  if vocabulary is not None and vocabulary.size > config.vocab_size:
+    raise ValueError(
+      f"The vocabulary {vocabulary.path} has {vocabulary.size} ids, "
+      f"{vocabulary.extra_ids} sentinels among them, and {where} embeds "
+      f"{config.vocab_size}. Set VOCABULARY_PATH and EXTRA_IDS to what the "
+      "model was trained with."
+    )
+
+
+def random(
+  config: t5.T5Config,
+  vocabulary: Vocabulary | None = None,
+  *,
+  seed: int = 0,
+  dtype: str | None = None,
+) -> FrozenModel:
+  """A T5 of random weights: for tests, and for trying out sizes.
+
+  They are float32 unless `dtype` says otherwise.
+  """
+  _check_weights_dtype(dtype)
+  _check_size(vocabulary, config, "the model")
+  tokens = jnp.ones((1, 1), jnp.int32)
+  init = jax.jit(t5.T5(config).init)
+  tree = init(jax.random.key(seed), tokens, tokens)["params"]
+  return FrozenModel(
+    config,
+    jax.tree.map(lambda leaf: leaf.astype(dtype or "float32"), tree),
+    vocabulary,
+    f"random weights (seed {seed})",
+    stored_model.weights_hash(tree),
+  )
+
+
+FORMATS = {
+  "prompt-tuning": model_folder.save,
+  "huggingface": huggingface.save,
+  "t5x": t5x_checkpoints.save,
+}
+"""What `save` writes, by name."""
+
+
+def save(
+  folder: str | os.PathLike,
+  model: FrozenModel,
+  to: str = "prompt-tuning",
+  dtype: str | None = None,
+) -> pathlib.Path:
+  """Writes a model in one of `FORMATS`; returns its folder.
+
+  Raises:
+    ValueError: an unknown format, or one that cannot hold this model.
+  """
+  if to not in FORMATS:
+    raise ValueError(
+      f"A model cannot be written as {to!r}; it can be as {', '.join(FORMATS)}."
+    )
+  more = {} if to == "t5x" else {"vocabulary": model.vocabulary}
+  return FORMATS[to](folder, model.config, model.params, dtype=dtype, **more)

@@ -1,0 +1,199 @@
+"""A model on disk before it is read, whatever its format.
+
+    model_folder, huggingface, t5x_checkpoints -> StoredModel -> read -> params
+
+Tensors have the paths and shapes of `t5.T5`; each is read, hashed and cast when
+its turn comes, so that a model never needs more memory than itself and one
+tensor.
+"""
+
+import collections
+from collections.abc import Iterator, Mapping
+import dataclasses
+import hashlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from prompt_tuning import storage
+from prompt_tuning.model import t5
+from prompt_tuning.shapes import PyTree
+from prompt_tuning.storage import StoredTensor
+from prompt_tuning.vocabulary import Vocabulary
+
+FLOATS = ("bfloat16", "float16", "float32", "float64")
+_CHUNK = 1 << 22  # numbers that are turned to float32 at once for the hash
+_LARGE = 1 << 28  # numbers from which on reading shows its progress
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+  """What is known of a model without reading its weights.
+
+  Attributes:
+    path: its folder.
+    format: 'prompt-tuning', 'Hugging Face', 't5x native' or 't5x Orbax'.
+    config: its shape.
+    tensors: its weights by the parameter paths of `t5.T5`.
+    vocabulary: the one beside the weights, if there is one.
+  """
+
+  path: str
+  format: str
+  config: t5.T5Config
+  tensors: Mapping[str, StoredTensor]
+  vocabulary: Vocabulary | None = None
+
+  @property
+  def num_parameters(self) -> int:
+    """How many numbers the weights hold."""
+    return sum(int(np.prod(t.shape)) for t in self.tensors.values())
+
+  @property
+  def dtype(self) -> str:
+    """The type that most of the numbers are stored in."""
+    sizes = collections.Counter()
+    for tensor in self.tensors.values():
+      sizes[tensor.dtype] += int(np.prod(tensor.shape))
+    return sizes.most_common(1)[0][0]
+
+  def hash(self) -> str:
+    """`weights_hash`, without keeping the weights."""
+    digest = hashlib.sha256()
+    for path, array in self._arrays():
+      _add(digest, path, array)
+    return digest.hexdigest()
+
+  def check(self) -> None:
+    """Compares the tensors with what a T5 of this configuration has.
+
+    Raises:
+      ValueError: one is missing, unexpected, of another shape, or no float.
+    """
+    check_tree(storage.unflatten(self.tensors), self.config, self.path)
+    for path, tensor in self.tensors.items():
+      if tensor.dtype not in FLOATS:
+        raise ValueError(
+          f"The tensor {path} ({tensor.where}) has the type {tensor.dtype}; "
+          f"weights are {', '.join(FLOATS)}. Save the model in one of these."
+        )
+
+  def read(self, dtype: str | None = None) -> tuple[PyTree, str]:
+    """Reads the weights onto the device.
+
+    Args:
+      dtype: cast to it; None means float32 for weights stored in float16 or
+        float64, else what is stored.
+
+    Returns:
+      The parameter tree, and the hash of the weights as stored.
+
+    Raises:
+      ValueError: a tensor is damaged, or too large for `dtype`.
+    """
+    self.check()
+    digest, flat = hashlib.sha256(), {}
+    for path, array in self._arrays():
+      _add(digest, path, array)
+      flat[path] = cast(array, dtype, f"{path} ({self.tensors[path].where})")
+    return storage.unflatten(flat), digest.hexdigest()
+
+  def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+    """The weights one by one, in the order of their paths."""
+    off = self.num_parameters < _LARGE or None  # None: off without terminal
+    for path in tqdm(sorted(self.tensors), desc="read weights", disable=off):
+      tensor = self.tensors[path]
+      array = tensor.read()
+      if array.shape != tensor.shape:
+        raise ValueError(
+          f"The tensor {path} ({tensor.where}) was read with shape "
+          f"{array.shape}, its file announced {tensor.shape}."
+        )
+      yield path, array
+
+
+def cast(array: np.ndarray, dtype: str | None, where: str = ""):
+  """A weight on the device; see `StoredModel.read` for `dtype`.
+
+  Raises:
+    ValueError: a finite number would become infinite.
+  """
+  if dtype is None:
+    dtype = "bfloat16" if str(array.dtype) == "bfloat16" else "float32"
+  with np.errstate(over="ignore"):
+    converted = np.asarray(array).astype(jnp.dtype(dtype), copy=False)
+  if dtype == "float16" and not np.isfinite(converted).all():
+    raise ValueError(
+      f"The weights {where} are not finite as float16, whose largest number is "
+      "65504. Use bfloat16 or float32."
+    )
+  return jnp.asarray(converted)
+
+
+def weights_hash(tree: PyTree) -> str:
+  """SHA-256 of paths, shapes and values (as float32) of a parameter tree.
+
+  The dtype does not enter: a model stored in bfloat16 and the same values in
+  float32 are the same model, in whatever format it is stored.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in storage.flatten(tree).items():
+    _add(digest, path, leaf)
+  return digest.hexdigest()
+
+
+def _add(digest, path: str, leaf) -> None:
+  digest.update(f"{path} {tuple(leaf.shape)}\n".encode())
+  values = np.asarray(leaf).reshape(-1)
+  for begin in range(0, values.size, _CHUNK):
+    part = np.asarray(values[begin : begin + _CHUNK], np.float32, order="C")
+    digest.update(part.view(np.uint8).data)
+
+
+def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
+  """Compares a parameter tree with what a T5 of this shape has.
+
+  Raises:
+    ValueError: a tensor is missing, unexpected, or of another shape.
+  """
+  want = storage.flatten(t5.abstract_parameters(config))
+  have = storage.flatten(tree)
+  missing = [path for path in want if path not in have]
+  if missing:
+    raise ValueError(
+      f"{where} has no tensor {missing[0]} ({len(missing)} of {len(want)} are "
+      "missing). Its configuration describes another model, or a file is "
+      "missing."
+    )
+  surplus = [path for path in have if path not in want]
+  if surplus:
+    raise ValueError(
+      f"{_place(have[surplus[0]], where)} is a tensor {surplus[0]} that the "
+      f"configuration has no place for ({len(surplus)} such tensors)."
+    )
+  for path, leaf in have.items():
+    if tuple(leaf.shape) != tuple(want[path].shape):
+      raise ValueError(
+        f"{_place(leaf, where)}: the tensor {path} has shape "
+        f"{tuple(leaf.shape)}, the configuration asks for "
+        f"{tuple(want[path].shape)}."
+      )
+
+
+def _place(leaf, where) -> str:
+  return leaf.where if isinstance(leaf, StoredTensor) else str(where)
+
+
+def config_of(settings: Mapping[str, Any], where) -> t5.T5Config:
+  """A configuration from its fields by name.
+
+  Raises:
+    ValueError: a field is missing, unknown, or no T5 can have its value.
+  """
+  activations = settings.get("mlp_activations", t5.T5Config.mlp_activations)
+  try:
+    return t5.T5Config(**{**settings, "mlp_activations": tuple(activations)})
+  except TypeError as error:
+    raise ValueError(f"{where} does not describe a T5: {error}.") from error

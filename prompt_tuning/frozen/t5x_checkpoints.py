@@ -1,0 +1,352 @@
+"""T5s as t5x stores them: read and written without it.
+
+    native   checkpoint_<step>/checkpoint            the tree, msgpack
+             checkpoint_<step>/target.<path>/        the arrays, zarr (older
+                                                     t5x: small ones in msgpack)
+    Orbax    checkpoint_<step>/state/_METADATA       the tree
+             checkpoint_<step>/state/manifest.ocdbt  the arrays, zarr in OCDBT
+
+Such a folder has no configuration: all of it but the maximal distance of the
+relative positions follows from the tensors' shapes.
+"""
+
+import ast
+from collections.abc import Mapping
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from typing import Any
+
+from flax import serialization
+import numpy as np
+import tensorstore
+
+from prompt_tuning import storage
+from prompt_tuning.frozen import model_folder, stored_model
+from prompt_tuning.model import t5
+from prompt_tuning.shapes import PyTree
+from prompt_tuning.storage import StoredTensor
+
+NATIVE, ORBAX = "t5x native", "t5x Orbax"
+INDEX, METADATA, STATE = "checkpoint", "_METADATA", "state"
+HASHES = "tensor_sha256.json"
+_STEP = re.compile(r"checkpoint_(\d+)")
+_CHUNK = 1 << 24  # numbers in a zarr chunk
+
+
+def find(path: pathlib.Path) -> pathlib.Path | None:
+  """The folder of a checkpoint, given it, its index file, or a MODEL_DIR.
+
+  Of a MODEL_DIR it is the checkpoint of the last step; None if there is none.
+  """
+  if path.name == INDEX and path.is_file():
+    path = path.parent
+  if is_native(path) or is_orbax(path):
+    return path
+  if not path.is_dir():
+    return None
+  steps = {
+    int(found[1]): entry
+    for entry in path.iterdir()
+    if (found := _STEP.fullmatch(entry.name))
+    and (is_native(entry) or is_orbax(entry))
+  }
+  return steps[max(steps)] if steps else None
+
+
+def is_native(folder: pathlib.Path) -> bool:
+  """Whether a folder is a native checkpoint."""
+  return (folder / INDEX).is_file()
+
+
+def is_orbax(folder: pathlib.Path) -> bool:
+  """Whether a folder is an Orbax checkpoint, or its `state`."""
+  return any((f / METADATA).is_file() for f in (folder, folder / STATE))
+
+
+def read(
+  folder: pathlib.Path, expected: t5.T5Config | None = None
+) -> stored_model.StoredModel:
+  """The model in a checkpoint of t5x.
+
+  Args:
+    folder: the checkpoint, see `find`.
+    expected: settings that shapes do not tell (distances, epsilon).
+
+  Raises:
+    ValueError: the checkpoint is damaged or holds no T5.
+  """
+  native = is_native(folder)
+  found = tensors(folder)
+  # A tuned checkpoint has a prompt beside the frozen model.
+  found = {k: v for k, v in found.items() if "prompt" not in k.split("/")}
+  config = infer_config(found, folder)
+  if expected is not None:
+    config = dataclasses.replace(
+      config,
+      relpos_max_distance=expected.relpos_max_distance,
+      layer_norm_epsilon=expected.layer_norm_epsilon,
+      scale_logits=expected.scale_logits,
+    )
+  kind = NATIVE if native else ORBAX
+  return stored_model.StoredModel(str(folder), kind, config, found)
+
+
+def tensors(folder: pathlib.Path) -> dict[str, StoredTensor]:
+  """Every parameter in a checkpoint of t5x, that of a prompt too."""
+  return (_open_native if is_native(folder) else _open_orbax)(folder)
+
+
+def infer_config(tensors: Mapping[str, Any], where) -> t5.T5Config:
+  """The configuration that the shapes of a T5's tensors tell.
+
+  Raises:
+    ValueError: a tensor without which there is no T5 is missing.
+  """
+
+  def shape(path):
+    if path not in tensors:
+      raise ValueError(
+        f"{where} has no tensor {path}, so it is no T5. It has "
+        f"{', '.join(sorted(tensors)[:3]) or 'none'} …"
+      )
+    return tensors[path].shape
+
+  def layers(stack):
+    found = (re.match(rf"{stack}/layers_(\d+)/", path) for path in tensors)
+    return 1 + max((int(m[1]) for m in found if m), default=-1)
+
+  rows, width = shape("token_embedder/embedding")
+  heads, buckets = shape("encoder/relpos_bias/rel_embedding")
+  joined = shape("encoder/layers_0/attention/query/kernel")[1]
+  gated = "encoder/layers_0/mlp/wi_0/kernel" in tensors
+  mlp = shape(f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")[1]
+  return t5.T5Config(
+    vocab_size=rows,
+    emb_dim=width,
+    num_heads=heads,
+    head_dim=joined // heads,
+    mlp_dim=mlp,
+    num_encoder_layers=layers("encoder"),
+    num_decoder_layers=layers("decoder"),
+    mlp_activations=("gelu", "linear") if gated else ("relu",),
+    logits_via_embedding="decoder/logits_dense/kernel" not in tensors,
+    relpos_buckets=buckets,
+  )
+
+
+def _open_native(folder: pathlib.Path) -> dict[str, StoredTensor]:
+  index = folder / INDEX
+  try:
+    content: Any = serialization.msgpack_restore(index.read_bytes())
+    tree = content.get("optimizer", content)["target"]
+  except Exception as error:  # msgpack raises many kinds
+    raise ValueError(
+      f"{index} cannot be read as the index of a t5x checkpoint "
+      f"({type(error).__name__}: {error}). It is truncated, damaged, or of "
+      "another program."
+    ) from error
+  hashes = {}
+  if (folder / HASHES).is_file():
+    hashes = storage.read_json(folder / HASHES)
+  found = {}
+  for path, leaf in _leaves(tree).items():
+    if isinstance(leaf, Mapping):
+      name = leaf["kvstore"]["path"].rstrip("/").rpartition("/")[2]
+      place = {"driver": "file", "path": f"{folder / name}/"}
+      tensor = _zarr(leaf["driver"], place, str(folder / name))
+    else:
+      array = np.asarray(leaf)
+      tensor = StoredTensor(
+        array.shape, str(array.dtype), lambda a=array: a, f"{index}: {path}"
+      )
+    found[path] = _hashed(tensor, hashes.get(path))
+  return found
+
+
+def _leaves(tree, prefix: str = "") -> dict[str, Any]:
+  """Leaves by path; a tensor's specification is a leaf."""
+  flat = {}
+  for key, node in tree.items():
+    path = f"{prefix}{key}"
+    if isinstance(node, Mapping) and "kvstore" not in node:
+      flat |= _leaves(node, f"{path}/")
+    elif node is not None:
+      flat[path] = node
+  return flat
+
+
+def _hashed(tensor: StoredTensor, expected: str | None) -> StoredTensor:
+  if expected is None:
+    return tensor
+
+  def read():
+    array = tensor.read()
+    if storage.tensor_hash(array) != expected:
+      raise ValueError(
+        f"{tensor.where} is not what was written (its hash differs). Restore "
+        "the checkpoint from a copy."
+      )
+    return array
+
+  return dataclasses.replace(tensor, read=read)
+
+
+def _open_orbax(folder: pathlib.Path) -> dict[str, StoredTensor]:
+  state = folder if (folder / METADATA).is_file() else folder / STATE
+  metadata = storage.read_json(state / METADATA)
+  return orbax_tensors(f"file://{state.resolve()}", metadata)
+
+
+def orbax_tensors(
+  state: str, metadata: Mapping[str, Any], only: str | None = None
+) -> dict[str, StoredTensor]:
+  """The parameters in the `state` of an Orbax checkpoint.
+
+  Args:
+    state: its URL (file:// or gs://).
+    metadata: what its file _METADATA says.
+    only: open this one alone.
+  """
+  shown = state.removeprefix("file://")
+  driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+  keys = [ast.literal_eval(key) for key in metadata["tree_metadata"]]
+  root = next(
+    (name for name in ("target", "params") if any(k[0] == name for k in keys)),
+    None,
+  )
+  if root is None:
+    raise ValueError(
+      f"{shown} is an Orbax checkpoint without 'target' or 'params'; it has "
+      f"{', '.join(sorted({str(key[0]) for key in keys}))}."
+    )
+  found = {}
+  for key in keys:
+    path, name = "/".join(map(str, key[1:])), ".".join(map(str, key))
+    if key[0] != root or only not in (None, path):
+      continue
+    place: Any = f"{state}/{name}/"
+    if metadata.get("use_ocdbt", True):
+      place = {"driver": "ocdbt", "base": f"{state}/", "path": f"{name}/"}
+    found[path] = _zarr(driver, place, f"{shown}: {name}")
+  return found
+
+
+def _zarr(driver: str, place: dict | str, where: str) -> StoredTensor:
+  """A zarr array that TensorStore reads.
+
+  Raises:
+    ValueError: there is none, or it is damaged.
+  """
+
+  def checked(action):
+    try:
+      return action()
+    except ValueError as error:
+      raise ValueError(
+        f"{where} cannot be read ({_first_line(error)}). The checkpoint is "
+        "incomplete or damaged: restore it from a copy."
+      ) from error
+
+  spec = {"driver": driver, "kvstore": place}
+  array = checked(lambda: tensorstore.open(spec, open=True, read=True).result())
+  # A lost chunk would be read as zeros.
+  options = {"fill_missing_data_reads": False}
+  strict = checked(
+    lambda: tensorstore.open({**spec, **options}, open=True, read=True).result()
+  )
+  return StoredTensor(
+    tuple(array.shape),
+    array.dtype.name,
+    functools.partial(checked, lambda: strict.read().result()),
+    where,
+  )
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).splitlines()[0][:300]
+
+
+def save(
+  folder: str | os.PathLike,
+  config: t5.T5Config,
+  params: PyTree,
+  *,
+  dtype: str | None = None,
+  step: int = 0,
+) -> pathlib.Path:
+  """Writes a native checkpoint `checkpoint_<step>` that t5x restores.
+
+  Args:
+    folder: a folder `checkpoint_<step>`, or one to put it in.
+    config: the model's shape, for the message of a wrong tree.
+    params: its weights.
+    dtype: cast the weights to it.
+    step: what t5x takes for the number of steps that were trained.
+
+  Raises:
+    ValueError: the tree is not that of `config`.
+  """
+  folder = pathlib.Path(folder)
+  if not _STEP.fullmatch(folder.name):
+    folder = folder / f"checkpoint_{step}"
+  stored_model.check_tree(params, config, folder)
+  if folder.exists():
+    raise ValueError(f"{folder} exists. Choose another folder, or remove it.")
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  unfinished = pathlib.Path(
+    tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)
+  )
+  try:
+    _write(unfinished, params, dtype, step)
+    unfinished.chmod(0o755)
+    unfinished.rename(folder)
+  except BaseException:
+    shutil.rmtree(unfinished, ignore_errors=True)
+    raise
+  return folder
+
+
+def _write(folder: pathlib.Path, params: PyTree, dtype, step: int) -> None:
+  leaves, hashes = {}, {}
+  for path, leaf in storage.flatten(params).items():
+    array = np.asarray(leaf if dtype is None else leaf.astype(dtype))
+    model_folder.check_finite({path: array})
+    hashes[path] = storage.tensor_hash(array)
+    leaves[path] = _write_zarr(folder, path, array)
+  content = {
+    "version": 3,
+    "optimizer": {
+      "target": storage.unflatten(leaves),
+      "state": {"step": np.int32(step)},
+    },
+  }
+  storage.write_json(folder / HASHES, hashes)
+  storage.write_atomically(
+    folder / INDEX,
+    lambda name: pathlib.Path(name).write_bytes(
+      serialization.msgpack_serialize(content)
+    ),
+  )
+
+
+def _write_zarr(folder: pathlib.Path, path: str, array: np.ndarray) -> dict:
+  """Writes one array and returns the specification for the index."""
+  name = ".".join(("target", *path.split("/")))
+  rows = max(1, min(len(array), _CHUNK // array[0].size))
+  metadata = {
+    "chunks": [rows, *array.shape[1:]],
+    "compressor": {"id": "gzip", "level": 1},
+    "shape": list(array.shape),
+  }
+  spec = {"driver": "zarr", "dtype": array.dtype.name, "metadata": metadata}
+  place = {"driver": "file", "path": f"{folder / name}/"}
+  target = tensorstore.open(
+    {**spec, "kvstore": place}, create=True, open=True
+  ).result()
+  target.write(array).result()
+  return {**spec, "kvstore": {"driver": "file", "path": f"{name}/"}}

@@ -1,0 +1,11 @@
+"""The network: tokens -> logits, and the loss of them.
+
+    tokens [B, T] -> `t5` (of `layers`) -> logits [B, L, V] -> `losses` [N]
+                       ^ `inject` swaps prompt rows in among the embedded words
+    tokens [B, T] -> `decode` -> ids [B, L]
+
+`freeze` splits the parameters into those that train and the others. Nothing
+here knows a file, a task or an optimizer.
+"""
+
+__all__ = ["decode", "freeze", "inject", "losses", "t5"]

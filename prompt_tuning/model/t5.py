@@ -1,0 +1,343 @@
+"""T5 in Flax: one network for T5 1.0, 1.1, mT5 and ByT5.
+
+    tokens [B, T] -> read -> Source -> write -> logits [B, L, V]
+
+Parameter paths and logical axes are those of t5x's `examples.t5.network`, so
+that checkpoints and partitioning rules fit both, and `encode`, `decode` and
+`__call__` take what t5x gives. Parameters may have any float dtype: each is
+cast to `T5Config.dtype` where it is used, so frozen weights can stay in
+bfloat16 beside float32 activations.
+
+The network knows nothing of prompts: `T5(config, prompt=module)` hands the
+encoder an embedding that swaps the prompt in (see `inject`).
+"""
+
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning.model import inject
+from prompt_tuning.model.layers import (
+  Attention,
+  Dense,
+  Embed,
+  KeysValues,
+  Mlp,
+  RelativeBias,
+  T5Config,
+  dropout,
+  mask_bias,
+  norm,
+  pair_mask,
+)
+from prompt_tuning.shapes import PAD, Array, Bool, Float, Int
+
+
+class Source(NamedTuple):
+  """What the decoder attends to.
+
+  Attributes:
+    encoded: the encoder's output.
+    real: which places are no padding.
+    segments: which example each place belongs to, in packed rows.
+    keys_values: of every layer's cross-attention, for cached decoding.
+  """
+
+  encoded: Float[Array, "B T E"]
+  real: Bool[Array, "B T"]
+  segments: Int[Array, "B T"] | None = None
+  keys_values: list[KeysValues] | None = None
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention and feed-forward, each normed before and added after."""
+
+  config: T5Config
+
+  def setup(self):
+    self.pre_attention_layer_norm = norm(self.config)
+    self.attention = Attention(self.config)
+    self.pre_mlp_layer_norm = norm(self.config)
+    self.mlp = Mlp(self.config)
+
+  def __call__(
+    self, x: Float[Array, "B T E"], bias: Float[Array, "B H T T"]
+  ) -> Float[Array, "B T E"]:
+    y = self.pre_attention_layer_norm(x)
+    y = self.attention(y, self.attention.keys_values(y), bias)
+    x = x + dropout(self, y)
+    y = self.mlp(self.pre_mlp_layer_norm(x))
+    return x + dropout(self, y)
+
+
+class DecoderLayer(nn.Module):
+  """Causal self-attention, cross-attention and feed-forward."""
+
+  config: T5Config
+
+  def setup(self):
+    self.pre_self_attention_layer_norm = norm(self.config)
+    self.self_attention = Attention(self.config)
+    self.pre_cross_attention_layer_norm = norm(self.config)
+    self.encoder_decoder_attention = Attention(self.config)
+    self.pre_mlp_layer_norm = norm(self.config)
+    self.mlp = Mlp(self.config)
+
+  def __call__(
+    self,
+    x: Float[Array, "B L E"],
+    keys_values: KeysValues,
+    biases: tuple[Float[Array, "#B H span span"], Float[Array, "B 1 L S"]],
+    *,
+    is_cached: bool,
+  ) -> Float[Array, "B L E"]:
+    self_bias, cross_bias = biases
+    y = self.pre_self_attention_layer_norm(x)
+    own = self.self_attention.keys_values(y)
+    if is_cached:
+      own, self_bias = self.self_attention.remember(own, self_bias)
+    y = self.self_attention(y, own, self_bias)
+    x = x + dropout(self, y)
+    y = self.pre_cross_attention_layer_norm(x)
+    y = self.encoder_decoder_attention(y, keys_values, cross_bias)
+    x = x + dropout(self, y)
+    y = self.mlp(self.pre_mlp_layer_norm(x))
+    return x + dropout(self, y)
+
+
+class Encoder(nn.Module):
+  """Embedded inputs -> encoded inputs."""
+
+  config: T5Config
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = RelativeBias(config, bidirectional=True)
+    self.layers = [
+      EncoderLayer(config) for _ in range(config.num_encoder_layers)
+    ]
+    self.encoder_norm = norm(config)
+
+  def __call__(
+    self, x: Float[Array, "B T E"], mask: Bool[Array, "B 1 T T"]
+  ) -> Float[Array, "B T E"]:
+    length = x.shape[1]
+    bias = self.relpos_bias(length, length) + mask_bias(mask, x.dtype)
+    x = dropout(self, x)
+    for layer in self.layers:
+      x = layer(x, bias)
+    return dropout(self, self.encoder_norm(x))
+
+
+class Decoder(nn.Module):
+  """Embedded target history -> decoded targets."""
+
+  config: T5Config
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = RelativeBias(config, bidirectional=False)
+    self.layers = [
+      DecoderLayer(config) for _ in range(config.num_decoder_layers)
+    ]
+    self.decoder_norm = norm(config)
+    if not config.logits_via_embedding:
+      self.logits_dense = Dense(
+        config.vocab_size, ("embed", "vocab"), jnp.float32
+      )
+
+  def keys_values(self, encoded: Float[Array, "B T E"]) -> list[KeysValues]:
+    """Cross-attention keys and values of every layer."""
+    return [
+      layer.encoder_decoder_attention.keys_values(encoded)
+      for layer in self.layers
+    ]
+
+  def __call__(
+    self,
+    x: Float[Array, "B L E"],
+    source: Source,
+    masks: tuple[Bool[Array, "#B 1 span span"], Bool[Array, "B 1 L T"]],
+    *,
+    is_cached: bool,
+  ) -> Float[Array, "B L E"]:
+    self_mask, cross_mask = masks
+    length = self_mask.shape[-1]
+    self_bias = self.relpos_bias(length, length) + mask_bias(self_mask, x.dtype)
+    biases = (self_bias, mask_bias(cross_mask, x.dtype))
+    x = dropout(self, x)
+    for i, layer in enumerate(self.layers):
+      if source.keys_values is None:
+        cross = layer.encoder_decoder_attention.keys_values(source.encoded)
+      else:
+        cross = source.keys_values[i]
+      x = layer(x, cross, biases, is_cached=is_cached)
+    return dropout(self, self.decoder_norm(x))
+
+
+class T5(nn.Module):
+  """T5 with separate `read` and `write`; `prompt` joins the encoder's input.
+
+  Dropout is on where `apply` is given a key for it, rngs={"dropout": key}.
+
+  Attributes:
+    config: the network's shape.
+    prompt: None, or a module that returns prompt rows [..., E]; placeholder
+      ids among the encoder's tokens are replaced by its rows (see `inject`).
+  """
+
+  config: T5Config
+  prompt: nn.Module | None = None
+
+  def setup(self):
+    config = self.config
+    self.token_embedder = Embed(config.vocab_size, config.emb_dim, config.dtype)
+    self.encoder_embedder = (
+      self.token_embedder
+      if self.prompt is None
+      else inject.PromptedEmbedding(self.token_embedder, self.prompt)
+    )
+    self.encoder = Encoder(config)
+    self.decoder = Decoder(config)
+
+  def read(
+    self,
+    tokens: Int[Array, "B T"],
+    segments: Int[Array, "B T"] | None = None,
+  ) -> Source:
+    """Encodes the inputs; padding (id 0) is attended to by nothing."""
+    real = tokens > PAD
+    mask = pair_mask(
+      real, real, None if segments is None else (segments, segments)
+    )
+    encoded = self.encoder(self.encoder_embedder(tokens), mask)
+    return Source(encoded, real, segments)
+
+  def remembered(self, source: Source) -> Source:
+    """The source with the keys and values of every layer, computed once."""
+    keys_values = self.decoder.keys_values(source.encoded)
+    return source._replace(keys_values=keys_values)
+
+  def write(
+    self,
+    source: Source,
+    tokens: Int[Array, "B L"],
+    segments: Int[Array, "B L"] | None = None,
+    *,
+    cache_length: int = 0,
+  ) -> Float[Array, "B L V"]:
+    """Float32 logits of the next target token at each position.
+
+    Args:
+      source: of `read`.
+      tokens: the targets so far, behind id 0.
+      segments: which example each target belongs to, in packed rows.
+      cache_length: not 0 to decode one position [B, 1] at a time beside a
+        `cache` collection of so many; a first call with [B, cache_length]
+        tokens lays the cache out.
+    """
+    config = self.config
+    span = cache_length or tokens.shape[1]
+    everywhere = jnp.ones_like(tokens, bool)
+    own = np.tril(np.ones((1, 1, span, span), bool))
+    if segments is not None and not cache_length:
+      own = own & pair_mask(everywhere, everywhere, (segments, segments))
+    pairs = None
+    if segments is not None and source.segments is not None:
+      pairs = (segments, source.segments)
+    cross = pair_mask(everywhere, source.real, pairs)
+    x = self.token_embedder(tokens)
+    x = self.decoder(x, source, (own, cross), is_cached=cache_length > 0)
+    if config.scale_logits:
+      x = x / np.sqrt(config.emb_dim).astype(x.dtype)
+    if config.logits_via_embedding:
+      return self.token_embedder.attend(x).astype(jnp.float32)
+    return self.decoder.logits_dense(x)
+
+  # As t5x calls it.
+
+  def encode(
+    self,
+    encoder_input_tokens: Int[Array, "B T"],
+    encoder_segment_ids: Int[Array, "B T"] | None = None,
+    enable_dropout: bool | None = None,
+  ) -> Float[Array, "B T E"]:
+    """The encoder's output."""
+    self._check_dropout(enable_dropout)
+    return self.read(encoder_input_tokens, encoder_segment_ids).encoded
+
+  def decode(
+    self,
+    encoded: Float[Array, "B T E"],
+    encoder_input_tokens: Int[Array, "B T"],
+    decoder_input_tokens: Int[Array, "B L"],
+    decoder_target_tokens: Int[Array, "B L"] | None = None,
+    encoder_segment_ids: Int[Array, "B T"] | None = None,
+    decoder_segment_ids: Int[Array, "B L"] | None = None,
+    **options,
+  ) -> Float[Array, "B L V"]:
+    """`write` to a source of these parts.
+
+    The options are `enable_dropout`, and `decode` with `max_decode_length` for
+    cached decoding.
+    """
+    self._check_dropout(options.get("enable_dropout"))
+    length = options.get("max_decode_length") or decoder_input_tokens.shape[1]
+    return self.write(
+      Source(encoded, encoder_input_tokens > PAD, encoder_segment_ids),
+      decoder_input_tokens,
+      decoder_segment_ids,
+      cache_length=length if options.get("decode") else 0,
+    )
+
+  def __call__(
+    self,
+    encoder_input_tokens: Int[Array, "B T"],
+    decoder_input_tokens: Int[Array, "B L"],
+    decoder_target_tokens: Int[Array, "B L"] | None = None,
+    encoder_segment_ids: Int[Array, "B T"] | None = None,
+    decoder_segment_ids: Int[Array, "B L"] | None = None,
+    **options,
+  ) -> Float[Array, "B L V"]:
+    """Teacher-forced logits: `write` to what is `read`.
+
+    The options are `decode`'s, and positions of packed rows, which are not
+    needed: the bias is relative, so a segment does not notice where in a row
+    it stands.
+    """
+    return self.decode(
+      self.encode(encoder_input_tokens, encoder_segment_ids),
+      encoder_input_tokens,
+      decoder_input_tokens,
+      decoder_target_tokens,
+      encoder_segment_ids,
+      decoder_segment_ids,
+      **options,
+    )
+
+  def _check_dropout(self, enable_dropout: bool | None) -> None:
+    """A key that is given is used, so the two must not contradict."""
+    has_key = self.has_rng("dropout")
+    if enable_dropout is None or not self.config.dropout_rate:
+      return
+    if enable_dropout != has_key:
+      raise ValueError(
+        f"enable_dropout={enable_dropout}, but rngs has "
+        f"{'a' if has_key else 'no'} key 'dropout'. Give rngs={{'dropout': "
+        "key}} to switch dropout on, and leave it out to switch it off."
+      )
+
+
+def abstract_parameters(config: T5Config):
+  """The parameter tree of `T5(config)` as shapes, without computing it."""
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  variables = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens)
+  return variables["params"]
+
+
+def shift_right(targets: Int[Array, "B L"]) -> Int[Array, "B L"]:
+  """The decoder's input: the targets one place later, behind id 0."""
+  return jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]

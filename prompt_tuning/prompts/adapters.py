@@ -1,0 +1,133 @@
+"""PEFT's prompt tuning adapters: read and written without PEFT.
+
+    adapter_config.json          kind, length, base model
+    adapter_model.safetensors    prompt_embeddings [P x submodules, E], float32
+
+PEFT keeps one half for the encoder and one for the decoder of a T5 unless told
+otherwise, and never uses the second.
+"""
+
+from collections.abc import Mapping
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from prompt_tuning import storage
+from prompt_tuning.prompts import initializers
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
+KEY = "prompt_embeddings"
+_RECORD = "prompt_tuning_record"
+_ACCEPTED = ("PROMPT_TUNING", "P_TUNING")
+_REASONS = {
+  "PREFIX_TUNING": "it holds keys and values for every layer, not a prompt in "
+  "front of the input",
+  "CARTRIDGE": "it holds a cache of keys and values, not a prompt",
+  "CPT": "its prompt is bound to the tokens of its examples",
+  "LORA": "it changes the frozen weights and has no prompt",
+}
+
+
+def is_adapter(folder: pathlib.Path) -> bool:
+  """Whether a folder holds an adapter of PEFT."""
+  return (folder / CONFIG).is_file()
+
+
+def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
+  """The prompt [P, E] of an adapter, and what is known of it.
+
+  Raises:
+    FileNotFoundError: the weights are missing.
+    ValueError: it is another kind of adapter, or damaged.
+  """
+  settings = storage.read_json(folder / CONFIG)
+  kind = settings.get("peft_type")
+  if kind not in _ACCEPTED:
+    reason = _REASONS.get(str(kind), "it is no prompt tuning")
+    raise ValueError(
+      f"{folder / CONFIG} describes an adapter of type {kind!r}: {reason}. "
+      f"Only {' and '.join(_ACCEPTED)} adapters are prompts."
+    )
+  if not (folder / WEIGHTS).is_file():
+    hint = ""
+    if (folder / PICKLED).is_file():
+      hint = f" {PICKLED} is a pickle, which is never loaded: save it with "
+      hint += "PEFT as safetensors (safe_serialization=True)."
+    raise FileNotFoundError(f"The adapter {folder} has no {WEIGHTS}.{hint}")
+  tensors, metadata = storage.open_tensors(folder / WEIGHTS)
+  if KEY not in tensors:
+    raise ValueError(
+      f"{folder / WEIGHTS} has no tensor {KEY}; it has "
+      f"{', '.join(sorted(tensors)) or 'none'}."
+    )
+  values = np.asarray(tensors[KEY].read(), np.float32)
+  values = _first_part(values, settings, folder / WEIGHTS)
+  initializers.check_prompt(values, folder / WEIGHTS)
+  record = json.loads(metadata.get(_RECORD, "{}"))
+  base = settings.get("base_model_name_or_path")
+  return values, {"model": {"source": base}, **record}
+
+
+def _first_part(values: np.ndarray, settings: Mapping, where) -> np.ndarray:
+  """The rows that PEFT puts in front of the encoder's input."""
+  length = settings.get("num_virtual_tokens")
+  parts = settings.get("num_transformer_submodules")
+  rows = values.shape[0] if values.ndim == 2 else -1
+  if rows == length:
+    return values
+  if rows == 2 * (length or 0) and parts in (2, None):
+    logging.getLogger(__name__).warning(
+      "%s holds %d rows for num_virtual_tokens=%d: the second half is PEFT's "
+      "decoder part, which T5 never uses, and is left out.",
+      *(where, rows, length),
+    )
+    return values[:length]
+  raise ValueError(
+    f"{where}: {KEY} has shape {values.shape}, but {CONFIG} says "
+    f"num_virtual_tokens={length} and num_transformer_submodules={parts}. The "
+    "files are not of one adapter."
+  )
+
+
+def save(
+  folder: str | os.PathLike, values, base_model: str, record: Mapping[str, Any]
+) -> pathlib.Path:
+  """Writes a prompt [P, E] as an adapter that PEFT loads.
+
+  Args:
+    folder: where to.
+    values: the prompt.
+    base_model: a folder or a name on the hub, what PEFT calls
+      base_model_name_or_path.
+    record: what prompt.json says; it comes back when the adapter is read here.
+
+  Raises:
+    ValueError: the prompt is not a finite [P, E].
+  """
+  folder = pathlib.Path(folder)
+  values = np.asarray(values, np.float32)
+  initializers.check_prompt(values, folder / WEIGHTS)
+  storage.save_tensors(
+    folder / WEIGHTS,
+    {KEY: values},
+    {"format": "pt", _RECORD: json.dumps(dict(record))},
+  )
+  storage.write_json(
+    folder / CONFIG,
+    {
+      "peft_type": "PROMPT_TUNING",
+      "task_type": "SEQ_2_SEQ_LM",
+      "num_virtual_tokens": values.shape[0],
+      "token_dim": values.shape[1],
+      "num_transformer_submodules": 1,
+      "base_model_name_or_path": base_model,
+      "prompt_tuning_init": "RANDOM",
+      "inference_mode": True,
+    },
+  )
+  return folder

@@ -1,0 +1,79 @@
+"""What a prompt means: the pieces of the vocabulary nearest to its positions.
+
+The paper (section 7) finds that the neighbours of a position form clusters of
+one meaning, and that class labels persist where a prompt started from them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.shapes import Array, Float
+
+
+class Neighbor(NamedTuple):
+  """A piece and its cosine similarity with a prompt position."""
+
+  piece: str
+  cosine: float
+
+
+def nearest_pieces(
+  prompt: Float[Array, "P E"],
+  model: pretrained.FrozenModel,
+  count: int = 5,
+) -> list[list[Neighbor]]:
+  """For each position the `count` nearest pieces by cosine, nearest first.
+
+  Rows of the table behind the vocabulary are left out.
+
+  Raises:
+    ValueError: `count` is below 1, or the model has no vocabulary.
+  """
+  if count < 1:
+    raise ValueError(
+      f"{count} nearest pieces were asked for; ask for 1 or more."
+    )
+  vocabulary = model.require_vocabulary()
+  table = _unit(model.embedding[: vocabulary.num_pieces])
+  cosines = _unit(np.asarray(prompt, np.float32)) @ table.T
+  order = np.argsort(-cosines, axis=1)[:, :count]
+  return [
+    [Neighbor(vocabulary.piece(int(i)), float(row[i])) for i in best]
+    for row, best in zip(cosines, order, strict=True)
+  ]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+  norms = np.linalg.norm(rows, axis=1, keepdims=True)
+  return rows / np.maximum(norms, 1e-12)
+
+
+def clusters(
+  neighbors: list[list[Neighbor]], least: int = 3
+) -> dict[int, list[str]]:
+  """Positions whose neighbours are variants of one word.
+
+  The paper (section 7) sees them as (Technology / technology / Technologies …).
+  Two pieces are variants if, without case and the mark of a word's beginning,
+  one begins with the other or they share a beginning of five letters.
+
+  Returns:
+    For each such position the variants, `least` or more of its neighbours.
+  """
+  found = {}
+  for position, row in enumerate(neighbors):
+    words = [n.piece.lstrip("\u2581") for n in row]
+    groups = ([o for o in words if _variants(word, o)] for word in words)
+    largest = max(groups, key=len, default=[])
+    if len(largest) >= least:
+      found[position] = largest
+  return found
+
+
+def _variants(one: str, other: str) -> bool:
+  one, other = sorted((one.lower(), other.lower()), key=len)
+  if len(one) < 3:
+    return False
+  return other.startswith(one) or (len(one) >= 5 and one[:5] == other[:5])

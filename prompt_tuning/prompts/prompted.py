@@ -1,0 +1,98 @@
+"""A frozen network with prompts in front of its input: `Prompted`.
+
+    FrozenModel, prompts -> network + parameters + vocabulary + lengths
+
+Whatever predicts or scores takes one; here is where it is made.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+from flax import linen as nn
+import numpy as np
+
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.model import inject, t5
+from prompt_tuning.prompts import prompt
+from prompt_tuning.shapes import Array, Float, Int, PyTree
+from prompt_tuning.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompted:
+  """A network, its parameters, and what is needed to use them.
+
+  Attributes:
+    network: a T5 that swaps a bank of prompts in, or a T5 alone.
+    params: its parameters, the bank's among them.
+    vocabulary: text to ids and back.
+    lengths: the length of every prompt of the bank; () without prompts.
+  """
+
+  network: t5.T5
+  params: PyTree
+  vocabulary: Vocabulary
+  lengths: tuple[int, ...] = ()
+
+  @property
+  def places(self) -> int:
+    """P: the places in front of every input, those of the longest prompt."""
+    return max(self.lengths, default=0)
+
+  def reserve(
+    self, tokens: Int[np.ndarray, "B T"], prompt_id: Int[np.ndarray, "B"]
+  ) -> Int[np.ndarray, "B {self.places}+T"]:
+    """Puts places for each example's prompt in front of its tokens."""
+    own = None
+    if len(set(self.lengths)) > 1:
+      own = np.asarray(self.lengths, np.int32)[prompt_id]
+    return inject.reserve(tokens, prompt_id, self.places, own)
+
+  @property
+  def bank(self) -> Float[Array, "N {self.places} E"] | None:
+    """The rows of all prompts; None without prompts."""
+    module = self.network.prompt
+    return None if module is None else prompt.collapsed(module, self.params)
+
+
+def without_prompts(model: pretrained.FrozenModel) -> Prompted:
+  """The frozen model alone."""
+  return Prompted(t5.T5(model.config), model.params, model.require_vocabulary())
+
+
+def with_prompts(
+  model: pretrained.FrozenModel, prompts: Sequence[Float[np.ndarray, "_ E"]]
+) -> Prompted:
+  """The frozen model with saved prompts, each [P, E] of a length of its own.
+
+  Zeros that no example sees stand in front of the shorter ones.
+  """
+  if not len(prompts):
+    return without_prompts(model)
+  lengths = tuple(len(rows) for rows in prompts)
+  longest, width = max(lengths), prompts[0].shape[1]
+  filled = [
+    np.pad(rows, [(longest - len(rows), 0), (0, 0)]) for rows in prompts
+  ]
+  module = prompt.Prompt(longest, width, len(prompts))
+  first = module.first_parameters(np.stack(filled))
+  return dataclasses.replace(with_module(model, module, first), lengths=lengths)
+
+
+def with_module(
+  model: pretrained.FrozenModel, module: nn.Module, first: PyTree
+) -> Prompted:
+  """The frozen model with a module that trains, and its first parameters.
+
+  Args:
+    model: the frozen model.
+    module: see `prompt.Rows`.
+    first: of the module's `first_parameters`.
+  """
+  lengths = (module.length,) * module.num_prompts  # pyright: ignore
+  return Prompted(
+    t5.T5(model.config, prompt=module),
+    {**model.params, prompt.NAME: first},
+    model.require_vocabulary(),
+    lengths,
+  )

@@ -1,0 +1,9 @@
+"""Studies: the paper's questions in miniature, on the microworld.
+
+    `studies` (of `trials`) -> `schedule`: what is left, in which programs
+      -> `ways`: train or word, and test -> `results` -> `report`
+
+`study` does all of it, resumably.
+"""
+
+__all__ = ["report", "results", "study", "studies", "trials", "ways"]

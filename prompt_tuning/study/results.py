@@ -1,0 +1,204 @@
+"""A study's results: one row per run, and the means and spreads of rows.
+
+    results.jsonl -> entries (x, series, task, metric, seed) -> cells
+
+The mean over tasks is taken for each seed first, then mean and standard
+deviation over the seeds, as the paper's figures show them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import json
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prompt_tuning import storage
+from prompt_tuning.study.trials import Run, Study
+from prompt_tuning.tasks import microworld
+
+Row = Mapping[str, Any]
+MEAN = "mean"
+
+
+class Entry(NamedTuple):
+  """One number of one run."""
+
+  x: Any
+  series: str
+  column: str
+  metric: str
+  seed: int
+  value: float
+
+
+class Cell(NamedTuple):
+  """The mean over seeds, and their standard deviation (nan for one seed)."""
+
+  mean: float
+  spread: float
+
+  def __str__(self) -> str:
+    spread = "" if math.isnan(self.spread) else f" ± {self.spread:.1f}"
+    return f"{self.mean:.1f}{spread}"
+
+
+def load(path: str | os.PathLike) -> list[dict]:
+  """The rows of a results file; none if there is no such file.
+
+  Raises:
+    ValueError: a line is no row; the message has its number.
+  """
+  place = pathlib.Path(path)
+  if not place.is_file():
+    return []
+  rows = []
+  for line, text in enumerate(place.read_text("utf-8").splitlines(), 1):
+    try:
+      row = json.loads(text)
+      run_of(row)
+    except (ValueError, TypeError, KeyError) as error:
+      raise ValueError(
+        f"{place}, line {line} is no row of a study ({error}). Remove the "
+        "line; its run is done again."
+      ) from error
+    rows.append(row)
+  return rows
+
+
+def save(path: str | os.PathLike, rows: Iterable[Row]) -> pathlib.Path:
+  """Writes the rows, atomically."""
+  lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+  return storage.write_text(path, "".join(lines))
+
+
+def run_of(row: Row) -> Run:
+  """The run that a row is the result of."""
+  settings = dict(row["run"])
+  return Run(**{**settings, "tests": tuple(settings["tests"])})
+
+
+def lacking(study: Study, rows: Iterable[Row]) -> list[Run]:
+  """The runs of a study without a row."""
+  have = {run_of(row) for row in rows}
+  return [run for run in study.runs if run not in have]
+
+
+def shown(task: str) -> str:
+  """A task's name in tables and figures."""
+  name = task.removeprefix("microworld_").removesuffix(microworld.SENTINEL)
+  return name.replace("_to_", " → ")
+
+
+def entries(study: Study, row: Row) -> list[Entry]:
+  """The numbers of one row; an ensemble's has several values of x."""
+  run = run_of(row)
+  x = row["parameters"] if study.x == "parameters" else getattr(run, study.x)
+  series = getattr(run, study.series) if study.series else ""
+  if "summary" in row:
+    found = [
+      (way, run.task, metrics) for way, metrics in row["summary"].items()
+    ]
+  else:
+    found = [(x, task, metrics) for task, metrics in row["scores"].items()]
+  return [
+    Entry(place, series, shown(task), metric, run.seed, metrics[metric])
+    for place, task, metrics in found
+    for metric in study.metrics
+  ]
+
+
+def cell(values: Sequence[float]) -> Cell:
+  """Mean and standard deviation (n - 1) of the seeds' values."""
+  spread = np.std(values, ddof=1) if len(values) > 1 else math.nan
+  return Cell(float(np.mean(values)), float(spread))
+
+
+def over_seeds(
+  found: Sequence[Entry], columns: Sequence[str]
+) -> dict[str, Cell]:
+  """Cells by column, and under `mean` the mean over all columns.
+
+  Args:
+    found: entries of one metric that agree in x and series.
+    columns: of the table. A seed that lacks one does not count for the mean.
+  """
+  by_seed: dict[int, dict[str, float]] = {}
+  for entry in found:
+    by_seed.setdefault(entry.seed, {})[entry.column] = entry.value
+  whole = [
+    float(np.mean(list(values.values())))
+    for values in by_seed.values()
+    if len(values) == len(columns)
+  ]
+  cells = {MEAN: cell(whole)} if whole else {}
+  for column in columns:
+    values = [v[column] for v in by_seed.values() if column in v]
+    if values:
+      cells[column] = cell(values)
+  return cells
+
+
+Lines = dict[tuple[Any, str], dict[str, Cell]]
+"""Cells by column, for each (x, series)."""
+
+
+def lines(study: Study, rows: Sequence[Row], metric: str) -> Lines:
+  """The cells of each (x, series), in the order of the study."""
+  groups: dict[tuple[Any, str], list[Entry]] = {}
+  for row in rows:
+    for entry in entries(study, row):
+      if entry.metric == metric:
+        groups.setdefault((entry.x, entry.series), []).append(entry)
+  columns = list(
+    dict.fromkeys(one.column for group in groups.values() for one in group)
+  )
+  # An ensemble's ways stand in the order of its summary.
+  order = {} if any("summary" in row for row in rows) else _order(study)
+
+  def place(key):
+    x, series = key
+    number = x if isinstance(x, int | float) else order.get(x, len(order))
+    return number, order.get(series, 0)
+
+  ordered = sorted(groups, key=place)
+  return {key: over_seeds(groups[key], columns) for key in ordered}
+
+
+def _order(study: Study) -> dict[Any, int]:
+  """The place of every x and series among the study's runs."""
+  names = (
+    getattr(run, field)
+    for field in (study.series, study.x)
+    if field and field != "parameters"
+    for run in study.runs
+  )
+  return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+
+def cosines(rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
+  """Cosines between the mean positions of prompts, by task.
+
+  Prompts of one seed start from the same words, so only prompts of different
+  seeds are compared, also within a task. nan where there is no such pair.
+  """
+  by_task: dict[str, dict[int, np.ndarray]] = {}
+  for row in rows:
+    run, mean = run_of(row), np.array(row["meaning"]["mean"])
+    unit = mean / np.linalg.norm(mean)
+    by_task.setdefault(shown(run.task), {})[run.seed] = unit
+  names = list(by_task)
+  values = np.full((len(names), len(names)), np.nan)
+  for i, one in enumerate(names):
+    for j, other in enumerate(names):
+      pairs = [
+        float(a @ b)
+        for s, a in by_task[one].items()
+        for t, b in by_task[other].items()
+        if s != t
+      ]
+      if pairs:
+        values[i, j] = np.mean(pairs)
+  return names, values

@@ -1,0 +1,210 @@
+"""Runs a study: pre-trains its models, runs its programs, writes its results.
+
+    results.jsonl   one row per run: settings, scores, seconds, versions
+    results.md      the tables
+    figure.png      mean and spread over the seeds
+    programs/       prompts and metrics of what was trained
+
+A finished program's rows are written at once. Running the command again skips
+them, and the runs that another study has done, and goes on inside the program
+that was interrupted.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+
+import jax
+import tqdm
+
+import prompt_tuning
+from prompt_tuning import configuration, run_folder
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.study import report, results, schedule, studies, ways
+from prompt_tuning.study.trials import SHIPPED, Pretraining, Study
+from prompt_tuning.training import pretrain
+
+
+def find(name: str) -> Study:
+  """The study of a name.
+
+  Raises:
+    ValueError: there is none; the message has the closest name.
+  """
+  if name not in studies.STUDIES:
+    close = difflib.get_close_matches(name, studies.STUDIES, 1, 0.4)
+    hint = (
+      f"Did you mean {close[0]}?"
+      if close
+      else f"There are {', '.join(studies.STUDIES)}."
+    )
+    raise ValueError(f"There is no study {name!r}. {hint}")
+  return studies.STUDIES[name]
+
+
+def listing() -> str:
+  """Every study with its question, one a line."""
+  width = max(map(len, studies.STUDIES))
+  return "\n".join(
+    f"{study.name:<{width}}  {study.question} ({len(study.runs)} runs)"
+    for study in studies.STUDIES.values()
+  )
+
+
+def run(
+  name: str,
+  output: str | os.PathLike = "runs/studies",
+  *,
+  model: str = SHIPPED,
+  dry_run: bool = False,
+  is_reduced: bool = False,
+  with_pretraining: bool = False,
+) -> pathlib.Path:
+  """Runs what is left of a study and writes its results.
+
+  Args:
+    name: of the study.
+    output: the folder of all studies.
+    model: a frozen model in place of the one that ships.
+    dry_run: say what would be done, and stop.
+    is_reduced: take a grid of a minute, under `reduced/`.
+    with_pretraining: first pre-train the study's models that are lacking.
+
+  Raises:
+    ValueError: there is no such study.
+  """
+  study = find(name)
+  if is_reduced:
+    study = studies.reduced(study)
+  where = schedule.folders(output, name, model, is_reduced=is_reduced)
+  found = schedule.work(study, where)
+  print(schedule.describe(study, found, with_pretraining=with_pretraining))
+  if dry_run:
+    return where.study
+  run_folder.RunFolder(where.output, setting="--output")  # can be written to
+  _keep_compiled_programs(where.output)
+  if with_pretraining and found.lacking:
+    make_models(found.lacking, where)
+    found = schedule.work(study, where)
+  rows = _run_programs(study, found, where)
+  report.write(study, rows, where.study)
+  print(f"\n{report.tables(study, rows)}\n\nEverything is in {where.study}.")
+  return where.study
+
+
+def _run_programs(
+  study: Study, found: schedule.Work, where: schedule.Folders
+) -> list[dict]:
+  """Runs every program and adds its rows to the file."""
+  rows = list(found.rows)
+  if found.stale:
+    old = where.study / "results.old.jsonl"
+    results.save(old, [*results.load(old), *found.stale])
+  if rows or found.stale:
+    rows.sort(key=lambda row: study.runs.index(results.run_of(row)))
+    results.save(where.rows, rows)
+  bar = tqdm.tqdm(
+    total=sum(map(len, found.programs)),
+    unit="run",
+    disable=not sys.stderr.isatty() or not found.programs,
+    dynamic_ncols=True,
+  )
+  with bar:
+    for program in found.programs:
+      first = program[0]
+      bar.set_description(f"{first.title} on {first.pretraining}")
+      rows += run_program(
+        program,
+        found.models[first.model],
+        where.study / "programs",
+        look=study.kind == "matrix",
+      )
+      rows.sort(key=lambda row: study.runs.index(results.run_of(row)))
+      results.save(where.rows, rows)
+      bar.update(len(program))
+  return rows
+
+
+def run_program(
+  program: schedule.Program,
+  model: pretrained.FrozenModel,
+  folder: pathlib.Path,
+  *,
+  look: bool = False,
+) -> list[dict]:
+  """The rows of a program, with what they were made by.
+
+  Args:
+    program: runs that train together.
+    model: the frozen model.
+    folder: of all programs; this one's name comes from runs and weights.
+    look: note down what the prompts mean.
+  """
+  settings = [dataclasses.asdict(run) for run in program]
+  identity = json.dumps([settings, model.stored_hash]).encode()
+  name = program[0].way.replace(" ", "_")
+  digest = hashlib.sha256(identity).hexdigest()[:10]
+  begin = time.monotonic()
+  found = ways.run(program, model, folder / f"{name}-{digest}", look=look)
+  seconds = (time.monotonic() - begin) / len(program)
+  return [
+    {
+      "run": one,
+      **row,
+      "seconds": round(seconds, 1),
+      "parameters": model.num_parameters,
+      "model_hash": model.stored_hash,
+      "machine": machine(),
+      "versions": versions(),
+    }
+    for one, row in zip(settings, found, strict=True)
+  ]
+
+
+def make_models(
+  lacking: Sequence[Pretraining], where: schedule.Folders
+) -> None:
+  """Pre-trains models, each resumably."""
+  for n, model in enumerate(lacking, 1):
+    print(f"Pre-training {model.name} ({n} of {len(lacking)}) …", flush=True)
+    bindings = [b.format(models=where.models) for b in model.bindings]
+    configuration.configure(
+      [model.gin_file],
+      [*bindings, f"MODEL_DIR={str(where.models / model.name)!r}"],
+      (),
+    )
+    configuration.call(pretrain.pretrain)
+    configuration.save(where.models / model.name / "config.gin", operative=True)
+
+
+def _keep_compiled_programs(output: pathlib.Path) -> None:
+  """Programs of equal shapes compile once, however many runs use them."""
+  if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore
+    jax.config.update("jax_compilation_cache_dir", str(output / ".compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def machine() -> str:
+  """The processor and its number of cores, or the accelerators."""
+  device = jax.devices()[0]
+  if device.platform == "cpu":
+    return f"{os.cpu_count()} cores of {platform.machine()}"
+  return f"{jax.device_count()} x {device.device_kind}"
+
+
+def versions() -> dict[str, str]:
+  """Of what the numbers depend on."""
+  libraries = ("jax", "jaxlib", "flax", "optax", "numpy")
+  return {
+    "prompt-tuning": prompt_tuning.__version__,
+    "python": platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in libraries},
+  }

@@ -1,0 +1,75 @@
+"""seqio features with places for a prompt, packed or not.
+
+    inputs           [t1 t2 EOS]  [s1 EOS]
+    unpacked         [p0 p1 t1 t2 EOS 0 0]
+    packed           [p0 p1 t1 t2 EOS p0 p1 s1 EOS 0 0 0]
+    segments         [ 1  1  1  1   1  2  2  2   2 0 0 0]
+
+Every packed segment brings its own placeholders, so it is to the network what
+it is alone.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from prompt_tuning.model import inject
+
+
+class PromptConverter(seqio.EncDecFeatureConverter):
+  """seqio's encoder-decoder features, behind `prompt_length` placeholders.
+
+  TASK_FEATURE_LENGTHS counts the text alone: a row has P places more. A packed
+  row holds as many segments, each with its P places, as fit into that.
+  """
+
+  def __init__(self, *, prompt_length: int, **options):
+    super().__init__(**options)
+    self._places = inject.PLACEHOLDER + np.arange(prompt_length, dtype=np.int32)
+
+  def _lengths(self, task_feature_lengths: Mapping[str, int]) -> dict:
+    room = task_feature_lengths["inputs"] + len(self._places)
+    return {**task_feature_lengths, "inputs": room}
+
+  def _convert_features(self, ds, task_feature_lengths):
+    def reserve(row):
+      return {**row, "inputs": tf.concat([self._places, row["inputs"]], 0)}
+
+    return super()._convert_features(
+      ds.map(reserve), self._lengths(task_feature_lengths)
+    )
+
+  def get_model_feature_lengths(self, task_feature_lengths):
+    return super().get_model_feature_lengths(
+      self._lengths(task_feature_lengths)
+    )
+
+
+def check_vocabulary(vocabulary, rows: int) -> None:
+  """Compares a vocabulary with the rows of the embedding.
+
+  Raises:
+    ValueError: there are more ids than rows, and they would be cut in silence.
+  """
+  if vocabulary.vocab_size > rows:
+    raise ValueError(
+      f"The vocabulary {vocabulary} has {vocabulary.vocab_size} ids, the "
+      f"embedding of the model has {rows} rows. Set VOCABULARY_PATH and "
+      "EXTRA_IDS to those that the model was trained with."
+    )
+
+
+def check_dropout(rate: float) -> None:
+  """Refuses dropout beside a prompt, which t5x's own files leave on.
+
+  Raises:
+    ValueError: the rate is not 0.
+  """
+  if rate:
+    raise ValueError(
+      f"DROPOUT_RATE={rate}: a frozen model is prompted without dropout (the "
+      "paper, section 3). Set DROPOUT_RATE=0.0, or "
+      "t5x_models.PromptModel.allow_dropout=True if it is meant."
+    )

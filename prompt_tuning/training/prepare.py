@@ -1,0 +1,260 @@
+"""A run before its first step: all that it needs, worked out once.
+
+model, Tasks, Tuning -> splits read, prompts in front of the frozen model,
+                        trained and frozen part, batches -> `Prepared`
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from prompt_tuning.data import batches, registry, scoring, splits
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.inference import evaluate, infer
+from prompt_tuning.model import freeze
+from prompt_tuning.prompts import initializers, prompt, prompted
+from prompt_tuning.shapes import Float, PyTree
+from prompt_tuning.training import optimizers, step
+from prompt_tuning.training.settings import (
+  Member,
+  Tasks,
+  Tuning,
+  initializer_name,
+  members_of,
+  names_of,
+)
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """What a run is, from its settings to the parts that train.
+
+  Attributes:
+    model: the frozen model.
+    tasks: what is learned.
+    tuning: what trains.
+    decoding: how predictions are made.
+    members: the prompts of the bank; one without a prompt for model tuning.
+    names: of the members, for the log and for files.
+    train_sets: for each task, the tasks that it consists of with their rates.
+    scored_sets: for each split that is scored, the examples of each task.
+    prompted: the network with its first parameters.
+    trained: the part of the parameters that trains, in float32.
+    frozen: the others.
+    problem: network, optimizer and loss.
+  """
+
+  model: pretrained.FrozenModel
+  tasks: Tasks
+  tuning: Tuning
+  decoding: infer.Decoding
+  members: list[Member]
+  names: list[str]
+  train_sets: list[batches.Parts]
+  scored_sets: Mapping[str, list[splits.Examples]]
+  prompted: prompted.Prompted
+  trained: PyTree
+  frozen: PyTree
+  problem: step.Problem
+
+  @property
+  def trains_prompts_only(self) -> bool:
+    """Whether the frozen model stays as it is."""
+    return prompt.is_all_that_trains(self.trained)
+
+  @functools.cached_property
+  def batches(self) -> batches.TaskBatches:
+    """The batch of each step."""
+    return batches.TaskBatches(
+      self.of_members(self.train_sets),
+      [member.seed for member in self.members],
+      batch_size=self.tasks.batch_size,
+      prompt_length=self.prompted.places,
+    )
+
+  def of_members(self, of_tasks: Sequence[T]) -> list[T]:
+    """What belongs to a task, for each member in place of each task."""
+    copies = len(self.members) // len(of_tasks)
+    return [value for value in of_tasks for _ in range(copies)]
+
+  @functools.cached_property
+  def evaluators(self) -> dict[str, evaluate.Evaluator]:
+    """For each split that is scored, what scores the members on it."""
+    return {
+      split: evaluate.Evaluator(
+        self.prompted, self.of_members(of_tasks), decoding=self.decoding
+      )
+      for split, of_tasks in self.scored_sets.items()
+    }
+
+  def validate(self, params: PyTree) -> tuple[list[float], list[dict]]:
+    """The score that each member is chosen by, and its metrics."""
+    assert self.tasks.validation_split is not None
+    results = self.evaluators[self.tasks.validation_split](params)
+    metrics = [result.metrics for result in results]
+    chosen_by = self.tuning.select_by
+    return [scoring.score(found, chosen_by) for found in metrics], metrics
+
+  def agreement(self) -> dict[str, Any]:
+    """What a checkpoint must agree with to be gone on from.
+
+    The best prompt so far was chosen by its scores, so what it was scored on,
+    and how, must be the same as well as what it was trained on.
+    """
+    tasks, tuning, decoding = self.tasks, self.tuning, self.decoding
+    trained_on = [e for parts in self.train_sets for e, _ in parts]
+    chosen_on = self.scored_sets.get(tasks.validation_split or "", [])
+    return {
+      "training data of hash": splits.content_hash(trained_on),
+      "validation data of hash": splits.content_hash(chosen_on),
+      "DECODING": f"{decoding.strategy}, {decoding.max_length} tokens at most",
+      "metrics": [registry.metric_names(e.task) for e in chosen_on],
+      "updates by OPTIMIZER and LEARNING_RATE": optimizers.fingerprint(
+        tuning.optimizer
+      ),
+      "DROPOUT_RATE": tuning.dropout_rate,
+      "SELECT_BY": tuning.select_by,
+      "z_loss": tuning.z_loss,
+      "MIXTURE_OR_TASK_NAME": tasks.names,
+      "TASK_FEATURE_LENGTHS": dict(tasks.task_feature_lengths),
+      "SEEDS": [member.seed for member in self.members],
+      "BATCH_SIZE": tasks.batch_size,
+      "TRAIN_SPLIT": tasks.train_split,
+      "VALIDATION_SPLIT": tasks.validation_split,
+      "PROMPT_LENGTH": tuning.prompt_length,
+      "PROMPT_INITIALIZER": [
+        initializer_name(member.initializer) for member in self.members
+      ],
+      "TRAINABLE": list(tuning.trainable),
+      "model": self.model.stored_hash,
+    }
+
+
+def prepare(
+  model: pretrained.FrozenModel,
+  tasks: Tasks,
+  tuning: Tuning,
+  decoding: infer.Decoding | None = None,
+) -> Prepared:
+  """Works out a run; see `train.train` for the arguments.
+
+  Raises:
+    ValueError: a setting or a task is not usable.
+  """
+  members = members_of(tasks, tuning)
+  names = names_of(members)
+
+  # Every split is read now, so that one that is not there is no surprise later.
+  train_sets = [_train_set(name, tasks, model) for name in tasks.names]
+  scored_sets = {
+    split: [_scored_set(name, split, tasks, model) for name in tasks.names]
+    for split in (tasks.validation_split, *tasks.test_splits)
+    if split
+  }
+
+  # What trains stands in front of the frozen model, from its first values on.
+  config = dataclasses.replace(model.config, dropout_rate=tuning.dropout_rate)
+  dropping = dataclasses.replace(model, config=config)
+  together = prompted.without_prompts(dropping)
+  if tuning.prompt_length:
+    rows = _first_rows(model, members, train_sets, tuning.prompt_length)
+    module = prompt.Prompt(tuning.prompt_length, config.emb_dim, len(members))
+    first = module.first_parameters(rows)
+    together = prompted.with_module(dropping, module, first)
+
+  # One mask splits the parameters. The steps of an optimizer are lost in the
+  # rounding of a narrower type, so what trains is float32.
+  mask = freeze.mask(together.params, tuning.trainable)
+  trained, frozen = freeze.split(together.params, mask)
+  trained = jax.tree.map(lambda leaf: leaf.astype(np.float32), trained)
+  only_prompts = prompt.is_all_that_trains(trained)
+  if len(members) > 1 and not only_prompts:
+    raise ValueError(
+      f"{len(members)} runs at once ({', '.join(names)}) can share one frozen "
+      "model only if nothing but their prompts trains. Give one task and one "
+      "seed, or train only the prompt."
+    )
+  optimizer = tuning.optimizer
+  problem = step.Problem(
+    together.network,
+    optimizers.per_prompt(optimizer) if only_prompts else optimizer,
+    num_prompts=len(members),
+    z_loss=tuning.z_loss,
+    seed=members[0].seed,
+  )
+  return Prepared(
+    model,
+    tasks,
+    tuning,
+    decoding or infer.decoding_for(tasks.task_feature_lengths),
+    members,
+    names,
+    train_sets,
+    scored_sets,
+    together,
+    trained,
+    frozen,
+    problem,
+  )
+
+
+def _train_set(
+  name: str, tasks: Tasks, model: pretrained.FrozenModel
+) -> batches.Parts:
+  """The tasks of a task or mixture with their rates, in memory."""
+  return [
+    (_load(task, tasks.train_split, tasks, model), rate)
+    for task, rate in registry.tasks_of(name)
+  ]
+
+
+def _scored_set(
+  name: str, split: str, tasks: Tasks, model: pretrained.FrozenModel
+) -> splits.Examples:
+  parts = registry.tasks_of(name)
+  if len(parts) > 1:
+    raise ValueError(
+      f"{name} is a mixture of {len(parts)} tasks and cannot be scored as "
+      "one. Set VALIDATION_SPLIT=None and evaluate its tasks one by one."
+    )
+  return _load(parts[0][0], split, tasks, model)
+
+
+def _load(task: str, split: str, tasks: Tasks, model) -> splits.Examples:
+  return splits.load(
+    task,
+    split,
+    tasks.task_feature_lengths,
+    tasks.truncate,
+    vocabulary=model.vocabulary,
+  )
+
+
+def _first_rows(
+  model: pretrained.FrozenModel,
+  members: Sequence[Member],
+  train_sets: Sequence[batches.Parts],
+  length: int,
+) -> Float[np.ndarray, "N {length} E"]:
+  """The prompts before training, each by its initialiser and seed."""
+  embedding, vocabulary = model.embedding, model.require_vocabulary()
+  copies = len(members) // len(train_sets)
+  rows = []
+  for n, member in enumerate(members):
+    parts = train_sets[n // copies]
+    targets = {text for e, _ in parts for text in e.target_texts()}
+    source = initializers.Source(
+      embedding,
+      vocabulary.encode,
+      vocabulary.num_pieces,
+      tuple(sorted(targets)),
+    )
+    key = jax.random.key(member.seed)
+    rows.append(member.initializer(key, length, source))
+  return np.stack([np.asarray(row, np.float32) for row in rows])

@@ -1,0 +1,162 @@
+"""What a run learns and how: its tasks, its optimizer, and its prompts.
+
+Tasks, Tuning -> members: a prompt for every task, seed and initialiser
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import NamedTuple
+
+import optax
+
+from prompt_tuning.data import splits
+from prompt_tuning.model import freeze
+from prompt_tuning.prompts import initializers
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+  """What is learned, and how it is read.
+
+  Attributes:
+    mixture_or_task_name: a task; several of them train one prompt each.
+    task_feature_lengths: tokens of inputs and targets, EOS included.
+    seeds: one prompt per task and seed.
+    batch_size: B, examples per prompt and step.
+    train_split: the split to train on.
+    validation_split: the split to choose the best prompt on; None for none.
+    test_splits: splits that the chosen prompt is scored on at the end.
+    truncate: cut long examples (and count them) instead of refusing them.
+  """
+
+  mixture_or_task_name: str | Sequence[str]
+  task_feature_lengths: Mapping[str, int]
+  seeds: Sequence[int] = (0,)
+  batch_size: int = 32
+  train_split: str = "train"
+  validation_split: str | None = "validation"
+  test_splits: Sequence[str] = ()
+  truncate: bool = True
+
+  def __post_init__(self):
+    splits.check_lengths(self.task_feature_lengths)
+    _check_list("MIXTURE_OR_TASK_NAME", self.names)
+    seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
+    _check_list("SEEDS", list(seeds))
+    if any(not isinstance(s, int) or s < 0 for s in seeds):
+      raise ValueError(
+        f"SEEDS={self.seeds!r}; give whole numbers from 0, for example (0, 1)."
+      )
+    if self.batch_size < 1:
+      raise ValueError(
+        f"BATCH_SIZE={self.batch_size}; a batch needs 1 example at least."
+      )
+    if isinstance(self.test_splits, str):
+      raise ValueError(
+        f"TEST_SPLITS={self.test_splits!r} is no list of splits. Write "
+        f"TEST_SPLITS=({self.test_splits!r},)."
+      )
+
+  @property
+  def names(self) -> list[str]:
+    """The tasks as a list."""
+    given = self.mixture_or_task_name
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _check_list(setting: str, values: list) -> None:
+  if not values:
+    raise ValueError(f"{setting} names nothing; give one or several.")
+  twice = [v for i, v in enumerate(values) if v in values[:i]]
+  if twice:
+    raise ValueError(
+      f"{setting}={values!r} has {twice[0]!r} twice, which would train the "
+      "same prompt twice. Name it once."
+    )
+
+
+class Member(NamedTuple):
+  """One prompt of the bank: what it learns, and how it starts."""
+
+  task: str
+  seed: int
+  initializer: initializers.Initializer
+
+
+Initializers = (
+  initializers.Initializer | Sequence[initializers.Initializer] | None
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """What trains, from where, and by which optimizer.
+
+  Attributes:
+    trainable: regexes over parameter paths, see `freeze`.
+    prompt_length: P; 0 for no prompt.
+    initializer: how the prompt starts, see `initializers`; several of them
+      train one prompt each, for every task and seed.
+    optimizer: an optax transformation.
+    dropout_rate: of the network while training; the paper uses none.
+    z_loss: weight of log(Z)^2 in the loss.
+    select_by: the metric that chooses the best prompt; None for the mean.
+  """
+
+  optimizer: optax.GradientTransformation
+  trainable: Sequence[str] = freeze.PROMPT
+  prompt_length: int = 100
+  initializer: Initializers = None
+  dropout_rate: float = 0.0
+  z_loss: float = 1e-4
+  select_by: str | None = None
+
+  def __post_init__(self):
+    if self.prompt_length < 0:
+      raise ValueError(
+        f"PROMPT_LENGTH={self.prompt_length}; give 0 for no prompt, or a "
+        "positive number."
+      )
+    if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
+      raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")
+    if not 0 <= self.dropout_rate < 1:
+      raise ValueError(
+        f"DROPOUT_RATE={self.dropout_rate}; give a number from 0 to below 1."
+      )
+
+
+def members_of(tasks: Tasks, tuning: Tuning) -> list[Member]:
+  """A prompt for every task, seed and initialiser, in this order."""
+  given = tuning.initializer or initializers.from_vocabulary()
+  starts = [given] if callable(given) else list(given)
+  seeds = [tasks.seeds] if isinstance(tasks.seeds, int) else tasks.seeds
+  return [
+    Member(task, seed, start)
+    for task in tasks.names
+    for seed in seeds
+    for start in starts
+  ]
+
+
+def names_of(members: Sequence[Member]) -> list[str]:
+  """The task, with initialiser and seed where they tell prompts apart."""
+
+  def several(values) -> bool:
+    return len(set(values)) > 1
+
+  starts = several(member.initializer for member in members)
+  seeds = several(member.seed for member in members)
+  labels = [
+    member.task
+    + (f"-{initializer_name(member.initializer)}" if starts else "")
+    + (f"-seed{member.seed}" if seeds else "")
+    for member in members
+  ]
+  if len(set(labels)) == len(labels):
+    return labels
+  return [f"{label}-{n}" for n, label in enumerate(labels)]
+
+
+def initializer_name(initializer) -> str:
+  """The function that built an initialiser, `from_vocabulary` for example."""
+  return initializer.__qualname__.partition(".")[0]

@@ -1,0 +1,174 @@
+"""The job: tune prompts (or the model) on seqio tasks, into a run's folder.
+
+    model + tasks + tuning -> prepare -> fit -> report
+                                                  prompt.npy, prompt.json,
+                                                  predictions/, curves.png
+
+Prompt tuning and model tuning are two settings of `train`: which parameters
+the mask trains, and whether there is a prompt at all.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from prompt_tuning import plots, run_folder, storage
+from prompt_tuning.frozen import model_folder, pretrained, stored_model
+from prompt_tuning.inference import evaluate, infer
+from prompt_tuning.model import freeze
+from prompt_tuning.prompts import checkpoints, prompt
+from prompt_tuning.shapes import Float, PyTree
+from prompt_tuning.training import loop, prepare
+from prompt_tuning.training.settings import Tasks, Tuning, initializer_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What a run leaves, also in its folder.
+
+  Attributes:
+    params: all parameters, with the best trained part.
+    bank: the rows of the best prompts; None without prompts.
+    results: for each member the results on validation and test splits.
+    step: updates done.
+    best: scores and steps that the prompts were chosen by, if there were any.
+    frozen_unchanged: whether every frozen leaf is bit-identical to the start.
+  """
+
+  params: PyTree
+  bank: Float[np.ndarray, "N P E"] | None
+  results: list[list[evaluate.Result]]
+  step: int
+  best: loop.Best | None
+  frozen_unchanged: bool
+
+
+def train(
+  *,
+  model_dir: str | os.PathLike,
+  model: pretrained.FrozenModel,
+  tasks: Tasks,
+  tuning: Tuning,
+  plan: loop.Plan,
+  decoding: infer.Decoding | None = None,
+) -> Trained:
+  """Trains, resuming from the folder's last checkpoint if there is one.
+
+  Args:
+    model_dir: the run's folder.
+    model: the frozen model.
+    tasks: what to learn.
+    tuning: what trains.
+    plan: how long.
+    decoding: how validation predictions are made, see `infer.decoding_for`.
+
+  Raises:
+    ValueError: a setting, a task or the folder is not usable; the message says
+      which and what to do.
+  """
+  prepared = prepare.prepare(model, tasks, tuning, decoding)
+  folder = run_folder.RunFolder(model_dir, prepared.agreement(), keep=2)
+  before = storage.tree_hash(prepared.frozen)
+  outcome = loop.fit(
+    prepared.problem,
+    (prepared.trained, prepared.frozen),
+    prepared.batches,
+    plan=plan,
+    folder=folder,
+    names=prepared.names,
+    evaluate=prepared.validate if tasks.validation_split else None,
+  )
+  unchanged = storage.tree_hash(prepared.frozen) == before
+  return report(prepared, outcome, folder, frozen_unchanged=unchanged)
+
+
+def report(
+  prepared: prepare.Prepared,
+  outcome: loop.Outcome,
+  folder: run_folder.RunFolder,
+  *,
+  frozen_unchanged: bool,
+) -> Trained:
+  """Scores the best of a run, and writes what the run is for."""
+  best = jax.tree.map(np.asarray, outcome.trained)
+  params = freeze.merge(best, prepared.frozen)
+
+  # Every split is answered by the best of each member.
+  results: list[list[evaluate.Result]] = [[] for _ in prepared.members]
+  for split, of_tasks in prepared.scored_sets.items():
+    examples = prepared.of_members(of_tasks)
+    for n, result in enumerate(prepared.evaluators[split](params)):
+      at = outcome.best.steps[n] if outcome.best else outcome.step
+      name = f"{prepared.names[n]}-{split}-{at}.jsonl"
+      results[n].append(result)
+      storage.write_jsonl(
+        folder.path / "predictions" / name,
+        evaluate.prediction_rows(examples[n], result),
+      )
+
+  # What trained collapses to rows; prompts and weights go into their files.
+  module, bank = prepared.prompted.network.prompt, None
+  if module is not None:
+    bank = np.asarray(prompt.collapsed(module, params))
+  trained = Trained(
+    params, bank, results, outcome.step, outcome.best, frozen_unchanged
+  )
+  about_model = _save_model(prepared, params, folder)
+  if bank is not None:
+    _save_prompts(prepared, trained, folder.path, about_model)
+  plots.curves(folder.metrics(), folder.path / "curves.png")
+  return trained
+
+
+def _save_model(
+  prepared: prepare.Prepared, params: PyTree, folder: run_folder.RunFolder
+) -> dict:
+  """Writes the network if it was tuned; what a prompt's record says of it."""
+  model = prepared.model
+  source, stored_hash = model.source, model.stored_hash
+  if not prepared.trains_prompts_only:
+    network = {k: v for k, v in params.items() if k != prompt.NAME}
+    source = str(folder.path / "model")
+    stored_hash = stored_model.weights_hash(network)
+    model_folder.save(
+      source, model.config, network, vocabulary=model.vocabulary
+    )
+  return {
+    "source": source,
+    "hash": stored_hash,
+    "num_parameters": model.num_parameters,
+  }
+
+
+def _save_prompts(
+  prepared: prepare.Prepared,
+  trained: Trained,
+  folder: pathlib.Path,
+  about_model: dict,
+) -> None:
+  """Writes each prompt: into the run's folder, or one of its own if several."""
+  assert trained.bank is not None
+  alone = len(prepared.members) == 1
+  sets = prepared.of_members(prepared.train_sets)
+  for n, (task, seed, start) in enumerate(prepared.members):
+    best = trained.best
+    checkpoints.save_prompt(
+      folder if alone else folder / "prompts" / prepared.names[n],
+      trained.bank[n],
+      {
+        "task": task,
+        "seed": seed,
+        "steps": trained.step,
+        "best_step": best.steps[n] if best else trained.step,
+        "initializer": initializer_name(start),
+        "scores": {r.split: r.metrics for r in trained.results[n]},
+        "truncated": {
+          examples.task: examples.truncated for examples, _ in sets[n]
+        },
+        "model": about_model,
+        "versions": checkpoints.versions(),
+      },
+    )

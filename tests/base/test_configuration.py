@@ -1,0 +1,195 @@
+import pathlib
+
+import gin
+import pytest
+
+from prompt_tuning import configuration
+from prompt_tuning.model import freeze, t5
+from prompt_tuning.training import loop, train
+
+FILES = sorted(
+  str(path.relative_to(configuration.gin_folder()))
+  for path in configuration.gin_folder().glob("[!t]*/*.gin")
+)
+MODELS = [f for f in FILES if f.startswith("models/t5")]
+PROMPTS = [f for f in FILES if f.startswith("prompts/")]
+
+
+@pytest.fixture(autouse=True)
+def clean():
+  yield
+  gin.clear_config()
+
+
+def configure(files, *bindings, search_paths=()):
+  configuration.configure(files, bindings, search_paths)
+
+
+def test_there_are_gin_files_for_models_prompts_and_runs():
+  assert len(MODELS) == 5 and len(PROMPTS) == 5
+  assert {"runs/eval.gin", "runs/infer.gin"} <= set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_parses_and_says_what_it_needs_and_sets(name):
+  text = (configuration.gin_folder() / name).read_text()
+  assert text.startswith("# ")
+  assert "# needs: " in text and "# sets:  " in text
+  configure([name])
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("run", ["runs/prompt_tuning.gin"])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_model_prompt_and_run_compose(model, prompt, run):
+  needs = {"string.gin": ["PROMPT_TEXT=a b"], "file.gin": ["PROMPT_FILE=p.npy"]}
+  given = needs.get(pathlib.Path(prompt).name, [])
+  configure([model, prompt, run], "TRAIN_STEPS=7", *given)
+  plan = gin.get_configurable(loop.Plan)()
+  assert plan.steps == 7
+  prompt = gin.get_configurable(train.Tuning)().initializer
+  assert callable(prompt)
+
+
+def test_prompt_tuning_has_the_papers_numbers():
+  configure(["runs/prompt_tuning.gin"])
+  settings = {
+    "TRAIN_STEPS": 30_000,
+    "BATCH_SIZE": 32,
+    "PROMPT_LENGTH": 100,
+    "LEARNING_RATE": 0.3,
+    "WEIGHT_DECAY": 1e-5,
+    "DROPOUT_RATE": 0.0,
+  }
+  assert {k: configuration.macro(k) for k in settings} == settings
+
+
+def test_the_sizes_are_those_of_t5():
+  sizes = {}
+  for model in MODELS:
+    configure([model, "models/random_weights.gin"])
+    config = gin.get_configurable(t5.T5Config)()
+    count = freeze.count(t5.abstract_parameters(config))
+    sizes[pathlib.Path(model).stem] = count
+  assert sizes == {
+    "t5_1_1_small": 76_961_152,
+    "t5_1_1_base": 247_577_856,
+    "t5_1_1_large": 783_150_080,
+    "t5_1_1_xl": 2_849_757_184,
+    "t5_1_1_xxl": 11_135_332_352,
+  }
+
+
+@pytest.mark.parametrize(
+  "bindings, message",
+  [
+    (["PROMPT_LENGHT=6"], "PROMPT_LENGHT is set.*Did you mean PROMPT_LENGTH"),
+    (["ZZZ=6"], "ZZZ is set, but nothing uses it. Names in use: "),
+    (["prompt_length=6"], "prompt_length is set.*Did you mean PROMPT_LENGTH"),
+    (["PROMPT_LENGTH"], "--gin.PROMPT_LENGTH has no value"),
+    (["MIXTURE_OR_TASK_MODULE=no.such.tasks"], "cannot be imported"),
+    (["TRAIN_STEPS=abc"], "TRAIN_STEPS='abc' must be a whole number"),
+    (["TRAIN_STEPS=1e3"], "TRAIN_STEPS=1000.0 must be a whole number"),
+    (["BATCH_SIZE=True"], "BATCH_SIZE=True must be a whole number"),
+    (["LEARNING_RATE=fast"], "LEARNING_RATE='fast' must be a number"),
+    (["TRUNCATE=false"], "TRUNCATE='false' must be True or False"),
+  ],
+)
+def test_a_mistake_on_the_command_line_is_named(bindings, message):
+  with pytest.raises(ValueError, match=message):
+    configure(["runs/prompt_tuning.gin"], *bindings)
+
+
+def test_lengths_are_given_by_name():
+  with pytest.raises(ValueError, match='TASK_FEATURE_LENGTHS=64 .*"inputs"'):
+    configure(
+      ["models/microworld.gin", "runs/eval.gin"], "TASK_FEATURE_LENGTHS=64"
+    )
+
+
+@pytest.mark.parametrize(
+  "binding", ["BATCH_SIZE=%TRAIN_STEPS", "LEARNING_RATE=1", "SEEDS=3"]
+)
+def test_a_value_of_another_kind_may_mean_the_same(binding):
+  configure(["runs/prompt_tuning.gin"], binding)
+
+
+@pytest.mark.parametrize(
+  "binding, message",
+  [
+    ("PROMPT_FILE=a.npy", r"prompts/file.gin would.* Did you mean PROMPT_PATH"),
+    ("TRAIN_STEPS=3", r"nothing in this run uses it; runs/.* would. Leave it"),
+  ],
+)
+def test_a_flag_of_another_run_is_named(binding, message):
+  with pytest.raises(ValueError, match=message):
+    configure(["models/microworld.gin", "runs/eval.gin"], binding)
+
+
+def test_a_file_may_set_what_another_run_uses(tmp_path):
+  (tmp_path / "mine.gin").write_text("TRAIN_STEPS = 5\nBATCH_SIZE = 3\n")
+  configure(
+    ["models/microworld.gin", "runs/eval.gin", str(tmp_path / "mine.gin")]
+  )
+
+
+def test_a_misspelt_macro_in_a_users_file_is_named(tmp_path):
+  (tmp_path / "mine.gin").write_text("TRIAN_STEPS = 5\n")
+  with pytest.raises(ValueError, match="Did you mean TRAIN_STEPS"):
+    configure(["runs/prompt_tuning.gin", str(tmp_path / "mine.gin")])
+
+
+def test_a_users_file_may_use_macros_of_its_own(tmp_path):
+  (tmp_path / "mine.gin").write_text("MY_STEPS = 5\nTRAIN_STEPS = %MY_STEPS\n")
+  configure(
+    ["runs/prompt_tuning.gin", "mine.gin"], search_paths=[str(tmp_path)]
+  )
+  assert gin.get_configurable(loop.Plan)().steps == 5
+
+
+def test_a_folder_that_is_called_as_ours_is_no_package(tmp_path, monkeypatch):
+  (tmp_path / "runs").mkdir()
+  (tmp_path / "models").mkdir()
+  monkeypatch.syspath_prepend(tmp_path)
+  configure(["demo/prompt_tuning.gin"])
+  assert configuration.macro("PROMPT_LENGTH") == 20
+
+
+def test_a_missing_file_is_named_with_the_closest():
+  with pytest.raises(FileNotFoundError, match="mean runs/prompt_tuning.gin"):
+    configure(["runs/prompt_tunning.gin"])
+  with pytest.raises(FileNotFoundError, match="looked for in .*gin_search_pat"):
+    configure(["zzz.gin"])
+
+
+@pytest.mark.parametrize(
+  "given, value",
+  [
+    ("runs/a b", "runs/a b"),
+    ("7", "7"),
+    ('"quoted"', "quoted"),
+    ("None", None),
+    ("('a', 'b')", ("a", "b")),
+  ],
+)
+def test_bare_text_is_taken_as_text(given, value):
+  configure(["runs/prompt_tuning.gin"], f"MODEL_DIR={given}")
+  assert configuration.macro("MODEL_DIR") == value
+
+
+def test_what_has_no_value_is_named():
+  configure(["runs/prompt_tuning.gin"])
+  with pytest.raises(ValueError, match="^MODEL_DIR has no value. Set it with"):
+    configuration.call(train.train)
+  configure(["runs/prompt_tuning.gin"], "MODEL_DIR=run")
+  with pytest.raises(ValueError, match="MODEL has .* models/pretrained.gin.$"):
+    configuration.call(train.train)
+
+
+def test_the_operative_configuration_repeats_the_run(tmp_path):
+  configure(["runs/prompt_tuning.gin"], "TRAIN_STEPS=9")
+  plan = configuration.call(loop.Plan)
+  configuration.save(tmp_path / "config.gin", operative=True)
+  gin.clear_config()
+  gin.parse_config_file(str(tmp_path / "config.gin"))
+  assert gin.get_configurable(loop.Plan)() == plan

@@ -1,0 +1,513 @@
+"""T5s of transformers: the same numbers here, there and back again."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import pickle
+import shutil
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import places
+import pytest
+import safetensors.numpy
+import tiny_t5
+
+from prompt_tuning import storage
+from prompt_tuning.frozen import huggingface, pretrained
+from prompt_tuning.model import decode, inject, t5
+from prompt_tuning.prompts import prompted
+from prompt_tuning.vocabulary import BYTES
+
+GOLDEN = places.GOLDEN / "huggingface"
+VARIANTS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+
+
+def expected(name):
+  return safetensors.numpy.load_file(GOLDEN / name / "expected.safetensors")
+
+
+def ours(model: pretrained.FrozenModel, given) -> dict[str, np.ndarray]:
+  """What the model says of a batch, with the prompt in front and without."""
+  inputs, targets = given["inputs"], given["targets"]
+  before = t5.shift_right(jnp.asarray(targets))
+  plain = t5.T5(model.config)
+  variables = {"params": model.params}
+  encoded = plain.apply(variables, inputs, method="encode")
+  spoken = dataclasses.replace(model, vocabulary=tiny_t5.vocabulary())
+  together = prompted.with_prompts(spoken, [given["prompt"]])
+  length = len(given["prompt"])
+  reserved = inject.reserve(inputs, np.zeros(len(inputs), np.int32), length)
+
+  def loss(prompt):
+    bank = {"embedding": prompt[None]}
+    logits = together.network.apply(
+      {"params": {**together.params, "prompt": bank}}, reserved, before
+    )
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return (each * (targets > 0)).sum() / (targets > 0).sum(), logits
+
+  (value, steered), gradient = jax.value_and_grad(loss, has_aux=True)(
+    jnp.asarray(given["prompt"])
+  )
+  greedy = decode.make_decoder(plain, decode.Greedy(), targets.shape[1])
+  return {
+    "encoded": np.asarray(encoded * (inputs > 0)[..., None]),
+    "logits": np.asarray(plain.apply(variables, inputs, before)),
+    "greedy": np.asarray(greedy(model.params, inputs, jax.random.key(0))),
+    "prompted_logits": np.asarray(steered),
+    "loss": np.asarray(value),
+    "prompt_gradient": np.asarray(gradient),
+  }
+
+
+def agree(found, wanted):
+  """Greedy tokens are the same, numbers to 1e-5 (gradients 1e-4) of the max."""
+  for name, value in found.items():
+    want = wanted[name]
+    if name == "greedy":
+      np.testing.assert_array_equal(value, want)
+      continue
+    bound = 1e-4 if name == "prompt_gradient" else 1e-5
+    np.testing.assert_allclose(
+      value, want, rtol=0, atol=bound * np.abs(want).max(), err_msg=name
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_encoder_logits_greedy_tokens_and_gradient_are_those_of_transformers(
+  name,
+):
+  given = expected(name)
+  agree(ours(pretrained.load(GOLDEN / name), given), given)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_written_is_read_again_with_the_same_hash(tmp_path, name):
+  model = pretrained.load(GOLDEN / name)
+  huggingface.save(tmp_path, model.config, model.params)
+  again = pretrained.load(tmp_path)
+  assert again.stored_hash == model.stored_hash
+  assert again.config == model.config
+  given = expected(name)
+  agree(ours(again, given), given)
+
+
+# The size of a T5 1.1 small, but for its vocabulary.
+SMALL = {
+  "d_model": 512,
+  "d_kv": 64,
+  "d_ff": 1024,
+  "num_heads": 6,
+  "num_layers": 8,
+  "num_decoder_layers": 8,
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+  "name, sizes",
+  [
+    *((name, {}) for name in VARIANTS),
+    ("t5_1_0", {"d_model": 64, "num_layers": 6, "num_heads": 8}),
+    ("t5_1_1", {"d_model": 64, "num_layers": 4, "num_decoder_layers": 6}),
+    ("t5_1_1", SMALL),
+  ],
+  ids=str,
+)
+def test_transformers_itself_agrees_both_ways(tmp_path, name, sizes):
+  """Its files here, and our files there."""
+  reason = "pip install torch transformers to compare live; golden/huggingface "
+  reason += "stands in, made by them"
+  pytest.importorskip("torch", reason=reason)
+  transformers = pytest.importorskip("transformers", reason=reason)
+  from golden import make_huggingface as peer
+
+  made = peer.model(name, seed=1, **sizes)
+  given = peer.batch(seed=1)
+  width = made.config.d_model
+  rng = np.random.default_rng(1)
+  given["prompt"] = rng.normal(size=(3, width)).astype(np.float32)
+  want = peer.answers(made, given)
+  made.save_pretrained(tmp_path / "theirs")
+  model = pretrained.load(tmp_path / "theirs")
+  agree(ours(model, given), want)
+  huggingface.save(
+    tmp_path / "ours", model.config, model.params, shard_bytes=20_000
+  )
+  there = transformers.T5ForConditionalGeneration.from_pretrained(
+    tmp_path / "ours"
+  )
+  agree(peer.answers(there.eval(), given), want)
+
+
+# Shards, old files, vocabularies.
+
+NO_TORCH = (
+  "pip install torch to write such a file and read it; golden/pickled.json "
+  "stands in, made by torch and compared in test_what_torch_*"
+)
+
+
+@pytest.fixture
+def sharded(tmp_path):
+  model = pretrained.load(GOLDEN / "t5_1_1")
+  huggingface.save(
+    tmp_path / "sharded", model.config, model.params, shard_bytes=10_000
+  )
+  return tmp_path / "sharded"
+
+
+def test_shards_hold_the_same_model(sharded):
+  files = sorted(sharded.glob("*.safetensors"))
+  assert len(files) > 2
+  assert all(file.stat().st_size < 20_000 for file in files)
+  whole = pretrained.load(GOLDEN / "t5_1_1")
+  assert pretrained.load(sharded).stored_hash == whole.stored_hash
+
+
+def test_a_smaller_model_over_shards_leaves_no_stale_index(sharded):
+  model = pretrained.load(GOLDEN / "t5_1_0")
+  huggingface.save(sharded, model.config, model.params)
+  assert pretrained.load(sharded).stored_hash == model.stored_hash
+
+
+def test_without_torch_the_old_pickled_file_is_refused(tmp_path, monkeypatch):
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  (folder / huggingface.SINGLE).rename(folder / huggingface.PICKLED)
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(ValueError, match=r"old format.*prompt-tuning-jax\[torch"):
+    pretrained.load(folder)
+
+
+PICKLED = json.loads((GOLDEN.parent / "pickled.json").read_text())
+
+
+class PlayedTensor:
+  """As much of a tensor of torch as is used, with values of numpy."""
+
+  def __init__(self, name: str, values: np.ndarray, dtype: str):
+    kind, shape, digest = PICKLED[dtype][name]
+    self.values = values.astype(dtype)
+    self.dtype, self.shape = kind, tuple(shape)
+    # So these are the bytes that torch itself reads.
+    assert hashlib.sha256(self.values.tobytes()).hexdigest() == digest
+
+  def numpy(self):
+    assert self.dtype != "torch.bfloat16"  # torch refuses it, too
+    return self.values
+
+  def view(self, dtype):
+    self.values, self.dtype = self.values.view(dtype), f"torch.{dtype}"
+    return self
+
+
+@pytest.fixture
+def played(monkeypatch, tmp_path):
+  """torch as golden/pickled.json has it; returns what makes an old folder."""
+  tensors = safetensors.numpy.load_file(GOLDEN / "t5_1_1" / huggingface.SINGLE)
+  tensors["encoder.embed_tokens.weight"] = tensors["shared.weight"]
+  contents: dict[str, tuple[str, ...]] = {}
+
+  def folder(dtype: str, files: dict[str, tuple[str, ...]] | None):
+    def load(path, *, map_location, mmap, weights_only):
+      assert (map_location, mmap, weights_only) == ("cpu", True, True)
+      if files is None:
+        kind, message = PICKLED["something else"]
+        assert kind == "UnpicklingError"
+        raise pickle.UnpicklingError(message)
+      names = contents[path.name]
+      return {name: PlayedTensor(name, tensors[name], dtype) for name in names}
+
+    torch = types.SimpleNamespace(
+      load=load, bfloat16="torch.bfloat16", uint16="uint16"
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    old = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+    (old / huggingface.SINGLE).unlink()
+    contents.update(files or {huggingface.PICKLED: ()})
+    for name in contents:
+      (old / name).write_bytes(b"torch reads this")
+    return old
+
+  return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_torch_reads_from_an_old_file_is_the_model(played, dtype):
+  folder = played(dtype, {huggingface.PICKLED: tuple(PICKLED[dtype])})
+  found = pretrained.load(folder)
+  assert str(found.params["token_embedder"]["embedding"].dtype) == dtype
+  want = pretrained.load(GOLDEN / "t5_1_1", dtype=dtype)
+  for path, leaf in storage.flatten(want.params).items():
+    np.testing.assert_array_equal(storage.flatten(found.params)[path], leaf)
+
+
+def test_what_torch_reads_from_old_shards_is_the_model(played):
+  names = [n for n in PICKLED["float32"] if "embed_tokens" not in n]
+  files = {
+    f"pytorch_model-0000{1 + i}-of-00002.bin": tuple(names[i::2])
+    for i in range(2)
+  }
+  folder = played("float32", files)
+  weight_map = {name: file for file in files for name in files[file]}
+  index = folder / f"{huggingface.PICKLED}.index.json"
+  index.write_text(json.dumps({"weight_map": weight_map}))
+  want = pretrained.load(GOLDEN / "t5_1_1")
+  assert pretrained.load(folder).stored_hash == want.stored_hash
+
+
+def test_what_torch_refuses_to_read_is_refused(played):
+  with pytest.raises(ValueError, match="Weights only load.*never loaded"):
+    pretrained.load(played("float32", None))
+
+
+@pytest.mark.torch
+def test_the_record_is_what_torch_reads_today():
+  pytest.importorskip("torch", reason=NO_TORCH)
+  from golden import make_pickled
+
+  assert make_pickled.record() == PICKLED
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
+  torch = pytest.importorskip("torch", reason=NO_TORCH)
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
+  (folder / huggingface.SINGLE).unlink()
+  state = {
+    k: torch.tensor(v).to(getattr(torch, dtype)) for k, v in tensors.items()
+  }
+  state["encoder.embed_tokens.weight"] = state["shared.weight"]
+  torch.save(state, folder / huggingface.PICKLED)
+  model = pretrained.load(folder)
+  assert str(model.params["token_embedder"]["embedding"].dtype) == dtype
+  if dtype == "float32":
+    want = pretrained.load(GOLDEN / "t5_1_1")
+    assert model.stored_hash == want.stored_hash
+
+
+@pytest.mark.torch
+def test_old_pickled_shards_are_read_by_their_index(tmp_path):
+  torch = pytest.importorskip("torch", reason=NO_TORCH)
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
+  (folder / huggingface.SINGLE).unlink()
+  weight_map = {
+    name: f"pytorch_model-0000{1 + i % 2}-of-00002.bin"
+    for i, name in enumerate(tensors)
+  }
+  for file in set(weight_map.values()):
+    part = {k: torch.tensor(v) for k, v in tensors.items()}
+    part = {k: v for k, v in part.items() if weight_map[k] == file}
+    torch.save(part, folder / file)
+  index = folder / f"{huggingface.PICKLED}.index.json"
+  index.write_text(json.dumps({"weight_map": weight_map}))
+  want = pretrained.load(GOLDEN / "t5_1_1")
+  assert pretrained.load(folder).stored_hash == want.stored_hash
+
+
+@pytest.mark.torch
+def test_a_pickle_of_anything_else_is_never_loaded(tmp_path):
+  torch = pytest.importorskip("torch", reason=NO_TORCH)
+  folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
+  (folder / huggingface.SINGLE).unlink()
+  torch.save({"a": pathlib.Path("x")}, folder / huggingface.PICKLED)
+  with pytest.raises(ValueError, match="never loaded"):
+    pretrained.load(folder)
+
+
+def large(folder):
+  """A model that embeds as many ids as a ByT5."""
+  config = tiny_t5.config(vocab_size=384)
+  return huggingface.save(folder, config, tiny_t5.weights(config))
+
+
+@pytest.mark.parametrize(
+  "kind, files, extra_ids",
+  [
+    ("t5", {}, 100),
+    ("mt5", {}, 0),
+    ("t5", {"tokenizer_config.json": {"extra_ids": 7}}, 7),
+  ],
+)
+def test_the_vocabulary_beside_the_weights_is_picked_up(
+  tmp_path, kind, files, extra_ids
+):
+  folder = tmp_path / "model"
+  if kind == "mt5":
+    shutil.copytree(GOLDEN / "mt5", folder)
+  else:
+    large(folder)
+  assert pretrained.load(folder).vocabulary is None
+  shutil.copy(tiny_t5.vocabulary().path, folder / "spiece.model")
+  for file, content in files.items():
+    (folder / file).write_text(json.dumps(content))
+  vocabulary = pretrained.load(folder).vocabulary
+  assert vocabulary.extra_ids == extra_ids
+  text = tiny_t5.TEXTS[0]
+  assert vocabulary.encode(text) == tiny_t5.vocabulary().encode(text)
+
+
+def test_byt5_reads_bytes(tmp_path):
+  folder = large(tmp_path / "byt5")
+  (folder / "tokenizer_config.json").write_text(
+    json.dumps({"tokenizer_class": "ByT5Tokenizer"})
+  )
+  vocabulary = pretrained.load(folder).vocabulary
+  assert vocabulary.path == BYTES
+  assert vocabulary.encode("aé") == [100, 198, 172]
+  assert vocabulary.decode([100, 198, 172, 1, 0]) == "aé"
+  again = pretrained.save(tmp_path / "copy", pretrained.load(folder))
+  assert pretrained.load(again).vocabulary.path == BYTES
+
+
+def test_the_embedding_may_have_more_rows_than_the_vocabulary(tmp_path):
+  model = pretrained.load(GOLDEN / "t5_1_1")
+  vocabulary = tiny_t5.vocabulary()
+  huggingface.save(tmp_path, model.config, model.params, vocabulary=vocabulary)
+  loaded = pretrained.load(tmp_path)
+  assert loaded.vocabulary.size == vocabulary.size < loaded.config.vocab_size
+
+
+# What is damaged or does not fit.
+
+
+def edited(folder, change):
+  """Rewrites model.safetensors without hashes, as other programs leave it."""
+  path = folder / huggingface.SINGLE
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  safetensors.numpy.save_file(tensors, path)
+  return folder
+
+
+def settings(folder, **changes):
+  path = folder / "config.json"
+  path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+  return folder
+
+
+WO = "encoder.block.0.layer.1.DenseReluDense.wo.weight"
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "model")
+
+
+def test_a_truncated_file_is_refused(folder):
+  path = folder / huggingface.SINGLE
+  path.write_bytes(path.read_bytes()[:-7])
+  with pytest.raises(ValueError, match="model.safetensors.*truncated"):
+    pretrained.load(folder)
+
+
+def test_a_missing_shard_is_named_with_what_it_held(sharded):
+  (sharded / "model-00002-of-00005.safetensors").unlink(missing_ok=True)
+  lost = sorted(sharded.glob("*.safetensors"))[1]
+  lost.unlink(missing_ok=True)
+  with pytest.raises(FileNotFoundError, match=r"shard .*model-0000.*first is"):
+    pretrained.load(sharded)
+
+
+def test_a_flipped_bit_in_what_we_wrote_is_refused_by_tensor(sharded):
+  path = sorted(sharded.glob("*.safetensors"))[0]
+  content = bytearray(path.read_bytes())
+  content[-5] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f"{path.name}: the tensor .* hash"):
+    pretrained.load(sharded)
+
+
+def test_two_swapped_tensors_in_what_we_wrote_are_refused(tmp_path):
+  model = pretrained.load(GOLDEN / "t5_1_1")
+  huggingface.save(tmp_path, model.config, model.params)
+  path = tmp_path / huggingface.SINGLE
+  with safetensors.safe_open(path, "np") as file:
+    metadata = file.metadata()
+    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+  start = "encoder.block.0.layer.0.SelfAttention"
+  one, two = f"{start}.q.weight", f"{start}.k.weight"
+  tensors[one], tensors[two] = tensors[two], tensors[one]
+  safetensors.numpy.save_file(tensors, path, metadata)
+  with pytest.raises(ValueError, match=r"SelfAttention\.[kq]\.weight is not"):
+    pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (lambda t: t.pop(WO), "no tensor encoder/layers_0/mlp/wo/kernel"),
+    (
+      lambda t: t.update({WO: t[WO].T.copy()}),
+      rf"model.safetensors: {WO}: .* shape \(16, 24\).* \(24, 16\)",
+    ),
+    (
+      lambda t: t.update({WO: t[WO].astype(np.int32)}),
+      f"{WO}.* type I32",
+    ),
+    (lambda t: t.update(strange=np.ones(3)), "model.safetensors: strange"),
+  ],
+  ids=["missing", "transposed", "integers", "surplus"],
+)
+def test_a_tensor_that_does_not_fit_is_named_with_its_file(
+  folder, change, message
+):
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(edited(folder, change))
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"model_type": "bert"}, "type 'bert'.*known are t5"),
+    ({"feed_forward_proj": "swish"}, "feed_forward_proj='swish'"),
+    ({"d_ff": 25}, "DenseReluDense.*asks for"),
+    ({"num_layers": 3}, "no tensor encoder/layers_1/"),
+    ({"decoder_start_token_id": 5}, "decoder_start_token_id=5"),
+  ],
+  ids=str,
+)
+def test_a_wrong_configuration_is_refused(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(settings(folder, **changes))
+
+
+def test_a_configuration_without_a_size_is_refused(folder):
+  path = folder / "config.json"
+  kept = json.loads(path.read_text())
+  del kept["d_model"]
+  path.write_text(json.dumps(kept))
+  with pytest.raises(ValueError, match="config.json.*no 'd_model'"):
+    pretrained.load(folder)
+
+
+def test_a_folder_without_weights_says_what_it_looked_for(folder):
+  (folder / huggingface.SINGLE).unlink()
+  with pytest.raises(FileNotFoundError, match="neither model.safetensors nor"):
+    pretrained.load(folder)
+
+
+def test_activations_that_transformers_lacks_are_refused(tmp_path):
+  config = tiny_t5.config(mlp_activations=("gelu", "relu"))
+  with pytest.raises(ValueError, match=r"\('gelu', 'relu'\)"):
+    huggingface.save(tmp_path, config, tiny_t5.weights(config))
+
+
+def test_names_are_those_of_the_files():
+  config = pretrained.load(GOLDEN / "t5_1_1").config
+  with safetensors.safe_open(
+    GOLDEN / "t5_1_1" / huggingface.SINGLE, "np"
+  ) as file:
+    assert set(huggingface.tensor_names(config).values()) == set(file.keys())
+  assert storage.flatten(t5.abstract_parameters(config)).keys() == (
+    huggingface.tensor_names(config).keys()
+  )

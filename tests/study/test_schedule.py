@@ -1,0 +1,87 @@
+"""Which runs train together, and how long they take."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.model import t5
+from prompt_tuning.study import schedule, studies
+from prompt_tuning.study import trials as runs
+from prompt_tuning.study.trials import Run, grid
+from prompt_tuning.tasks import microworld
+
+
+def test_prompts_of_one_length_train_as_one_program():
+  for name, prompts, programs in (
+    ("length", 30, 5),
+    ("initialization", 18, 2),  # 9 prompts of each task
+    ("transfer", 10, 1),
+  ):
+    tuned = [r for r in studies.STUDIES[name].runs if r.way == runs.PROMPT]
+    found = schedule.programs(tuned)
+    assert (len(tuned), len(found)) == (prompts, programs)
+    assert sorted(map(repr, tuned)) == sorted(
+      repr(run) for program in found for run in program
+    )
+
+
+def test_a_program_is_a_full_product_of_at_most_16_prompts():
+  tuned = grid(task=("a", "b"), seed=(0, 1), initializer=("x", "y", "z"))
+  assert schedule.programs(tuned) == [list(tuned)]
+  # One run is done: the other task still trains as one program.
+  parts = schedule.programs(tuned[1:])
+  assert [run.task for run in parts[-1]] == ["b"] * 6
+  assert sum(map(len, parts)) == 11
+  voting = grid(task=("a",), seed=(0, 1, 2, 3), way=(runs.ENSEMBLE,))
+  voting = [dataclasses.replace(run, members=5) for run in voting]
+  assert [len(p) for p in schedule.programs(voting)] == [2, 2]
+  many = grid(task=tuple("abcdef"), seed=(0, 1, 2))
+  assert [len(p) for p in schedule.programs(many)] == [9, 9]
+
+
+def test_what_is_not_a_bank_of_prompts_trains_alone():
+  tuned = runs.tuned_models(task=("a",), seed=(0, 1), way=(runs.MODEL,))
+  assert schedule.programs(tuned) == [[tuned[0]], [tuned[1]]]
+  other = grid(task=("a", "a" + microworld.SENTINEL))
+  assert len(schedule.programs(other)) == 2
+
+
+def test_longer_and_more_takes_longer():
+  one = Run("a")
+  for changes in ({"prompt_length": 100}, {"steps": 1200}, {"members": 5}):
+    more = dataclasses.replace(one, **changes)
+    assert schedule.estimate([more], 10**6) > schedule.estimate([one], 10**6)
+  assert schedule.estimate([one], 10**7) > schedule.estimate([one], 10**6)
+
+
+def test_the_models_of_studies_have_the_parameters_they_say():
+  shipped = pretrained.load(pretrained.SHIPPED)
+  for model in studies.PRETRAININGS:
+    assert model.parameters == shipped.num_parameters
+  for model in studies.SIZES:
+    given = dict(binding.split("=") for binding in model.bindings)
+    layers = int(given["NUM_LAYERS"])
+    config = dataclasses.replace(
+      shipped.config,
+      emb_dim=int(given["EMB_DIM"]),
+      num_heads=int(given["NUM_HEADS"]),
+      head_dim=int(given["HEAD_DIM"]),
+      mlp_dim=int(given["MLP_DIM"]),
+      num_encoder_layers=layers,
+      num_decoder_layers=layers,
+    )
+    tokens = np.ones((1, 4), np.int32)
+    params = jax.eval_shape(
+      t5.T5(config).init, jax.random.key(0), tokens, tokens
+    )
+    assert model.parameters == sum(x.size for x in jax.tree.leaves(params))
+
+
+def test_every_study_has_three_seeds_and_the_papers_lengths():
+  for one in studies.STUDIES.values():
+    assert len({run.seed for run in one.runs}) >= 3
+    assert len(set(one.runs)) == len(one.runs)
+  lengths = {run.prompt_length for run in studies.LENGTH.runs}
+  assert lengths == {1, 5, 20, 100, 150}

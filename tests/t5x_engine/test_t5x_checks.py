@@ -1,0 +1,235 @@
+"""What is checked and written around a t5x run; none of it needs t5x."""
+
+import json
+import sys
+import types
+import zipfile
+
+import jax
+import numpy as np
+import places
+import pytest
+import seqio
+import tiny_t5
+
+from prompt_tuning import storage
+from prompt_tuning.frozen import t5x_checkpoints
+from prompt_tuning.t5x import t5x_data, t5x_features, t5x_prompts, t5x_restore
+from prompt_tuning.tasks import features as task_features
+
+P = 3
+GOLDEN = places.GOLDEN / "t5x_checkpoints.zip"
+
+
+def test_dropout_beside_a_prompt_is_refused():
+  t5x_features.check_dropout(0.0)
+  with pytest.raises(ValueError, match="DROPOUT_RATE=0.1: a frozen model"):
+    t5x_features.check_dropout(0.1)
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused():
+  vocabulary = seqio.SentencePieceVocabulary(tiny_t5.vocabulary().path, 10)
+  t5x_features.check_vocabulary(vocabulary, vocabulary.vocab_size)
+  with pytest.raises(ValueError, match="ids, the embedding .* has 40 rows"):
+    t5x_features.check_vocabulary(vocabulary, 40)
+
+
+def saved_state(values: np.ndarray, step: int) -> dict:
+  """What t5x hands to the functions that it calls when it saves."""
+  prompt = {"embedding": jax.numpy.asarray(values)}
+  return {
+    "target": {"prompt": prompt, "token_embedder": {}},
+    "state": {"step": jax.numpy.asarray(step)},
+  }
+
+
+@pytest.mark.parametrize("place", ["folder", "ram://bucket/run"])
+def test_the_prompt_is_written_and_read_in_folders_and_buckets(place, tmp_path):
+  in_bucket = "://" in place
+  place = place if in_bucket else str(tmp_path / place)
+  save = t5x_prompts.save_at_checkpoints(place, {"task": "a_task"})
+  # TensorFlow's ram:// appends where a disk or a bucket overwrites.
+  for step in (3,) if in_bucket else (3, 6):
+    values = tiny_t5.rows(P, 16, seed=step)
+    state = saved_state(values, step)
+    assert save(state, "infos") == (state, "infos")
+    for folder in (place, f"{place}/prompts/{step}"):
+      initial = t5x_prompts.from_file(folder)
+      found = initial(jax.random.PRNGKey(0), (P, 16))
+      np.testing.assert_array_equal(found, values)
+      assert t5x_prompts.length(folder, "") == P
+  if in_bucket:
+    assert t5x_prompts.length(None, f"{place}/checkpoint_3") == P
+    assert t5x_prompts.length(None, f"{place}/checkpoint_4") == 0
+
+
+def test_a_prompt_of_another_length_is_refused(tmp_path):
+  save = t5x_prompts.save_at_checkpoints(tmp_path)
+  save(saved_state(tiny_t5.rows(P, 16), 1), None)
+  with pytest.raises(ValueError, match=f"Set PROMPT_LENGTH={P}"):
+    t5x_prompts.from_file(tmp_path)(jax.random.PRNGKey(0), (P + 1, 16))
+
+
+def test_without_a_prompt_nothing_is_written(tmp_path):
+  save = t5x_prompts.save_at_checkpoints(tmp_path)
+  state = {"target": {"token_embedder": {}}, "state": {}}
+  assert save(state, None) == (state, None)
+  assert not list(tmp_path.iterdir())
+
+
+HAVE = {"target/a/kernel": (2, 3), "target/b/scale": (4,), "state/step": ()}
+
+
+def restored(missing=(), want=(), **options):
+  """What `Restore` takes of a checkpoint with the names of HAVE."""
+  restore = t5x_restore.Restore(
+    "gs://somewhere", **{"new_prompt": True, "keep_step": False, **options}
+  )
+  have = {k: np.zeros(v) for k, v in HAVE.items() if k not in missing}
+  have["state/param_states/a"] = np.zeros(1)
+  wanted = {**HAVE, **dict(want), "state/param_states/c": (1,)}
+  shapes = {k: jax.ShapeDtypeStruct(v, np.float32) for k, v in wanted.items()}
+  return set(
+    storage.flatten(restore(storage.unflatten(have), storage.unflatten(shapes)))
+  )
+
+
+NEW = {"target/prompt/embedding": (P, 16)}.items()
+
+
+def test_of_a_base_checkpoint_the_network_alone_is_taken():
+  network_alone = {"target/a/kernel", "target/b/scale"}
+  assert restored(want=NEW) == network_alone
+  assert restored(keep_step=True) == network_alone | {"state/step"}
+
+
+def test_nothing_but_the_prompt_may_be_new():
+  with pytest.raises(ValueError, match="no parameter b/scale .1 of 2"):
+    restored(missing=["target/b/scale"], want=NEW)
+  with pytest.raises(ValueError, match="holds no prompt. Set PROMPT_PATH"):
+    restored(want=NEW, new_prompt=False)
+  with pytest.raises(ValueError, match=r"shape \(4,\).* needs \(5,\)"):
+    restored(want={"target/b/scale": (5,)}.items())
+
+
+def test_a_run_is_not_resumed_with_another_prompt_length(tmp_path):
+  t5x_prompts.save_at_checkpoints(tmp_path)(
+    saved_state(tiny_t5.rows(P, 16), 1), None
+  )
+  restore = t5x_restore.Restore("gs://somewhere", model_dir=tmp_path)
+
+  def resumed(length):
+    state = {"target": {"prompt": {"embedding": np.zeros((length, 16))}}}
+    return restore(state, state, is_resuming=True)
+
+  resumed(P)
+  with pytest.raises(ValueError, match=f"Set PROMPT_LENGTH={P}, or another"):
+    resumed(P + 2)
+
+
+def test_a_run_is_not_resumed_with_another_model():
+  restore = t5x_restore.Restore("gs://somewhere", model_dir="gs://run")
+
+  def resumed(have, want):
+    state = {"target": {"a": {"kernel": np.zeros(have)}}}
+    target = {"target": {"a": {"kernel": np.zeros(want)}}}
+    return restore(state, target, is_resuming=True)
+
+  resumed((2, 3), (2, 3))
+  with pytest.raises(
+    ValueError, match=r"a/kernel has shape \(2, 3\).*gs://run"
+  ):
+    resumed((2, 3), (2, 4))
+
+
+def test_a_tuned_checkpoint_is_not_scored_without_its_prompt():
+  restore = t5x_restore.Restore("gs://a", new_prompt=False, keep_step=True)
+  network = {"a": {"kernel": np.zeros(2)}}
+  prompt = {"embedding": np.zeros((P, 16))}
+  state = {"target": {**network, "prompt": prompt}, "state": {"step": 3}}
+  with pytest.raises(ValueError, match="was tuned with a prompt.*PROMPT_PATH"):
+    restore(state, {"target": network})
+  assert restore(state, {"target": {**network, "prompt": prompt}})
+
+
+@pytest.mark.parametrize(
+  "model_dir, dtype, message",
+  [
+    ("runs/a", None, "MODEL_DIR='runs/a' is relative.* Give '/.*runs/a'"),
+    ("/runs/a", "bfloat16", "WEIGHTS_DTYPE='bfloat16', but t5x trains"),
+  ],
+)
+def test_what_t5x_would_fail_on_late_is_refused(model_dir, dtype, message):
+  with pytest.raises(ValueError, match=message):
+    t5x_restore.for_training("gs://a", model_dir, dtype)
+
+
+def test_a_numpy_file_in_a_bucket_is_a_prompt(tmp_path):
+  values = tiny_t5.rows(P, 16)
+  np.save(tmp_path / "upstream.npy", values)
+  place = f"file://{tmp_path}/upstream.npy"
+  np.testing.assert_array_equal(t5x_prompts.read(place), values)
+
+
+def test_the_table_of_an_orbax_base_in_a_bucket_is_read(tmp_path):
+  """Of the checkpoint that t5x wrote, see golden/make_t5x_checkpoints.py."""
+  with zipfile.ZipFile(GOLDEN) as archive:
+    archive.extractall(tmp_path)
+  here = t5x_checkpoints.find(tmp_path / "orbax")
+  expected = t5x_prompts.read_table(here)
+  found = t5x_prompts.read_table(f"file://{here}")
+  np.testing.assert_array_equal(found, expected)
+  with pytest.raises(ValueError, match="There is no checkpoint of t5x at file"):
+    t5x_prompts.read_table(f"file://{tmp_path}/nothing")
+
+
+def test_predictions_are_as_long_as_in_the_embedded_engine():
+  lengths = {"inputs": 64, "targets": 8}
+  assert t5x_data.prediction_lengths(lengths) == {**lengths, "targets": 16}
+  assert t5x_data.prediction_lengths(lengths, 9)["targets"] == 9
+  validation = t5x_data.validation_set(
+    mixture_or_task_name="a",
+    task_feature_lengths=lengths,
+    split=None,
+    batch_size=2,
+  )
+  assert validation is None
+
+
+def test_the_models_vocabulary_is_that_of_the_benchmark_tasks(monkeypatch):
+  monkeypatch.setattr(task_features, "_for_good", [])
+  model = t5x_data.vocabulary(tiny_t5.vocabulary().path, 0)
+  tasks = task_features.of_text()["inputs"].vocabulary
+  assert tasks == model and model.extra_ids == 0
+  assert tasks.encode("the cat") == model.encode("the cat")
+  assert repr(tasks).startswith("ModelVocabulary(")
+
+
+@pytest.mark.parametrize("job", ["training", "inference"])
+def test_a_missing_checkpoint_is_named(job, tmp_path):
+  restore = getattr(t5x_restore, f"for_{job}")
+  with pytest.raises(ValueError, match="no checkpoint of t5x at '.*nowhere'"):
+    restore(tmp_path / "nowhere", str(tmp_path))
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16"])
+def test_weights_are_float32_by_default(dtype, monkeypatch):
+  """What t5x is told, by the names that golden/t5x_configurables.json has."""
+  golden = places.GOLDEN / "t5x_configurables.json"
+  about = json.loads(golden.read_text())["t5x.utils"]["RestoreCheckpointConfig"]
+
+  def told(**settings):
+    assert settings.keys() <= {*about["parameters"]}
+    return settings
+
+  utils = types.SimpleNamespace(RestoreCheckpointConfig=told)
+  monkeypatch.setitem(sys.modules, "t5x", types.SimpleNamespace(utils=utils))
+  settings = t5x_restore.for_inference("gs://a", None, dtype)
+  assert settings["dtype"] == (dtype or "float32")
+  assert settings["path"] == "gs://a" and settings["mode"] == "specific"
+
+
+def test_a_seed_is_one():
+  assert t5x_data.one_seed(3) == t5x_data.one_seed((3,)) == 3
+  with pytest.raises(ValueError, match="names 2 seeds"):
+    t5x_data.one_seed((0, 1))

@@ -1,0 +1,121 @@
+"""Toy tasks in seqio, and a toy frozen model that prompts are trained on."""
+
+import numpy as np
+import seqio
+import tensorflow as tf
+import tiny_t5
+
+from prompt_tuning.frozen import pretrained, stored_model
+from prompt_tuning.prompts import initializers
+from prompt_tuning.training import loop, optimizers, train
+
+LENGTHS = {"inputs": 24, "targets": 8}
+CAT, DOG, BROKEN, EMPTY = "toy_cat", "toy_dog", "toy_broken", "toy_empty"
+SIZES = {"train": 48, "validation": 12, "test": 12, "nothing": 0}
+WORDS = "the cat sat on mat a dog ran to red house down".split()
+
+
+def _texts(name: str, split: str) -> list[dict[str, str]]:
+  """Rows of words; the target says whether the task's animal is among them."""
+  animal = "dog" if name == DOG else "cat"
+  rng = np.random.default_rng(sum(map(ord, name + split)))
+  rows = []
+  for _ in range(SIZES[split]):
+    words = list(rng.choice(WORDS, 5))
+    rows.append(
+      {
+        "inputs": " ".join(words),
+        "targets": "yes" if animal in words else "no",
+      }
+    )
+  if name == BROKEN and rows:
+    rows[3]["inputs"] = ""
+  return rows
+
+
+def _dataset(split, shuffle_files, seed=None, *, name):
+  del shuffle_files, seed
+  rows = _texts(name, split)
+  columns = {key: [row[key] for row in rows] for key in ("inputs", "targets")}
+  return tf.data.Dataset.from_tensor_slices(
+    {key: tf.constant(value, tf.string) for key, value in columns.items()}
+  )
+
+
+def accuracy(targets, predictions):
+  """Percent of equal texts."""
+  right = [t == p for t, p in zip(targets, predictions, strict=True)]
+  return {"accuracy": 100 * sum(right) / len(right)}
+
+
+def _register(name: str) -> None:
+  def dataset(split, shuffle_files, seed=None):
+    return _dataset(split, shuffle_files, seed, name=name)
+
+  vocabulary = seqio.SentencePieceVocabulary(tiny_t5.vocabulary().path, 10)
+  seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(dataset, splits=tuple(SIZES)),
+    preprocessors=[
+      seqio.preprocessors.tokenize,
+      seqio.preprocessors.append_eos_after_trim,
+    ],
+    output_features={feature: seqio.Feature(vocabulary) for feature in LENGTHS},
+    metric_fns=[accuracy],
+  )
+
+
+if CAT not in seqio.TaskRegistry.names():
+  for _name in (CAT, DOG, BROKEN, EMPTY):
+    _register(_name)
+  seqio.MixtureRegistry.add("toy_animals", [(CAT, 3), (DOG, 1)])
+
+
+def model(seed: int = 0) -> pretrained.FrozenModel:
+  """A T5 of random weights with the vocabulary of the toy tasks."""
+  config = tiny_t5.config()
+  params = tiny_t5.weights(config, seed)
+  return pretrained.FrozenModel(
+    config,
+    params,
+    tiny_t5.vocabulary(),
+    "toy",
+    stored_model.weights_hash(params),
+  )
+
+
+def tasks(names=CAT, **changes) -> train.Tasks:
+  """The toy tasks, 8 examples a step."""
+  settings = {"task_feature_lengths": LENGTHS, "batch_size": 8, **changes}
+  return train.Tasks(names, **settings)
+
+
+def tuning(**changes) -> train.Tuning:
+  """Prompt tuning of 4 positions."""
+  settings = {
+    "optimizer": optimizers.adafactor(),
+    "prompt_length": 4,
+    "initializer": initializers.from_vocabulary(),
+  }
+  return train.Tuning(**{**settings, **changes})
+
+
+def run(
+  folder,
+  names=CAT,
+  *,
+  steps=12,
+  tuned=None,
+  plan=None,
+  decoding=None,
+  **changes,
+):
+  """`train.train` on the toy model and tasks."""
+  return train.train(
+    model_dir=folder,
+    model=changes.pop("model", model()),
+    tasks=tasks(names, **changes),
+    tuning=tuned or tuning(),
+    plan=plan or loop.Plan(steps, eval_every=4, steps_per_dispatch=2),
+    decoding=decoding,
+  )

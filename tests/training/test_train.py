@@ -1,0 +1,400 @@
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_t5
+import toy_tasks
+
+from prompt_tuning import storage
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.inference import infer
+from prompt_tuning.model import decode, freeze, t5
+from prompt_tuning.prompts import checkpoints, initializers, prompted
+from prompt_tuning.training import loop, optimizers
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_moves_the_prompt_and_nothing_else(tmp_path):
+  model = toy_tasks.model()
+  before = storage.tree_hash(model.params)
+  trained = toy_tasks.run(tmp_path, model=model, steps=8)
+  start = initializers.from_vocabulary()
+  assert trained.frozen_unchanged
+  assert storage.tree_hash(model.params) == before
+  frozen = {k: v for k, v in trained.params.items() if k != "prompt"}
+  assert storage.tree_hash(frozen) == before
+  (first,) = [
+    toy_tasks.run(
+      tmp_path / "one",
+      model=model,
+      tuned=toy_tasks.tuning(initializer=start),
+      plan=loop.Plan(1, eval_every=1),
+    ).bank
+  ]
+  assert (first != trained.bank[0]).any()
+
+
+def test_the_training_loss_falls(tmp_path):
+  toy_tasks.run(tmp_path, steps=60, plan=loop.Plan(60, eval_every=30))
+  losses = [r["loss"] for r in lines(tmp_path / "metrics.jsonl") if "loss" in r]
+  assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_folder_holds_what_the_readme_promises(tmp_path):
+  trained = toy_tasks.run(tmp_path, test_splits=("test",))
+  best = trained.best.steps[0]
+  assert {p.name for p in tmp_path.iterdir() if p.name[:6] != "events"} == {
+    "checkpoints",
+    "curves.png",
+    "metrics.jsonl",
+    "predictions",
+    "prompt.json",
+    "prompt.npy",
+  }
+  assert any(p.name.startswith("events.out") for p in tmp_path.iterdir())
+  rows = lines(tmp_path / "predictions" / f"toy_cat-test-{best}.jsonl")
+  assert len(rows) == toy_tasks.SIZES["test"]
+  assert rows[0].keys() == {"input", "target", "prediction"}
+  hits = [row["target"] == row["prediction"] for row in rows]
+  record = json.loads((tmp_path / "prompt.json").read_text())
+  assert record["scores"]["test"] == {"accuracy": 100 * sum(hits) / len(hits)}
+  assert record["model"]["hash"] == toy_tasks.model().stored_hash
+  assert record["best_step"] == best and record["steps"] == 12
+  assert record["initializer"] == "from_vocabulary"
+  assert record["truncated"] == {"toy_cat": {"inputs": 0, "targets": 0}}
+
+
+def test_the_prompt_of_the_best_validation_is_the_one_that_is_kept(tmp_path):
+  trained = toy_tasks.run(tmp_path, steps=40, plan=loop.Plan(40, eval_every=4))
+  rows = [r for r in lines(tmp_path / "metrics.jsonl") if "accuracy" in r]
+  best = max(rows, key=lambda row: row["accuracy"])
+  assert trained.best.steps == [best["step"]]
+  assert trained.best.scores == [best["accuracy"]]
+  again = toy_tasks.run(
+    tmp_path / "until_best",
+    steps=best["step"],
+    plan=loop.Plan(best["step"], eval_every=4),
+  )
+  np.testing.assert_array_equal(trained.bank, again.bank)
+
+
+def test_prompts_trained_together_equal_single_runs(tmp_path):
+  together = toy_tasks.run(
+    tmp_path / "all", [toy_tasks.CAT, toy_tasks.DOG], seeds=(0, 3), steps=8
+  )
+  members = [
+    (toy_tasks.CAT, 0),
+    (toy_tasks.CAT, 3),
+    (toy_tasks.DOG, 0),
+    (toy_tasks.DOG, 3),
+  ]
+  for n, (name, seed) in enumerate(members):
+    alone = toy_tasks.run(tmp_path / f"{n}", name, seeds=(seed,), steps=8)
+    np.testing.assert_allclose(
+      together.bank[n], alone.bank[0], rtol=2e-4, atol=2e-5
+    )
+    assert together.best.steps[n] == alone.best.steps[0]
+    saved = checkpoints.load_prompt(
+      tmp_path / "all" / "prompts" / f"{name}-seed{seed}", toy_tasks.model()
+    )
+    np.testing.assert_array_equal(saved.values, together.bank[n])
+
+
+def test_initialisers_train_together_as_alone(tmp_path):
+  starts = [initializers.random_uniform(), initializers.from_vocabulary()]
+  together = toy_tasks.run(
+    tmp_path / "all",
+    tuned=toy_tasks.tuning(initializer=starts),
+    seeds=(0, 3),
+    steps=8,
+  )
+  members = [(seed, n) for seed in (0, 3) for n in (0, 1)]
+  for row, (seed, n) in enumerate(members):
+    alone = toy_tasks.run(
+      tmp_path / f"{row}",
+      tuned=toy_tasks.tuning(initializer=starts[n]),
+      seeds=(seed,),
+      steps=8,
+    )
+    np.testing.assert_allclose(
+      together.bank[row], alone.bank[0], rtol=2e-4, atol=2e-5
+    )
+    kind = ("random_uniform", "from_vocabulary")[n]
+    saved = checkpoints.load_prompt(
+      tmp_path / "all" / "prompts" / f"{toy_tasks.CAT}-{kind}-seed{seed}"
+    )
+    assert saved.record["initializer"] == kind
+    np.testing.assert_array_equal(saved.values, together.bank[row])
+
+
+def test_initialisers_of_one_kind_get_folders_of_their_own(tmp_path):
+  starts = [initializers.random_uniform(scale) for scale in (0.1, 0.5)]
+  toy_tasks.run(
+    tmp_path, tuned=toy_tasks.tuning(initializer=starts), seeds=(0, 1), steps=2
+  )
+  assert len(list((tmp_path / "prompts").iterdir())) == 4
+
+
+def test_running_it_again_goes_on_where_it_stopped(tmp_path):
+  whole = toy_tasks.run(tmp_path / "whole", steps=12)
+  toy_tasks.run(tmp_path / "parts", steps=8)
+  parts = toy_tasks.run(tmp_path / "parts", steps=12)
+  np.testing.assert_array_equal(whole.bank, parts.bank)
+  assert parts.frozen_unchanged
+  assert lines(tmp_path / "whole" / "metrics.jsonl") == lines(
+    tmp_path / "parts" / "metrics.jsonl"
+  )
+
+
+def test_a_folder_of_another_run_is_refused_and_kept(tmp_path):
+  first = toy_tasks.run(tmp_path, steps=4)
+  with pytest.raises(
+    ValueError, match="BATCH_SIZE=8, this one has BATCH_SIZE=4"
+  ):
+    toy_tasks.run(tmp_path, steps=8, batch_size=4)
+  saved = checkpoints.load_prompt(tmp_path, toy_tasks.model())
+  np.testing.assert_array_equal(saved.values, first.bank[0])
+
+
+def test_model_tuning_trains_everything_and_writes_a_model(tmp_path):
+  tuned = toy_tasks.tuning(
+    trainable=freeze.EVERYTHING_ELSE,
+    prompt_length=0,
+    optimizer=optimizers.adamw(1e-2),
+  )
+  trained = toy_tasks.run(tmp_path, tuned=tuned, steps=12)
+  assert trained.bank is None
+  before = storage.flatten(toy_tasks.model().params)
+  after = storage.flatten(trained.params)
+  assert all((before[path] != after[path]).any() for path in before)
+  saved = pretrained.load(tmp_path / "model")
+  for path, leaf in storage.flatten(saved.params).items():
+    np.testing.assert_array_equal(leaf, after[path])
+  assert not (tmp_path / "prompt.npy").exists()
+
+
+def test_a_mixture_trains_one_prompt(tmp_path):
+  trained = toy_tasks.run(
+    tmp_path, "toy_animals", validation_split=None, steps=4
+  )
+  assert trained.bank.shape == (1, 4, 16) and trained.best is None
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"names": "toy_cap"}, "Did you mean toy_cat"),
+    ({"names": "toy_animals"}, "is a mixture of 2 tasks"),
+    ({"names": toy_tasks.BROKEN}, "inputs of example 3 of toy_broken"),
+    ({"train_split": "nothing"}, "'nothing' of toy_cat is empty"),
+    (
+      {
+        "names": [toy_tasks.CAT, toy_tasks.DOG],
+        "tuned": toy_tasks.tuning(trainable=(".*",), prompt_length=0),
+      },
+      "can share one frozen model only if",
+    ),
+    (
+      {"tuned": toy_tasks.tuning(trainable=("promt/.*",))},
+      "'promt/.*' of the trainable parameters matches none",
+    ),
+    (
+      {
+        "tuned": toy_tasks.tuning(
+          initializer=initializers.from_string("the " * 9)
+        )
+      },
+      "PROMPT_LENGTH=4 has no room",
+    ),
+    (
+      {"tuned": toy_tasks.tuning(select_by="f1")},
+      "SELECT_BY='f1' is no metric",
+    ),
+    (
+      {
+        "tuned": toy_tasks.tuning(
+          optimizer=optimizers.adamw(lambda _: float("nan"))
+        )
+      },
+      "The loss.* is not finite",
+    ),
+  ],
+)
+def test_a_mistake_is_named(tmp_path, changes, message):
+  names = changes.pop("names", toy_tasks.CAT)
+  with pytest.raises(ValueError, match=message):
+    toy_tasks.run(tmp_path, names, **changes)
+
+
+@pytest.mark.parametrize(
+  "make, setting, message",
+  [
+    (
+      toy_tasks.tasks,
+      {"batch_size": 0},
+      "BATCH_SIZE=0; a batch needs 1 example",
+    ),
+    (
+      toy_tasks.tasks,
+      {"test_splits": "test"},
+      r"Write TEST_SPLITS=\('test',\)",
+    ),
+    (
+      toy_tasks.tuning,
+      {"prompt_length": -3},
+      "PROMPT_LENGTH=-3; give 0 for no",
+    ),
+    (
+      toy_tasks.tuning,
+      {"dropout_rate": 1.5},
+      "DROPOUT_RATE=1.5; give a number from",
+    ),
+    (toy_tasks.tasks, {"names": []}, "MIXTURE_OR_TASK_NAME names nothing"),
+    (toy_tasks.tasks, {"names": ["a", "a"]}, "NAME=.* has 'a' twice"),
+    (toy_tasks.tasks, {"seeds": ()}, "SEEDS names nothing"),
+    (toy_tasks.tasks, {"seeds": (0, 0)}, "SEEDS=.* has 0 twice"),
+    (toy_tasks.tasks, {"seeds": (-1,)}, "SEEDS=.* give whole numbers from 0"),
+    (
+      toy_tasks.tasks,
+      {"task_feature_lengths": {"inputs": -5, "targets": 8}},
+      "no length for 'inputs', or none above 0",
+    ),
+    (
+      optimizers.adamw,
+      {"learning_rate": -1.0},
+      "LEARNING_RATE=-1.0; give 0 or",
+    ),
+    (
+      optimizers.adafactor,
+      {"learning_rate": float("inf")},
+      "LEARNING_RATE=inf",
+    ),
+  ],
+)
+def test_a_setting_out_of_bounds_is_named(make, setting, message):
+  with pytest.raises(ValueError, match=message):
+    make(**setting)
+
+
+@pytest.mark.parametrize(
+  "setting, message",
+  [
+    (
+      {"initializer": initializers.random_uniform()},
+      "PROMPT_INITIALIZER=.*random_uniform",
+    ),
+    (
+      {"optimizer": optimizers.adafactor(0.2)},
+      "updates by OPTIMIZER and LEARNING_RATE=",
+    ),
+    ({"dropout_rate": 0.5}, "DROPOUT_RATE=0.0, this one has DROPOUT_RATE=0.5"),
+    ({"select_by": "accuracy"}, "SELECT_BY=None, this one has"),
+  ],
+)
+def test_a_run_of_another_tuning_is_not_gone_on_with(
+  tmp_path, setting, message
+):
+  toy_tasks.run(tmp_path, steps=4)
+  with pytest.raises(ValueError, match=message):
+    toy_tasks.run(tmp_path, steps=8, tuned=toy_tasks.tuning(**setting))
+
+
+def test_a_run_on_other_rows_is_not_gone_on_with(tmp_path, monkeypatch):
+  toy_tasks.run(tmp_path, steps=4)
+  monkeypatch.setitem(toy_tasks.SIZES, "train", 47)
+  with pytest.raises(ValueError, match="a run with training data of hash="):
+    toy_tasks.run(tmp_path, steps=8)
+
+
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ({"validation": 11}, "a run with validation data of hash="),
+    ({"test": 11}, None),  # nothing is chosen on it
+  ],
+)
+def test_a_prompt_is_not_chosen_by_scores_of_two_files(
+  tmp_path, monkeypatch, settings, message
+):
+  toy_tasks.run(tmp_path, steps=4, test_splits=("test",))
+  for split, size in settings.items():
+    monkeypatch.setitem(toy_tasks.SIZES, split, size)
+  again = functools.partial(
+    toy_tasks.run, tmp_path, steps=8, test_splits=("test",)
+  )
+  if message is None:
+    assert again().step == 8
+    return
+  with pytest.raises(ValueError, match=message):
+    again()
+
+
+def test_a_prompt_is_not_chosen_by_scores_of_two_decodings(tmp_path):
+  toy_tasks.run(tmp_path, steps=4)
+  ranked = infer.Decoding(decode.Rank())
+  with pytest.raises(ValueError, match="DECODING='Greedy.*Rank"):
+    toy_tasks.run(tmp_path, steps=8, decoding=ranked)
+  slower = infer.Decoding(max_length=16, batch_size=2)
+  assert toy_tasks.run(tmp_path, steps=8, decoding=slower).step == 8
+
+
+def test_a_test_split_that_is_not_there_is_named_before_training(tmp_path):
+  with pytest.raises(ValueError, match="has no split 'tset'"):
+    toy_tasks.run(tmp_path, test_splits=("tset",))
+  assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_narrow_model_is_tuned_in_float32(tmp_path):
+  params = jax.tree.map(
+    lambda x: x.astype(jnp.bfloat16), toy_tasks.model().params
+  )
+  narrow = dataclasses.replace(toy_tasks.model(), params=params)
+  tuned = toy_tasks.tuning(trainable=(".*",), prompt_length=0)
+  trained = toy_tasks.run(tmp_path, model=narrow, tuned=tuned, steps=4)
+  assert {leaf.dtype for leaf in jax.tree.leaves(trained.params)} == {
+    np.dtype("float32")
+  }
+
+
+def test_a_prompt_tuned_with_its_model_is_for_that_model(tmp_path):
+  trained = toy_tasks.run(
+    tmp_path, tuned=toy_tasks.tuning(trainable=(".*",)), steps=4
+  )
+  tuned = pretrained.load(tmp_path / "model")
+  saved = checkpoints.load_prompt(tmp_path, tuned)
+  np.testing.assert_array_equal(saved.values, trained.bank[0])
+  with pytest.raises(ValueError, match="was trained for the frozen weights"):
+    checkpoints.load_prompt(tmp_path, toy_tasks.model())
+
+
+def test_a_run_is_not_cut_short_afterwards(tmp_path):
+  toy_tasks.run(tmp_path, steps=4)
+  with pytest.raises(ValueError, match="has done 4 steps, more than TRAIN_ST"):
+    toy_tasks.run(tmp_path, steps=2)
+
+
+def test_a_model_without_vocabulary_is_refused(tmp_path):
+  bare = dataclasses.replace(toy_tasks.model(), vocabulary=None)
+  with pytest.raises(ValueError, match="has no vocabulary"):
+    toy_tasks.run(tmp_path, model=bare)
+
+
+def test_no_prompt_positions_is_the_plain_model(tmp_path):
+  bare = prompted.with_prompts(toy_tasks.model(), [])
+  tokens = tiny_t5.tokens(3, 5)
+  np.testing.assert_array_equal(
+    bare.reserve(tokens, tiny_t5.ids(0, 0, 0)), tokens
+  )
+  np.testing.assert_array_equal(
+    bare.network.apply({"params": bare.params}, tokens, tokens),
+    t5.T5(tiny_t5.config()).apply(
+      {"params": toy_tasks.model().params}, tokens, tokens
+    ),
+  )
