@@ -26,8 +26,8 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def accuracy(targets, predictions) -> Scores:
   """Share of right predictions."""
-  share = sklearn_metrics.accuracy_score(targets, predictions)
-  return {"accuracy": 100 * float(share)}
+  right = sum(t == p for t, p in zip(targets, predictions, strict=True))
+  return {"accuracy": 100 * right / len(targets)}
 
 
 def f1(targets, predictions) -> Scores:

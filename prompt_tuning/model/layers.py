@@ -226,11 +226,14 @@ class Attention(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B Q E"],
-    keys_values: KeysValues,
+    source: Float[Array, "B S E"] | KeysValues,
     bias: Float[Array, "#B #H Q S"],
   ) -> Float[Array, "B Q E"]:
+    """Attends from `x` to a source, or to keys and values of one."""
     query = self._heads(self.query(x))
-    key, value = keys_values
+    key, value = (
+      source if isinstance(source, tuple) else self.keys_values(source)
+    )
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32)
     logits = logits + bias.astype(jnp.float32)
     weights = jax.nn.softmax(logits).astype(self.config.dtype)

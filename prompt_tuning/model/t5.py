@@ -67,7 +67,7 @@ class EncoderLayer(nn.Module):
     self, x: Float[Array, "B T E"], bias: Float[Array, "B H T T"]
   ) -> Float[Array, "B T E"]:
     y = self.pre_attention_layer_norm(x)
-    y = self.attention(y, self.attention.keys_values(y), bias)
+    y = self.attention(y, y, bias)
     x = x + dropout(self, y)
     y = self.mlp(self.pre_mlp_layer_norm(x))
     return x + dropout(self, y)
@@ -89,20 +89,21 @@ class DecoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B L E"],
-    keys_values: KeysValues,
+    source: Float[Array, "B S E"] | KeysValues,
     biases: tuple[Float[Array, "#B H span span"], Float[Array, "B 1 L S"]],
     *,
     is_cached: bool,
   ) -> Float[Array, "B L E"]:
     self_bias, cross_bias = biases
-    y = self.pre_self_attention_layer_norm(x)
-    own = self.self_attention.keys_values(y)
+    own = y = self.pre_self_attention_layer_norm(x)
     if is_cached:
-      own, self_bias = self.self_attention.remember(own, self_bias)
+      own, self_bias = self.self_attention.remember(
+        self.self_attention.keys_values(y), self_bias
+      )
     y = self.self_attention(y, own, self_bias)
     x = x + dropout(self, y)
     y = self.pre_cross_attention_layer_norm(x)
-    y = self.encoder_decoder_attention(y, keys_values, cross_bias)
+    y = self.encoder_decoder_attention(y, source, cross_bias)
     x = x + dropout(self, y)
     y = self.mlp(self.pre_mlp_layer_norm(x))
     return x + dropout(self, y)
@@ -169,12 +170,9 @@ class Decoder(nn.Module):
     self_bias = self.relpos_bias(length, length) + mask_bias(self_mask, x.dtype)
     biases = (self_bias, mask_bias(cross_mask, x.dtype))
     x = dropout(self, x)
-    for i, layer in enumerate(self.layers):
-      if source.keys_values is None:
-        cross = layer.encoder_decoder_attention.keys_values(source.encoded)
-      else:
-        cross = source.keys_values[i]
-      x = layer(x, cross, biases, is_cached=is_cached)
+    sources = source.keys_values or [source.encoded] * len(self.layers)
+    for layer, attended in zip(self.layers, sources, strict=True):
+      x = layer(x, attended, biases, is_cached=is_cached)
     return dropout(self, self.decoder_norm(x))
 
 

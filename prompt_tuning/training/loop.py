@@ -32,6 +32,7 @@ _MACROS = {
   "steps_per_dispatch": "STEPS_PER_DISPATCH",
 }
 """The names of a plan's numbers on the command line."""
+_ROUNDING = 1e-9  # of a score, whose last digit depends on how it is summed
 _ADVICE = (
   "Lower LEARNING_RATE, or use float32 activations; the last checkpoint is "
   "unharmed."
@@ -123,7 +124,7 @@ class Best:
   ) -> np.ndarray:
     """Takes in an evaluation; which prompts have improved, [N] booleans."""
     stopped = self.stopped(patience)
-    improved = (np.array(scores) > np.array(self.scores)) & ~stopped
+    improved = (np.array(scores) > np.array(self.scores) + _ROUNDING) & ~stopped
     for i, better in enumerate(improved):
       if better:
         self.scores[i], self.steps[i] = float(scores[i]), at
