@@ -6,21 +6,22 @@ Importing this package is instant: it loads no JAX and no TensorFlow. A name in
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 EXPORTS = {
+  "declare_task": "tasks.declarations.declare",
   "Decoding": "inference.infer.Decoding",
   "FrozenModel": "frozen.pretrained.FrozenModel",
-  "Prompt": "prompts.prompt.Prompt",
-  "PromptedModel": "inference.prompted_model.PromptedModel",
-  "SavedPrompt": "prompts.checkpoints.SavedPrompt",
-  "T5": "model.t5.T5",
-  "T5Config": "model.t5.T5Config",
   "load_model": "frozen.pretrained.load",
   "load_prompt": "prompts.checkpoints.load_prompt",
   "nearest_pieces": "prompts.analysis.nearest_pieces",
+  "Prompt": "prompts.prompt.Prompt",
+  "PromptedModel": "inference.prompted_model.PromptedModel",
   "save_model": "frozen.pretrained.save",
   "save_prompt": "prompts.checkpoints.save_prompt",
+  "SavedPrompt": "prompts.checkpoints.SavedPrompt",
+  "T5": "model.t5.T5",
+  "T5Config": "model.t5.T5Config",
   "tune": "training.tuning.tune",
 }
 

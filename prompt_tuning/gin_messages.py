@@ -68,7 +68,7 @@ def home_of(name: str) -> str | None:
   package = pathlib.Path(__file__).parent
   for path in sorted(package.rglob(f"{name}.py")):
     parts = path.relative_to(package).with_suffix("").parts
-    return ".".join((__package__, *parts))
+    return ".".join(("prompt_tuning", *parts))
   return None
 
 

@@ -140,6 +140,7 @@ def load(
     ValueError: an unknown split, an empty split, an example without inputs or
       targets, one that is too long, or another vocabulary.
   """
+  # What cannot work is refused before anything is read.
   registry.check_vocabulary(name, vocabulary)
   task = registry.find(name)
   splits = list(task.splits)
@@ -154,6 +155,8 @@ def load(
     dataset = task.get_dataset(
       sequence_length=None, split=split, shuffle=False, num_epochs=1
     )
+
+  # seqio encodes without a limit, so that what is cut can be counted.
   columns: dict[str, list] = {"inputs": [], "targets": []}
   truncated = {"inputs": 0, "targets": 0}
   fields = []
@@ -168,20 +171,7 @@ def load(
     raise ValueError(
       f"The split {split!r} of {name} is empty. Check the source of the task."
     )
-  for feature, count in truncated.items():
-    if count:
-      logging.getLogger(__name__).warning(
-        "%s, split %s: %d of %d %s were longer than %d tokens and were cut.",
-        *(name, split, count, len(fields), feature, lengths[feature]),
-      )
-  unknown = sum(UNK in ids for ids in columns["targets"])
-  if unknown:
-    logging.getLogger(__name__).warning(
-      "%s, split %s: %d of %d targets have characters that the vocabulary "
-      "cannot write; no prediction will equal them.",
-      *(name, split, unknown, len(fields)),
-    )
-  return Examples(
+  examples = Examples(
     name,
     split,
     Sequences.of(columns["inputs"]),
@@ -189,6 +179,28 @@ def load(
     fields,
     truncated,
   )
+  _warn_of_losses(examples, lengths)
+  return examples
+
+
+def _warn_of_losses(examples: Examples, lengths: Mapping[str, int]) -> None:
+  """Says what of a split the model will not see, or cannot say."""
+  log, count = logging.getLogger(__name__), len(examples)
+  where = f"{examples.task}, split {examples.split}"
+  for feature, cut in examples.truncated.items():
+    if cut:
+      log.warning(
+        "%s: %d of %d %s were longer than %d tokens and were cut.",
+        *(where, cut, count, feature, lengths[feature]),
+      )
+  targets = np.split(examples.targets.ids, examples.targets.starts[1:-1])
+  unknown = sum(UNK in ids for ids in targets)
+  if unknown:
+    log.warning(
+      "%s: %d of %d targets have characters that the vocabulary cannot write; "
+      "no prediction will equal them.",
+      *(where, unknown, count),
+    )
 
 
 def _check_labels(name: str, vocabulary: Vocabulary) -> None:

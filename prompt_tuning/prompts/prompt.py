@@ -22,6 +22,9 @@ NAME = "prompt"
 """What the module is called in the network, so that its parameters are under
 `prompt/`."""
 
+PARAMETER = f"{NAME}/embedding"
+"""The path of a plain prompt's rows."""
+
 AXES = ("prompt", "prompt_embed")
 """Logical axes of [P, E]; a bank puts 'prompts' in front. No rule maps them,
 so a prompt is replicated on every device."""

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow as tf
 
+from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
-from prompt_tuning.prompts import checkpoints, initializers
+from prompt_tuning.prompts import checkpoints, initializers, prompt
 from prompt_tuning.t5x import t5x_data
 
-PARAMETER = "prompt/embedding"
 _TABLE = "token_embedder/embedding"
 _FILES = (checkpoints.ARRAY, checkpoints.RECORD)
 
@@ -149,7 +149,9 @@ def length(
     return len(read(beside)) if found else 0
   folder = t5x_checkpoints.find(pathlib.Path(checkpoint))
   tensors = t5x_checkpoints.tensors(folder) if folder else {}
-  return tensors[PARAMETER].shape[0] if PARAMETER in tensors else 0
+  return (
+    tensors[prompt.PARAMETER].shape[0] if prompt.PARAMETER in tensors else 0
+  )
 
 
 def save_at_checkpoints(
@@ -167,9 +169,9 @@ def save_at_checkpoints(
   """
 
   def save(state, param_infos):
-    prompt = state["target"].get("prompt")
-    if prompt is not None and jax.process_index() == 0:
-      values = np.asarray(prompt["embedding"].addressable_data(0))
+    rows = storage.flatten(state["target"]).get(prompt.PARAMETER)
+    if rows is not None and jax.process_index() == 0:
+      values = np.asarray(rows.addressable_data(0))
       step = int(np.asarray(state["state"]["step"].addressable_data(0)))
       about = {
         "steps": step,

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from flax import traverse_util
 
 from prompt_tuning.frozen import t5x_checkpoints
+from prompt_tuning.prompts import prompt
 from prompt_tuning.t5x import t5x_prompts
 
 if TYPE_CHECKING:
   from t5x import utils
 
 TARGET, STEP = "target/", "state/step"
-PROMPT = TARGET + t5x_prompts.PARAMETER
+PROMPT = TARGET + prompt.PARAMETER
 
 
 def for_training(

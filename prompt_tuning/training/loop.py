@@ -175,8 +175,9 @@ def fit(
     ValueError: the loss or the trained part is not finite, or the folder
       refuses.
   """
+  # The state is that of the folder's last checkpoint, or new. It is donated to
+  # each dispatch, so it must not share the caller's arrays.
   trained, frozen = parts
-  # The state is donated to each dispatch, so it must not share the caller's.
   trained = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
   state = step.initial_state(problem, trained)
   best = Best.none(len(names))
@@ -194,7 +195,9 @@ def fit(
       f"TRAIN_STEPS={plan.steps}. Choose another MODEL_DIR, or {start} or more."
     )
 
-  run = step.make_steps(problem)
+  # A dispatch is several steps in one program; the batches of the next one are
+  # made meanwhile.
+  steps = step.make_steps(problem)
   pending: list = []
   bar = tqdm.tqdm(
     total=plan.steps,
@@ -208,9 +211,12 @@ def fit(
       if best.stopped(plan.patience).all():
         break
       stacked = prefetch.take(first, end, plan.next_end(end))
-      state, metrics = run(state, frozen, stacked)
+      state, metrics = steps(state, frozen, stacked)
       pending.append(metrics)
       bar.update(end - first)
+
+      # Looking at the metrics waits for the device, so it is done now and then,
+      # and before whatever would write a broken state down.
       if not plan.logs_at(end):
         continue
       means = _means(pending)
@@ -219,6 +225,8 @@ def fit(
         _check_trained(end, state.trained)
       for i, name in enumerate(names):
         folder.log(end, name, {k: float(v[i]) for k, v in means.items()})
+
+      # Each prompt is kept as it was at its own best evaluation.
       if evaluate is not None and plan.evaluates_at(end):
         scores, values = evaluate(freeze.merge(state.trained, frozen))
         for name, row in zip(names, values, strict=True):
@@ -226,6 +234,9 @@ def fit(
         improved = best.update(scores, end, plan.patience)
         kept = _choose(improved, state.trained, kept)
       _show(bar, means, best, stacked["inputs"].shape[1])
+
+      # A checkpoint comes after the evaluation of its step, whose outcome it
+      # holds: a resumed run does not evaluate it again.
       if plan.saves_at(end):
         folder.save(
           end,

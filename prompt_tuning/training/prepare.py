@@ -163,8 +163,8 @@ def prepare(
   dropping = dataclasses.replace(model, config=config)
   together = prompted.without_prompts(dropping)
   if tuning.prompt_length:
-    rows = _first_rows(model, members, train_sets, tuning.prompt_length)
-    module = prompt.Prompt(tuning.prompt_length, config.emb_dim, len(members))
+    module = tuning.module(tuning.prompt_length, config.emb_dim, len(members))
+    rows = _first_rows(model, members, train_sets, module.length)
     first = module.first_parameters(rows)
     together = prompted.with_module(dropping, module, first)
 

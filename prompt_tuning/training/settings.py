@@ -3,15 +3,15 @@
 Tasks, Tuning -> members: a prompt for every task, seed and initialiser
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
 from prompt_tuning.data import splits
 from prompt_tuning.model import freeze
-from prompt_tuning.prompts import initializers
+from prompt_tuning.prompts import initializers, prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Tuning:
     prompt_length: P; 0 for no prompt.
     initializer: how the prompt starts, see `initializers`; several of them
       train one prompt each, for every task and seed.
+    module: what trains, of P, E and N: a module as `prompt.Rows` says.
     optimizer: an optax transformation.
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
@@ -107,6 +108,7 @@ class Tuning:
   trainable: Sequence[str] = freeze.PROMPT
   prompt_length: int = 100
   initializer: Initializers = None
+  module: Callable[[int, int, int], Any] = prompt.Prompt
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
