@@ -8,7 +8,6 @@ flag itself stands in front.
 """
 
 from collections.abc import Sequence
-import difflib
 import importlib
 import inspect
 import io
@@ -18,6 +17,7 @@ import sys
 import tokenize
 
 import prompt_tuning
+from prompt_tuning import spelling
 
 REFUSED = (
   *(AttributeError, ImportError, NameError, SyntaxError, TypeError),
@@ -96,47 +96,44 @@ def _home(old: str) -> str | None:
 
 def _unknown_parameter(text: str) -> str | None:
   """A message with the closest parameter, if `text` says one is unknown."""
-  found = re.match(
+  unknown = re.match(
     r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", text
   )
-  if found is None:
+  if unknown is None:
     return None
-  name, parameter = found.groups()
+  name, parameter = unknown.groups()
   module, _, attribute = name.rpartition(".")
   home = prompt_tuning.home_of(module)
   if home is None:
     return None
   owner = importlib.import_module(home)
   have = list(inspect.signature(getattr(owner, attribute)).parameters)
-  close = difflib.get_close_matches(parameter, have, 1, 0.5)
-  hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(have)}."
+  hint = spelling.hint(parameter, have, f"It has {', '.join(have)}.")
   return f"{name} has no parameter {parameter!r}. {hint}"
 
 
 def _unknown_name(text: str) -> str | None:
   """A message with the closest name, if `text` says a module has no such."""
-  found = re.match(
+  unknown = re.match(
     r"Couldn't resolve selector .*<module '([\w.]+)'.* has no attribute (\w+)",
     text,
   )
-  if found is None:
+  if unknown is None:
     return None
-  module, name = found.groups()
-  have = [one for one in vars(sys.modules[module]) if not one.startswith("_")]
-  close = difflib.get_close_matches(name, have, 1, 0.5)
-  hint = f" Did you mean {close[0]}?" if close else ""
-  return f"{module} has no {name!r}.{hint}"
+  module, name = unknown.groups()
+  have = [n for n in vars(sys.modules[module]) if not n.startswith("_")]
+  return f"{module} has no {name!r}. {spelling.hint(name, have)}".rstrip()
 
 
 def _unknown_module(text: str, statements: Sequence[str]) -> str | None:
   """A message with the closest module, if `text` says one is unknown."""
-  found = re.match(r"'(\w+)' was not provided by an import", text)
-  if found is None:
+  unknown = re.match(r"'(\w+)' was not provided by an import", text)
+  if unknown is None:
     return None
   imports = ("from prompt_tuning", "import ")
   have = sorted(
     line.split()[-1] for line in statements if line.startswith(imports)
   )
-  close = difflib.get_close_matches(found[1], have, 1, 0.6)
-  hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(have)}."
-  return f"There is no module {found[1]!r} here. {hint}"
+  known = f"Known: {', '.join(have)}."
+  hint = spelling.hint(unknown[1], have, known, alike=0.6)
+  return f"There is no module {unknown[1]!r} here. {hint}"

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from typing import Any
 
+from flax import traverse_util
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -30,29 +31,12 @@ _HEADER_HASH = "metadata_sha256"
 
 def flatten(tree: PyTree) -> dict[str, Any]:
   """The leaves of nested dictionaries by path, in the order of the paths."""
-  flat = {}
-
-  def walk(node, prefix):
-    if isinstance(node, Mapping):
-      for key, child in node.items():
-        walk(child, (*prefix, str(key)))
-    else:
-      flat["/".join(prefix)] = node
-
-  walk(tree, ())
-  return dict(sorted(flat.items()))
+  return dict(sorted(traverse_util.flatten_dict(tree, sep="/").items()))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict:
   """Nested dictionaries from paths."""
-  tree: dict = {}
-  for path, leaf in flat.items():
-    *parents, last = path.split("/")
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = leaf
-  return tree
+  return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
 def tensor_hash(array) -> str:
@@ -257,9 +241,8 @@ class StoredTensor:
   where: str
 
 
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16"} | {
-  "BF16": "bfloat16"
-}
+_DTYPES = {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
+_DTYPES["BF16"] = "bfloat16"
 
 
 def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:

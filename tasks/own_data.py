@@ -1,27 +1,19 @@
 """A user's own files as a task: a template, a target field, labels, metrics.
 
     train.jsonl, dev.jsonl + "premise: {premise} hypothesis: {hypothesis}"
-        -> a seqio task -> its name
+        -> `rows.own_files`: examples -> a seqio task -> its name
 
 Nothing is written in Python for it: `prompt-tuning train --data …` and
 `data/own_data.gin` call `register`. A folder instead of a file is the unzipped
 download of GLUE or SuperGLUE, whose own task is used (`official_task`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import dataclasses
-import difflib
+from collections.abc import Callable, Sequence
 import functools
-import logging
-import math
 import os
-import string
-import zlib
 
 import seqio
 
-from prompt_tuning import tables
-from prompt_tuning.tables import BadRow, field
 from prompt_tuning.tasks import (
   answers,
   benchmark,
@@ -30,216 +22,14 @@ from prompt_tuning.tasks import (
   register_all,
 )
 from prompt_tuning.tasks.rows import sources
-
-HELD_OUT = 0.1
-"""The share of the training rows that validate if there is no other file."""
-
-METRICS: dict[str, Callable[[int], metrics.Metric]] = {
-  "accuracy": lambda n: metrics.accuracy,
-  "f1": lambda n: metrics.f1,
-  "macro_f1": metrics.mean_f1,
-  "matthews": lambda n: metrics.matthews,
-  "pearson": lambda n: metrics.pearson,
-  "spearman": lambda n: metrics.spearman,
-  "squad": lambda n: metrics.squad,
-}
-"""Metrics by name, from the number of labels."""
-_OF_NUMBERS = {"pearson", "spearman"}
-_OF_CLASSES = {"f1", "macro_f1", "matthews"}
-_OF_TEXT = {"squad"}
-_ADVICE = (
-  "Correct the row, or count and leave out bad rows with --skip_bad_rows."
+from prompt_tuning.tasks.rows.own_files import (
+  METRICS,
+  OF_NUMBERS,
+  OF_TEXT,
+  OwnData,
 )
 
-
-@dataclasses.dataclass(frozen=True)
-class OwnData:
-  """Files and how they are read.
-
-  Attributes:
-    train: the file of the training rows; None for a task that is only scored.
-    validation: the file to choose the best prompt by; without it a tenth of the
-      training rows, held out by their text.
-    test: the file to score at the end.
-    template: the input, with the fields' names in braces.
-    target: the field of the answer.
-    labels: the values that the target may have, or `value=word` where the model
-      is to say another word; () for any text.
-    metric: names from METRICS.
-    skip_bad_rows: leave bad rows out, and say how many, instead of stopping.
-  """
-
-  train: str | None
-  validation: str | None
-  test: str | None
-  template: str
-  target: str
-  labels: tuple[str, ...] = ()
-  metric: tuple[str, ...] = ("accuracy",)
-  skip_bad_rows: bool = False
-
-  def __post_init__(self):
-    self._check_metrics()
-    self._check_labels()
-    if not any((self.train, self.validation, self.test)):
-      raise ValueError("There is no file; give one with --data.")
-    self.placeholders  # noqa: B018 (a bad template is an error here)
-
-  def _check_metrics(self) -> None:
-    unknown = [name for name in self.metric if name not in METRICS]
-    if unknown or not self.metric:
-      close = difflib.get_close_matches("".join(unknown[:1]), METRICS)
-      hint = f" Did you mean {close[0]}?" if close else ""
-      raise ValueError(
-        f"METRIC={list(self.metric)}: {unknown or 'nothing'} is no metric; "
-        f"choose from {', '.join(METRICS)}.{hint}"
-      )
-    given = {*self.metric}
-    if given & _OF_CLASSES and not self.labels:
-      raise ValueError(
-        f"The metric {', '.join(self.metric)} compares classes; name them "
-        "with --labels no,yes."
-      )
-    if (given & _OF_NUMBERS and given - _OF_NUMBERS) or (
-      given & _OF_CLASSES and given & _OF_TEXT
-    ):
-      raise ValueError(
-        f"METRIC={list(self.metric)}: {' and '.join(sorted(_OF_NUMBERS))} "
-        f"compare numbers, {', '.join(sorted(_OF_CLASSES))} labels and squad "
-        "texts. Choose metrics of one kind."
-      )
-    if "f1" in self.metric and len(self.classes) != 2:
-      raise ValueError(
-        f"The metric f1 is that of the second of two labels; there are "
-        f"{len(self.classes)}. Give two, or use macro_f1."
-      )
-
-  def _check_labels(self) -> None:
-    values = [_value_and_word(label)[0] for label in self.labels]
-    twice = [v for i, v in enumerate(values) if v in values[:i]]
-    if twice:
-      raise ValueError(f"LABELS={list(self.labels)} has {twice[0]!r} twice.")
-    if len(values) > 1 and len(set(self.words.values())) == 1:
-      raise ValueError(
-        f"LABELS={list(self.labels)} says {self.words[values[0]]!r} for every "
-        "value, so there is nothing to tell apart. Give two words at least."
-      )
-    if not all(self.words.values()):
-      raise ValueError(
-        f"LABELS={list(self.labels)} has a label without a word. Write "
-        "value=word, or only the value."
-      )
-
-  @property
-  def words(self) -> dict[str, str]:
-    """The word of each value of the target field."""
-    return dict(map(_value_and_word, self.labels))
-
-  @property
-  def classes(self) -> list[str]:
-    """The words that the model may say, in the order of the labels."""
-    return list(dict.fromkeys(self.words.values()))
-
-  @property
-  def placeholders(self) -> list[tuple[str, str | None]]:
-    """(text, name of the field behind it) pieces of the template."""
-    try:
-      parsed = list(string.Formatter().parse(self.template))
-    except ValueError as error:
-      raise ValueError(
-        f"TEMPLATE={self.template!r} is no template ({error}). Write fields in "
-        "braces, and a brace of the text twice."
-      ) from error
-    for _, name, form, conversion in parsed:
-      if name == "" or form or conversion:
-        raise ValueError(
-          f"TEMPLATE={self.template!r} has a pair of braces with "
-          f"{'more than' if name else 'nothing instead of'} a field's name in "
-          "it. Write {premise}, and a brace of the text twice."
-        )
-    if not any(name for _, name, *_ in parsed):
-      raise ValueError(
-        f"TEMPLATE={self.template!r} names no field; write for example "
-        '"premise: {premise} hypothesis: {hypothesis}".'
-      )
-    return [(text, name) for text, name, *_ in parsed]
-
-  @property
-  def splits(self) -> tuple[str, ...]:
-    """The splits that the files make."""
-    found = []
-    if self.train:
-      found += ["train", "validation"]
-    if self.validation and "validation" not in found:
-      found.append("validation")
-    return (*found, *(["test"] if self.test else []))
-
-  def examples(self, split: str) -> list[dict]:
-    """The examples of a split."""
-    path = {
-      "train": self.train,
-      "validation": self.validation or self.train,
-      "test": self.test,
-    }[split]
-    assert path is not None
-    table = tables.read(
-      path, self._example, skip_bad_rows=self.skip_bad_rows, advice=_ADVICE
-    )
-    if table.skipped:
-      logging.getLogger(__name__).warning(
-        "%d of %d rows are bad and left out; the first: %s",
-        *(len(table.skipped), len(table.skipped) + len(table.items)),
-        table.skipped[0],
-      )
-    if split == "test" or self.validation:
-      return table.items
-    held_out = split == "validation"
-    kept = [row for row in table.items if _is_held_out(row) == held_out]
-    if not kept:
-      raise ValueError(
-        f"A tenth of the rows, by their text, cannot be held out of {path}: it "
-        f"has {len(table.items)} rows, too few or too much alike. Give a file "
-        "of its own with --validation."
-      )
-    return kept
-
-  def _example(self, row: tables.Row) -> dict:
-    text = "".join(
-      literal + (field(row, name) if name else "")
-      for literal, name in self.placeholders
-    )
-    if not text.strip():
-      raise BadRow(f"the template {self.template!r} is empty with its fields.")
-    target = field(row, self.target)
-    words = self.words
-    if words and target not in words:
-      raise BadRow(
-        f"the field {self.target!r} is {target!r}, none of the labels "
-        f"{', '.join(words)}."
-      )
-    word = words.get(target, target)
-    if not word.strip():
-      raise BadRow(f"the field {self.target!r} is empty.")
-    if _OF_NUMBERS.intersection(self.metric) and not _is_number(word):
-      raise BadRow(f"the field {self.target!r} is {word!r}, no number.")
-    return {"inputs": text, "targets": word}
-
-
-def _value_and_word(label: str) -> tuple[str, str]:
-  """A label in its two parts; a value may have a = in it, a word none."""
-  value, equals, word = label.rpartition("=")
-  return (value, word) if equals else (label, label)
-
-
-def _is_number(text: str) -> bool:
-  try:
-    return math.isfinite(float(text))
-  except ValueError:
-    return False
-
-
-def _is_held_out(example: Mapping[str, str]) -> bool:
-  return zlib.crc32(example["inputs"].encode("utf-8")) / 2**32 < HELD_OUT
+_known: dict[str, OwnData] = {}
 
 
 def register(
@@ -291,7 +81,7 @@ def register(
     benchmark.TextToText(
       postprocess=_postprocess(own),
       scores=[
-        *(METRICS[one](len(own.classes)) for one in own.metric),
+        *(METRICS[name](len(own.classes)) for name in own.metric),
         metrics.invalid,
       ],
     ),
@@ -301,9 +91,6 @@ def register(
   return name
 
 
-_known: dict[str, OwnData] = {}
-
-
 def _listed(value: Sequence[str] | str) -> tuple[str, ...]:
   """A comma-separated list, or a list."""
   parts = value.split(",") if isinstance(value, str) else value
@@ -311,9 +98,9 @@ def _listed(value: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def _postprocess(own: OwnData) -> Callable:
-  if "squad" in own.metric:
+  if OF_TEXT.intersection(own.metric):
     return _one_answer
-  if _OF_NUMBERS.intersection(own.metric):
+  if OF_NUMBERS.intersection(own.metric):
     return answers.number
   if own.labels:
     return answers.class_of(own.classes)
@@ -336,19 +123,19 @@ def official_task(folder: str | os.PathLike, task: str | None = None) -> str:
   Raises:
     ValueError: the folder is none of theirs, or holds several tasks.
   """
-  found = sources.use_folder(folder)
-  known = {*found, *(name.rpartition("_")[0] for name in found)}
+  here = sources.use_folder(folder)
+  known = {*here, *(name.rpartition("_")[0] for name in here)}
   if task is not None:
     if task.removesuffix(benchmark.T5_FORM) not in known:
       raise ValueError(
         f"OFFICIAL_TASK={task!r} is not in {folder}; it holds "
-        f"{', '.join(found)}."
+        f"{', '.join(here)}."
       )
     return task
   of_mnli = ("glue_mnli", "glue_ax")  # the four that the folder MNLI may hold
-  if len(found) > 1 and not all(name.startswith(of_mnli) for name in found):
+  if len(here) > 1 and not all(name.startswith(of_mnli) for name in here):
     raise ValueError(
-      f"{folder} holds {', '.join(found)}. Choose one of them with "
+      f"{folder} holds {', '.join(here)}. Choose one of them with "
       "--gin.OFFICIAL_TASK=…, or give its own folder."
     )
-  return found[0]
+  return here[0]

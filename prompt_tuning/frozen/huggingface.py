@@ -1,24 +1,21 @@
 """T5s as transformers stores them: read and written without it.
 
-    config.json
-    model.safetensors, or model-0000i-of-0000n.safetensors and an index
-    pytorch_model.bin           old folders; through torch, never unpickled;
-                                in shards with an index as well
-    spiece.model                the vocabulary, if it is there
+    config.json         the shape, by other names than T5Config's
+    model.safetensors   the weights, in one file or several (`weight_files`)
+    spiece.model        the vocabulary, if it is there
 
 torch keeps a matrix as (out, in), so kernels are transposed on the way.
 """
 
-from collections.abc import Iterator, Mapping
-import functools
 import os
 import pathlib
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import model_folder, stored_model
+from prompt_tuning.frozen import model_folder, stored_model, weight_files
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.storage import StoredTensor
@@ -27,12 +24,8 @@ from prompt_tuning.vocabulary import BYTES, Vocabulary
 FORMAT = "Hugging Face"
 CONFIG, VOCABULARY = "config.json", "spiece.model"
 TOKENIZER = "tokenizer_config.json"
-SINGLE = "model.safetensors"
-INDEX = f"{SINGLE}.index.json"
-PICKLED = "pytorch_model.bin"
 HEAD = "lm_head.weight"
 MODEL_TYPES = ("t5", "mt5")
-SHARD_BYTES = 2 << 30
 
 # feed_forward_proj: the activations of the branches of T5Config
 _ACTIVATIONS = {
@@ -40,6 +33,28 @@ _ACTIVATIONS = {
   "gated-gelu": ("gelu", "linear"),
   "gated-relu": ("relu", "linear"),
   "gated-silu": ("silu", "linear"),
+}
+# T5Config's field: the key in config.json, in the order they are written.
+_KEYS = {
+  "vocab_size": "vocab_size",
+  "emb_dim": "d_model",
+  "head_dim": "d_kv",
+  "mlp_dim": "d_ff",
+  "num_heads": "num_heads",
+  "num_encoder_layers": "num_layers",
+  "num_decoder_layers": "num_decoder_layers",
+  "mlp_activations": "feed_forward_proj",
+  "relpos_buckets": "relative_attention_num_buckets",
+  "relpos_max_distance": "relative_attention_max_distance",
+  "layer_norm_epsilon": "layer_norm_epsilon",
+}
+# What transformers takes where a key is missing.
+_DEFAULTS = {
+  "d_kv": 64,
+  "feed_forward_proj": "relu",
+  "relative_attention_num_buckets": 32,
+  "relative_attention_max_distance": 128,
+  "layer_norm_epsilon": 1e-6,
 }
 # Tensors that old files have and no T5 reads.
 _IGNORED = (
@@ -57,22 +72,17 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
     ValueError: a file is damaged, or describes no T5.
   """
   settings = storage.read_json(folder / CONFIG)
-  found = _open(folder)
-  config = _config(settings, folder / CONFIG, has_head=HEAD in found)
-  names = tensor_names(config)
-  known = set(names.values())
-  tensors = {
-    path: _transposed(found[name]) if _is_matrix(path) else found[name]
-    for path, name in names.items()
-    if name in found
-  } | {
-    name: tensor
-    for name, tensor in found.items()
-    if name not in known and name not in _IGNORED
-  }
-  vocabulary = _vocabulary(folder, settings)
+  left = dict(weight_files.read(folder))
+  config = _config(settings, folder / CONFIG, has_head=HEAD in left)
+  tensors = {}
+  for path, name in tensor_names(config).items():
+    if name in left:
+      tensor = left.pop(name)
+      tensors[path] = _transposed(tensor) if _is_matrix(path) else tensor
+  # Of the others, those that no T5 reads are left out; the rest is refused.
+  tensors |= {k: v for k, v in left.items() if k not in _IGNORED}
   return stored_model.StoredModel(
-    str(folder), FORMAT, config, tensors, vocabulary
+    str(folder), FORMAT, config, tensors, _vocabulary(folder, settings)
   )
 
 
@@ -121,9 +131,9 @@ def _name(path: str) -> str:
   start = f"{stack}.block.{block.removeprefix('layers_')}.layer"
   if module in _NORMS[stack]:
     return f"{start}.{_NORMS[stack].index(module)}.layer_norm.weight"
-  place = _MODULES[stack].index(module)
+  layer = _MODULES[stack].index(module)
   matrix = _LETTERS.get(leaf[0], leaf[0])
-  return f"{start}.{place}.{_CLASSES[module]}.{matrix}.weight"
+  return f"{start}.{layer}.{_CLASSES[module]}.{matrix}.weight"
 
 
 def _is_matrix(path: str) -> bool:
@@ -140,79 +150,6 @@ def _transposed(tensor: StoredTensor) -> StoredTensor:
   )
 
 
-def _open(folder: pathlib.Path) -> Mapping[str, StoredTensor]:
-  """The tensors of whatever weight files the folder has."""
-  for name, read in (
-    (SINGLE, lambda path: storage.open_tensors(path)[0]),
-    (PICKLED, _open_pickled),
-  ):
-    index = folder / f"{name}.index.json"
-    if index.is_file():
-      return _open_shards(index, read)
-    if (folder / name).is_file():
-      return read(folder / name)
-  raise FileNotFoundError(
-    f"The Hugging Face folder {folder} has no weights: there is neither "
-    f"{SINGLE} nor {INDEX} nor {PICKLED}."
-  )
-
-
-def _open_shards(index: pathlib.Path, read) -> Mapping[str, StoredTensor]:
-  folder = index.parent
-  weight_map = storage.read_json(index).get("weight_map", {})
-  opened = {}
-  for shard in sorted(set(weight_map.values())):
-    if not (folder / shard).is_file():
-      lost = [name for name, place in weight_map.items() if place == shard]
-      raise FileNotFoundError(
-        f"The shard {folder / shard} is missing; {index.name} places "
-        f"{len(lost)} tensors in it, the first is {lost[0]}."
-      )
-    opened[shard] = read(folder / shard)
-  for name, shard in weight_map.items():
-    if name not in opened[shard]:
-      raise ValueError(
-        f"{folder / shard} has no tensor {name}, which {index.name} places "
-        "there. The files are not of one model."
-      )
-  return {name: opened[shard][name] for name, shard in weight_map.items()}
-
-
-def _open_pickled(path: pathlib.Path) -> Mapping[str, StoredTensor]:
-  """Tensors of a .bin file, through torch without its unpickler."""
-  try:
-    import torch  # an optional extra, for this old format only
-  except ImportError as error:
-    raise ValueError(
-      f"{path} is in torch's old format, which only torch reads. Install "
-      "'prompt-tuning-jax[torch]', or fetch the model as safetensors."
-    ) from error
-  try:
-    state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-  except Exception as error:  # torch raises many kinds, also for old zips
-    raise ValueError(
-      f"{path} cannot be read as tensors ({str(error).splitlines()[0]}). It is "
-      "damaged, or holds other objects than tensors, which are never loaded."
-    ) from error
-
-  def read(tensor):
-    if tensor.dtype == torch.bfloat16:
-      import ml_dtypes  # comes with jax
-
-      return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-  return {
-    name: StoredTensor(
-      tuple(tensor.shape),
-      str(tensor.dtype).removeprefix("torch."),
-      functools.partial(read, tensor),
-      f"{path}: {name}",
-    )
-    for name, tensor in state.items()
-  }
-
-
 def is_config(settings: Any) -> bool:
   """Whether a config.json is one of transformers."""
   return isinstance(settings, dict) and "model_type" in settings
@@ -224,13 +161,14 @@ def _config(settings: dict, where, *, has_head: bool) -> t5.T5Config:
   transformers 5 writes `tie_word_embeddings: true` for models whose head is
   their own; `scale_decoder_outputs` is what it means, where it stands.
   """
+  settings = {**_DEFAULTS, **settings}
   kind = settings.get("model_type")
   if kind not in MODEL_TYPES:
     raise ValueError(
       f"{where} describes a model of type {kind!r}; known are "
       f"{', '.join(MODEL_TYPES)} (T5 1.0 and 1.1, Flan-T5, mT5, ByT5)."
     )
-  projection = settings.get("feed_forward_proj", "relu")
+  projection = settings["feed_forward_proj"]
   if projection not in _ACTIVATIONS:
     raise ValueError(
       f"{where} has feed_forward_proj={projection!r}; known are "
@@ -244,26 +182,18 @@ def _config(settings: dict, where, *, has_head: bool) -> t5.T5Config:
   # mT5 never scales; its configurations say `tie_word_embeddings` both ways.
   tied = kind != "mt5" and settings.get("tie_word_embeddings") is not False
   try:
-    layers = settings["num_layers"]
-    return t5.T5Config(
-      vocab_size=settings["vocab_size"],
-      emb_dim=settings["d_model"],
-      num_heads=settings["num_heads"],
-      head_dim=settings.get("d_kv", 64),
-      mlp_dim=settings["d_ff"],
-      num_encoder_layers=layers,
-      num_decoder_layers=settings.get("num_decoder_layers") or layers,
-      mlp_activations=_ACTIVATIONS[projection],
-      logits_via_embedding=not has_head,
-      scale_logits=settings.get("scale_decoder_outputs", tied),
-      relpos_buckets=settings.get("relative_attention_num_buckets", 32),
-      relpos_max_distance=settings.get("relative_attention_max_distance", 128),
-      layer_norm_epsilon=settings.get("layer_norm_epsilon", 1e-6),
-    )
+    if not settings.get("num_decoder_layers"):
+      settings["num_decoder_layers"] = settings["num_layers"]
+    fields = {field: settings[key] for field, key in _KEYS.items()}
   except KeyError as error:
     raise ValueError(
       f"{where} does not describe a T5: it has no {error}."
-    ) from (error)
+    ) from error
+  return t5.T5Config(
+    **{**fields, "mlp_activations": _ACTIVATIONS[projection]},
+    logits_via_embedding=not has_head,
+    scale_logits=settings.get("scale_decoder_outputs", tied),
+  )
 
 
 def _vocabulary(folder: pathlib.Path, settings: dict) -> Vocabulary | None:
@@ -287,7 +217,7 @@ def save(
   *,
   vocabulary: Vocabulary | None = None,
   dtype: str | None = None,
-  shard_bytes: int = SHARD_BYTES,
+  shard_bytes: int = weight_files.SHARD_BYTES,
 ) -> pathlib.Path:
   """Writes a folder that transformers loads.
 
@@ -310,27 +240,28 @@ def save(
       f"it has {', '.join(map(str, projections))}."
     )
   flat = storage.flatten(params)
-  stored = dtype or str(np.dtype(flat["token_embedder/embedding"].dtype))
-  _save_weights(folder, config, flat, stored, shard_bytes)
-  tied = config.logits_via_embedding
+  kind = jnp.dtype(dtype or flat["token_embedder/embedding"].dtype)
+  names = tensor_names(config)
+  paths = {names[path]: path for path in flat}
+
+  def tensor(name: str) -> np.ndarray:
+    array = np.asarray(flat[paths[name]]).astype(kind, copy=False)
+    return array.T if _is_matrix(paths[name]) else array
+
+  sizes = {
+    names[path]: leaf.size * kind.itemsize for path, leaf in flat.items()
+  }
+  weight_files.write(folder, sizes, tensor, shard_bytes)
+
   settings = {
     "architectures": ["T5ForConditionalGeneration"],
     "model_type": "t5",
     "is_encoder_decoder": True,
-    "dtype": stored,
-    "vocab_size": config.vocab_size,
-    "d_model": config.emb_dim,
-    "d_kv": config.head_dim,
-    "d_ff": config.mlp_dim,
-    "num_heads": config.num_heads,
-    "num_layers": config.num_encoder_layers,
-    "num_decoder_layers": config.num_decoder_layers,
+    "dtype": kind.name,
+    **{key: getattr(config, field) for field, key in _KEYS.items()},
     "feed_forward_proj": projections[config.mlp_activations],
-    "relative_attention_num_buckets": config.relpos_buckets,
-    "relative_attention_max_distance": config.relpos_max_distance,
-    "layer_norm_epsilon": config.layer_norm_epsilon,
     "dropout_rate": config.dropout_rate,
-    "tie_word_embeddings": tied,
+    "tie_word_embeddings": config.logits_via_embedding,
     "scale_decoder_outputs": bool(config.scale_logits),
     "decoder_start_token_id": 0,
     "pad_token_id": 0,
@@ -347,55 +278,3 @@ def save(
     storage.write_json(folder / TOKENIZER, tokenizer)
   storage.write_json(folder / CONFIG, settings)
   return folder
-
-
-def _save_weights(folder, config, flat, dtype: str, shard_bytes: int) -> None:
-  """One file, or shards and their index."""
-  names = tensor_names(config)
-  shards = list(
-    _shards(flat, np.dtype(_numpy_dtype(dtype)).itemsize, shard_bytes)
-  )
-  weight_map = {}
-  for i, paths in enumerate(shards, 1):
-    file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-    if len(shards) == 1:
-      file = SINGLE
-    tensors = {names[path]: _stored(path, flat[path], dtype) for path in paths}
-    model_folder.check_finite(storage.unflatten(tensors))
-    storage.save_tensors(folder / file, tensors, {"format": "pt"})
-    weight_map |= dict.fromkeys(tensors, file)
-  if len(shards) > 1:
-    total = sum(leaf.size for leaf in flat.values())
-    total *= np.dtype(_numpy_dtype(dtype)).itemsize
-    storage.write_json(
-      folder / INDEX,
-      {"metadata": {"total_size": total}, "weight_map": weight_map},
-    )
-  for stale in (INDEX, SINGLE):
-    keep = INDEX if len(shards) > 1 else SINGLE
-    if stale != keep:
-      (folder / stale).unlink(missing_ok=True)
-
-
-def _numpy_dtype(name: str):
-  import jax.numpy as jnp  # knows bfloat16
-
-  return jnp.dtype(name)
-
-
-def _stored(path: str, leaf, dtype: str) -> np.ndarray:
-  array = np.asarray(leaf).astype(_numpy_dtype(dtype), copy=False)
-  return array.T if _is_matrix(path) else array
-
-
-def _shards(flat, itemsize: int, limit: int) -> Iterator[list[str]]:
-  """The paths in groups of at most `limit` bytes, one tensor at least."""
-  group, size = [], 0
-  for path, leaf in flat.items():
-    bytes_here = leaf.size * itemsize
-    if group and size + bytes_here > limit:
-      yield group
-      group, size = [], 0
-    group.append(path)
-    size += bytes_here
-  yield group

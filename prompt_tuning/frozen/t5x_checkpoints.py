@@ -13,7 +13,6 @@ relative positions follows from the tensors' shapes.
 import ast
 from collections.abc import Mapping
 import dataclasses
-import functools
 import os
 import pathlib
 import re
@@ -21,12 +20,11 @@ import shutil
 import tempfile
 from typing import Any
 
-from flax import serialization
+from flax import serialization, traverse_util
 import numpy as np
-import tensorstore
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import model_folder, stored_model
+from prompt_tuning.frozen import model_folder, stored_model, zarr_arrays
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.storage import StoredTensor
@@ -35,7 +33,6 @@ NATIVE, ORBAX = "t5x native", "t5x Orbax"
 INDEX, METADATA, STATE = "checkpoint", "_METADATA", "state"
 HASHES = "tensor_sha256.json"
 _STEP = re.compile(r"checkpoint_(\d+)")
-_CHUNK = 1 << 24  # numbers in a zarr chunk
 
 
 def find(path: pathlib.Path) -> pathlib.Path | None:
@@ -50,9 +47,9 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
   if not path.is_dir():
     return None
   steps = {
-    int(found[1]): entry
+    int(step[1]): entry
     for entry in path.iterdir()
-    if (found := _STEP.fullmatch(entry.name))
+    if (step := _STEP.fullmatch(entry.name))
     and (is_native(entry) or is_orbax(entry))
   }
   return steps[max(steps)] if steps else None
@@ -80,11 +77,10 @@ def read(
   Raises:
     ValueError: the checkpoint is damaged or holds no T5.
   """
-  native = is_native(folder)
-  found = tensors(folder)
   # A tuned checkpoint has a prompt beside the frozen model.
-  found = {k: v for k, v in found.items() if "prompt" not in k.split("/")}
-  config = infer_config(found, folder)
+  every = tensors(folder).items()
+  frozen = {k: v for k, v in every if "prompt" not in k.split("/")}
+  config = infer_config(frozen, folder)
   if expected is not None:
     config = dataclasses.replace(
       config,
@@ -92,8 +88,8 @@ def read(
       layer_norm_epsilon=expected.layer_norm_epsilon,
       scale_logits=expected.scale_logits,
     )
-  kind = NATIVE if native else ORBAX
-  return stored_model.StoredModel(str(folder), kind, config, found)
+  kind = NATIVE if is_native(folder) else ORBAX
+  return stored_model.StoredModel(str(folder), kind, config, frozen)
 
 
 def tensors(folder: pathlib.Path) -> dict[str, StoredTensor]:
@@ -117,8 +113,8 @@ def infer_config(tensors: Mapping[str, Any], where) -> t5.T5Config:
     return tensors[path].shape
 
   def layers(stack):
-    found = (re.match(rf"{stack}/layers_(\d+)/", path) for path in tensors)
-    return 1 + max((int(m[1]) for m in found if m), default=-1)
+    numbers = (re.match(rf"{stack}/layers_(\d+)/", path) for path in tensors)
+    return 1 + max((int(n[1]) for n in numbers if n), default=-1)
 
   rows, width = shape("token_embedder/embedding")
   heads, buckets = shape("encoder/relpos_bias/rel_embedding")
@@ -144,6 +140,10 @@ def _open_native(folder: pathlib.Path) -> dict[str, StoredTensor]:
   try:
     content: Any = serialization.msgpack_restore(index.read_bytes())
     tree = content.get("optimizer", content)["target"]
+    # A tensor's specification is a leaf.
+    leaves = traverse_util.flatten_dict(
+      tree, is_leaf=lambda _, node: "kvstore" in node, sep="/"
+    )
   except Exception as error:  # msgpack raises many kinds
     raise ValueError(
       f"{index} cannot be read as the index of a t5x checkpoint "
@@ -153,31 +153,21 @@ def _open_native(folder: pathlib.Path) -> dict[str, StoredTensor]:
   hashes = {}
   if (folder / HASHES).is_file():
     hashes = storage.read_json(folder / HASHES)
-  found = {}
-  for path, leaf in _leaves(tree).items():
+  opened = {}
+  for path, leaf in leaves.items():
+    if leaf is None:
+      continue
     if isinstance(leaf, Mapping):
       name = leaf["kvstore"]["path"].rstrip("/").rpartition("/")[2]
-      place = {"driver": "file", "path": f"{folder / name}/"}
-      tensor = _zarr(leaf["driver"], place, str(folder / name))
+      kvstore = {"driver": "file", "path": f"{folder / name}/"}
+      tensor = zarr_arrays.opened(leaf["driver"], kvstore, str(folder / name))
     else:
       array = np.asarray(leaf)
       tensor = StoredTensor(
         array.shape, str(array.dtype), lambda a=array: a, f"{index}: {path}"
       )
-    found[path] = _hashed(tensor, hashes.get(path))
-  return found
-
-
-def _leaves(tree, prefix: str = "") -> dict[str, Any]:
-  """Leaves by path; a tensor's specification is a leaf."""
-  flat = {}
-  for key, node in tree.items():
-    path = f"{prefix}{key}"
-    if isinstance(node, Mapping) and "kvstore" not in node:
-      flat |= _leaves(node, f"{path}/")
-    elif node is not None:
-      flat[path] = node
-  return flat
+    opened[path] = _hashed(tensor, hashes.get(path))
+  return opened
 
 
 def _hashed(tensor: StoredTensor, expected: str | None) -> StoredTensor:
@@ -224,51 +214,16 @@ def orbax_tensors(
       f"{shown} is an Orbax checkpoint without 'target' or 'params'; it has "
       f"{', '.join(sorted({str(key[0]) for key in keys}))}."
     )
-  found = {}
+  opened = {}
   for key in keys:
     path, name = "/".join(map(str, key[1:])), ".".join(map(str, key))
     if key[0] != root or only not in (None, path):
       continue
-    place: Any = f"{state}/{name}/"
+    kvstore: Any = f"{state}/{name}/"
     if metadata.get("use_ocdbt", True):
-      place = {"driver": "ocdbt", "base": f"{state}/", "path": f"{name}/"}
-    found[path] = _zarr(driver, place, f"{shown}: {name}")
-  return found
-
-
-def _zarr(driver: str, place: dict | str, where: str) -> StoredTensor:
-  """A zarr array that TensorStore reads.
-
-  Raises:
-    ValueError: there is none, or it is damaged.
-  """
-
-  def checked(action):
-    try:
-      return action()
-    except ValueError as error:
-      raise ValueError(
-        f"{where} cannot be read ({_first_line(error)}). The checkpoint is "
-        "incomplete or damaged: restore it from a copy."
-      ) from error
-
-  spec = {"driver": driver, "kvstore": place}
-  array = checked(lambda: tensorstore.open(spec, open=True, read=True).result())
-  # A lost chunk would be read as zeros.
-  options = {"fill_missing_data_reads": False}
-  strict = checked(
-    lambda: tensorstore.open({**spec, **options}, open=True, read=True).result()
-  )
-  return StoredTensor(
-    tuple(array.shape),
-    array.dtype.name,
-    functools.partial(checked, lambda: strict.read().result()),
-    where,
-  )
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).splitlines()[0][:300]
+      kvstore = {"driver": "ocdbt", "base": f"{state}/", "path": f"{name}/"}
+    opened[path] = zarr_arrays.opened(driver, kvstore, f"{shown}: {name}")
+  return opened
 
 
 def save(
@@ -317,7 +272,7 @@ def _write(folder: pathlib.Path, params: PyTree, dtype, step: int) -> None:
     array = np.asarray(leaf if dtype is None else leaf.astype(dtype))
     model_folder.check_finite({path: array})
     hashes[path] = storage.tensor_hash(array)
-    leaves[path] = _write_zarr(folder, path, array)
+    leaves[path] = zarr_arrays.write(folder, path, array)
   content = {
     "version": 3,
     "optimizer": {
@@ -332,21 +287,3 @@ def _write(folder: pathlib.Path, params: PyTree, dtype, step: int) -> None:
       serialization.msgpack_serialize(content)
     ),
   )
-
-
-def _write_zarr(folder: pathlib.Path, path: str, array: np.ndarray) -> dict:
-  """Writes one array and returns the specification for the index."""
-  name = ".".join(("target", *path.split("/")))
-  rows = max(1, min(len(array), _CHUNK // array[0].size))
-  metadata = {
-    "chunks": [rows, *array.shape[1:]],
-    "compressor": {"id": "gzip", "level": 1},
-    "shape": list(array.shape),
-  }
-  spec = {"driver": "zarr", "dtype": array.dtype.name, "metadata": metadata}
-  place = {"driver": "file", "path": f"{folder / name}/"}
-  target = tensorstore.open(
-    {**spec, "kvstore": place}, create=True, open=True
-  ).result()
-  target.write(array).result()
-  return {**spec, "kvstore": {"driver": "file", "path": f"{name}/"}}

@@ -1,6 +1,7 @@
 """The microworld's tasks in seqio: `microworld_boolq`, `microworld_rte` ...
 
-    words, senses -> events -> skills -> examples (tasks), text (pre-training)
+    words, senses -> events -> passages, sentences (the `skills`)
+      -> examples (tasks), text and notes (pre-training)
 
 Importing registers the tasks once and makes no data; a split's examples are
 made when it is first read. The casts are those of SuperGLUE and GLUE without

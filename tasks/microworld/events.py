@@ -5,6 +5,7 @@ passive, the receiver's side, synonyms), `ask` asks whether it happened, and
 `corrupt` gives a similar event that did not happen.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import random
 
@@ -87,28 +88,17 @@ def household_event(rng: random.Random, world: World) -> Event:
     classes = ("people", "things", "containers")
     container = the(rng.choice(world.containers))
     return Event(kind, words.PUT, (), agent, thing, container, "", classes)
-  pairs = words.THING_VERBS if kind == "act" else words.PEOPLE_VERBS
-  classes = ("people", "things" if kind == "act" else "people")
+  pairs, partner, classes = words.PEOPLE_VERBS, other, ("people", "people")
+  if kind == "act":
+    pairs, partner, classes = words.THING_VERBS, thing, ("people", "things")
   verbs, opposites = _pair(rng, pairs)
-  return Event(
-    "act",
-    verbs,
-    opposites,
-    agent,
-    thing if kind == "act" else other,
-    classes=classes,
-  )
+  return Event("act", verbs, opposites, agent, partner, classes=classes)
 
 
 def market_event(rng: random.Random, world: World) -> Event:
   """Firms deal with firms, goods and staff, in some month."""
-  pairs, partner = rng.choice(
-    (
-      (words.FIRM_VERBS, "firms"),
-      (words.GOODS_VERBS, "goods"),
-      (words.STAFF_VERBS, "jobs"),
-    )
-  )
+  firms, goods = (words.FIRM_VERBS, "firms"), (words.GOODS_VERBS, "goods")
+  pairs, partner = rng.choice((firms, goods, (words.STAFF_VERBS, "jobs")))
   agent = rng.choice(world.firms)
   verbs, opposites = _pair(rng, pairs)
   return Event(
@@ -116,7 +106,7 @@ def market_event(rng: random.Random, world: World) -> Event:
     verbs,
     opposites,
     agent,
-    _other(rng, getattr(world, partner), agent),
+    the(another(rng, getattr(world, partner), agent)),
     time="in " + rng.choice(words.MONTHS) if rng.random() < 0.4 else "",
     classes=("firms", partner),
   )
@@ -124,9 +114,8 @@ def market_event(rng: random.Random, world: World) -> Event:
 
 def happening(rng: random.Random, world: World, domain: str) -> Event:
   """An event of a domain, one of `DOMAINS`."""
-  return (household_event if domain == "household" else market_event)(
-    rng, world
-  )
+  make = household_event if domain == "household" else market_event
+  return make(rng, world)
 
 
 def _pair(rng, pairs):
@@ -134,12 +123,26 @@ def _pair(rng, pairs):
   return pair if rng.random() < 0.5 else pair[::-1]
 
 
-def _other(rng, members, noun):
-  """Another member than `noun`, as a noun phrase."""
+def another(rng: random.Random, members: Sequence[str], member: str) -> str:
+  """One of the members, but not this one."""
   while True:
-    other = the(rng.choice(members))
-    if other != noun:
+    other = rng.choice(members)
+    if other != member:
       return other
+
+
+def happenings(
+  rng: random.Random, world: World, count: int, domain: str = "household"
+) -> list[Event]:
+  """Events that share no noun."""
+  events, seen = [], set()
+  while len(events) < count:
+    event = happening(rng, world, domain)
+    nouns = {event.agent, event.object, event.to, event.time} - {""}
+    if not nouns & seen:
+      events.append(event)
+      seen |= nouns
+  return events
 
 
 WORDINGS = {"give": 4, "put": 2, "act": 2}
@@ -192,24 +195,24 @@ def seek(event: Event, rng: random.Random) -> tuple[str, str]:
   a, o, to = event.agent, event.object, event.to
   who = "whom" if event.classes[1] in ("people", "firms", "jobs") else "what"
   time = f" {event.time}" if event.time else ""
-  found = [(f"who {verb.past} {o}{time}", a)]
+  questions = [(f"who {verb.past} {o}{time}", a)]
   if event.kind == "act":
-    found.append((f"{who} did {a} {verb.base}{time}", o))
+    questions.append((f"{who} did {a} {verb.base}{time}", o))
   elif event.kind == "give":
     get = rng.choice(words.GET)
-    found = [
+    questions = [
       (f"who {verb.past} {to} {o}", a),
       (f"who {get.past} {o} from {a}", to),
       (f"what did {to} {get.base} from {a}", o),
       (f"what did {a} {verb.base} to {to}", o),
     ]
   else:
-    found = [
+    questions = [
       (f"who {verb.past} {o} in {to}", a),
       (f"where did {a} {verb.base} {o}", f"in {to}"),
       (f"what did {a} {verb.base} in {to}", o),
     ]
-  question, answer = rng.choice(found)
+  question, answer = rng.choice(questions)
   return sentence(question, "?"), sentence(answer)
 
 
@@ -245,10 +248,10 @@ def corrupt_aspect(event, aspect, rng, world, others=()) -> Event:
       event, verbs=event.opposites, opposites=event.verbs
     )
   if aspect == "time":
-    month = _other(rng, words.MONTHS, event.time[3:])
+    month = another(rng, words.MONTHS, event.time[3:])
     return dataclasses.replace(event, time="in " + month)
-  place = ("agent", "object", "to").index(aspect)
-  kind, roles = event.classes[place], (event.agent, event.object, event.to)
+  roles = (event.agent, event.object, event.to)
+  kind = event.classes[("agent", "object", "to").index(aspect)]
   told = [
     phrase
     for other in others

@@ -8,10 +8,11 @@ measures it.
 from collections.abc import Callable
 import dataclasses
 import functools
+import itertools
 import random
 import re
 
-from prompt_tuning.tasks.microworld import skills, words
+from prompt_tuning.tasks.microworld import passages, sentences, words
 from prompt_tuning.tasks.microworld.events import World
 
 SPLITS = {"train": 3000, "validation": 500, "test": 1000}
@@ -26,103 +27,83 @@ class Task:
     skill: makes an example of a random state, a world and a level.
     cast: the text format, filled from the example's fields.
     labels: the label of class 0 and of class 1.
-    truth: the class of a true example.
-    levels: the skill's levels that the task mixes.
     contents: the classes of the world whose words are the content.
+    levels: the skill's levels that the task mixes.
+    truth: the class of a true example.
   """
 
   skill: Callable
   cast: str
   labels: tuple[str, str]
-  truth: int
-  levels: tuple[int, ...]
   contents: tuple[str, ...]
+  levels: tuple[int, ...] = (2,)
+  truth: int = 1
 
 
 _BOOLEAN = ("False", "True")
 _PASSAGE = "passage: {e.context} question: {e.query}"
+_SENTENCE = "sentence: {e.context}"
 _HOME = ("people", "things", "containers", "places", "jobs")
 _REVIEW = ("positive", "negative", "reviewed", "people")
 
 TASKS = {
   "microworld_boolq": Task(
-    skills.question, _PASSAGE, _BOOLEAN, 1, (2, 3), _HOME
+    passages.question, _PASSAGE, _BOOLEAN, _HOME, levels=(2, 3)
   ),
-  "microworld_twofact": Task(
-    skills.twofact, _PASSAGE, _BOOLEAN, 1, (2,), _HOME
-  ),
+  "microworld_twofact": Task(passages.twofact, _PASSAGE, _BOOLEAN, _HOME),
   "microworld_isa": Task(
-    skills.isa,
+    passages.isa,
     "question: {e.context} {e.query}",
     _BOOLEAN,
-    1,
-    (2,),
     ("things", "people"),
   ),
   "microworld_rte": Task(
-    skills.entailment,
+    sentences.entailment,
     "hypothesis: {e.query} premise: {e.context}",
     ("entailment", "not_entailment"),
-    0,
-    (2,),
     _HOME,
+    truth=0,
   ),
   "microworld_mrpc": Task(
-    skills.paraphrase,
+    sentences.paraphrase,
     "sentence1: {e.context} sentence2: {e.query}",
     ("not_equivalent", "equivalent"),
-    1,
-    (2,),
     _HOME,
   ),
   "microworld_qqp": Task(
-    skills.same_question,
+    sentences.same_question,
     "question1: {e.context} question2: {e.query}",
     ("not_duplicate", "duplicate"),
-    1,
-    (2,),
     ("firms", "goods", "jobs"),
   ),
   "microworld_wic": Task(
-    skills.wic,
+    sentences.wic,
     "sentence1: {e.context} sentence2: {e.query} word: {e.word}",
     _BOOLEAN,
-    1,
-    (1,),
     ("ambiguous", "people"),
+    levels=(1,),
   ),
   "microworld_sst2": Task(
-    skills.sentiment,
-    "sentence: {e.context}",
-    ("negative", "positive"),
-    1,
-    (1,),
-    _REVIEW,
+    sentences.sentiment, _SENTENCE, ("negative", "positive"), _REVIEW, (1,)
   ),
   "microworld_plum": Task(
-    skills.sentiment,
-    "sentence: {e.context}",
-    ("plum", "violin"),
-    1,
-    (1,),
-    _REVIEW,
+    sentences.sentiment, _SENTENCE, ("plum", "violin"), _REVIEW, (1,)
   ),
   "microworld_cola": Task(
-    skills.acceptability,
-    "sentence: {e.context}",
+    sentences.acceptability,
+    _SENTENCE,
     ("unacceptable", "acceptable"),
-    1,
-    (1,),
     ("jobs", "places"),
+    levels=(1,),
   ),
   "microworld_copa": Task(
-    skills.cause,
+    sentences.cause,
     "choice1: {e.choices[0]} choice2: {e.choices[1]} premise: {e.context} "
     "question: {e.word}",
     ("choice1", "choice2"),
-    0,
-    (1,),
     ("causes", "people"),
+    levels=(1,),
+    truth=0,
   ),
 }
 
@@ -190,9 +171,9 @@ def _surfaces(classes: tuple[str, ...]) -> dict[str, str]:
   """Every word that shows a content of the classes -> that content."""
   surfaces = {}
   for name in classes:
+    if name == "causes":
+      continue
     for member in getattr(WHOLE, name):
-      if name == "causes":
-        continue
       surfaces[member] = member
       if name == "jobs":
         surfaces[words.plural(member)] = member
@@ -200,30 +181,25 @@ def _surfaces(classes: tuple[str, ...]) -> dict[str, str]:
 
 
 @functools.cache
-def _cause_patterns() -> tuple[tuple[str, re.Pattern], ...]:
-  return tuple(
-    (
-      pair[0],
-      re.compile(
-        "|".join(re.escape(text).replace(r"\{n\}", r"\w+") for text in pair)
-      ),
+def _cause_patterns() -> dict[str, re.Pattern]:
+  """What shows each cause, by the cause itself."""
+  return {
+    pair[0]: re.compile(
+      "|".join(map(re.escape, pair)).replace(r"\{n\}", r"\w+")
     )
     for pair in WHOLE.causes
-  )
+  }
 
 
 def content_key(name: str, inputs: str) -> frozenset[str]:
   """The contents that a task's input is about: its words of open classes."""
   task = TASKS[name]
   surfaces = _surfaces(task.contents)
-  found = {
-    surfaces[word] for word in re.findall(r"\w+", inputs) if word in surfaces
-  }
+  contents = {surfaces.get(word, "") for word in re.findall(r"\w+", inputs)}
   if "causes" in task.contents:
-    found |= {
-      cause for cause, pattern in _cause_patterns() if pattern.search(inputs)
-    }
-  return frozenset(found)
+    patterns = _cause_patterns().items()
+    contents |= {cause for cause, shown in patterns if shown.search(inputs)}
+  return frozenset(contents - {""})
 
 
 def overlap(name: str) -> dict[str, dict[str, int]]:
@@ -238,15 +214,13 @@ def overlap(name: str) -> dict[str, dict[str, int]]:
     texts = [record["inputs"] for record in examples(name, split)]
     inputs[split] = set(texts)
     contents[split] = [content_key(name, text) for text in texts]
-  found = {}
-  for one, other in (
-    ("test", "train"),
-    ("validation", "train"),
-    ("test", "validation"),
+  shared = {}
+  for first, second in itertools.combinations(
+    ("test", "validation", "train"), 2
   ):
-    known = frozenset().union(*contents[other])
-    found[f"{one} in {other}"] = {
-      "inputs": len(inputs[one] & inputs[other]),
-      "contents": sum(bool(key & known) for key in contents[one]),
+    known = frozenset().union(*contents[second])
+    shared[f"{first} in {second}"] = {
+      "inputs": len(inputs[first] & inputs[second]),
+      "contents": sum(bool(key & known) for key in contents[first]),
     }
-  return found
+  return shared

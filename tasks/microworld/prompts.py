@@ -40,38 +40,36 @@ class CorpusPrompt:
     return " ".join(match.expand(self.template).split())
 
 
-def _asking(*questions, labels) -> tuple[str, ...]:
+def _asking(question: str, no: str, yes: str) -> tuple[str, ...]:
   """Five templates: bare, the question on either side, the labels named."""
-  no, yes = labels
-  first, second = questions
+  choice = f"Which one is it: {yes} or {no}?"
   return (
     "{input}",
-    "{input} " + first,
-    first + " {input}",
-    "{input} " + f"{second} {yes} or {no}?",
-    f"{second} {yes} or {no}? " + "{input}",
+    "{input} " + question,
+    question + " {input}",
+    "{input} " + choice,
+    choice + " {input}",
   )
 
 
 _QUESTIONS = {
-  "microworld_boolq": ("Is it so?", "Which one is it:"),
-  "microworld_twofact": ("Is it so?", "Which one is it:"),
-  "microworld_isa": ("Is it so?", "Which one is it:"),
-  "microworld_rte": ("Does the hypothesis follow?", "Which one is it:"),
-  "microworld_mrpc": ("Do both say the same?", "Which one is it:"),
-  "microworld_qqp": ("Do both say the same?", "Which one is it:"),
-  "microworld_wic": ("Is it the same word?", "Which one is it:"),
-  "microworld_sst2": ("Was it good or bad?", "Which one is it:"),
-  "microworld_plum": ("Was it good or bad?", "Which one is it:"),
-  "microworld_cola": ("Is it good English?", "Which one is it:"),
-  "microworld_copa": ("Which one came of it?", "Which one is it:"),
+  "Is it so?": ("boolq", "twofact", "isa"),
+  "Does the hypothesis follow?": ("rte",),
+  "Do both say the same?": ("mrpc", "qqp"),
+  "Is it the same word?": ("wic",),
+  "Was it good or bad?": ("sst2", "plum"),
+  "Is it good English?": ("cola",),
+  "Which one came of it?": ("copa",),
 }
 HAND_PROMPTS = {
-  name: _asking(*questions, labels=LABELS[name])
-  for name, questions in _QUESTIONS.items()
+  f"microworld_{name}": _asking(question, *LABELS[f"microworld_{name}"])
+  for question, names in _QUESTIONS.items()
+  for name in names
 }
 
 _NO_YES = ("No.", "Yes.")
+_ONE = r"sentence: (.*)"
+_SAME = r"\1 \2 Do both say the same?"
 _TWO = r"\w+: (.*) \w+: (.*)"
 CORPUS_PROMPTS = {
   "microworld_boolq": CorpusPrompt(_TWO, r"\1 \2", _NO_YES),
@@ -80,22 +78,14 @@ CORPUS_PROMPTS = {
   "microworld_rte": CorpusPrompt(
     _TWO, r"\2 \1 Does it follow?", ("Yes.", "No.")
   ),
-  "microworld_mrpc": CorpusPrompt(
-    _TWO, r"\1 \2 Do both say the same?", _NO_YES
-  ),
-  "microworld_qqp": CorpusPrompt(_TWO, r"\1 \2 Do both say the same?", _NO_YES),
+  "microworld_mrpc": CorpusPrompt(_TWO, _SAME, _NO_YES),
+  "microworld_qqp": CorpusPrompt(_TWO, _SAME, _NO_YES),
   "microworld_wic": CorpusPrompt(
     r"\w+: (.*) \w+: (.*) word: (\w+)", r"\1 \2 Is it the same \3?", _NO_YES
   ),
-  "microworld_sst2": CorpusPrompt(
-    r"sentence: (.*)", r"\1 Was it good?", _NO_YES
-  ),
-  "microworld_plum": CorpusPrompt(
-    r"sentence: (.*)", r"\1 Was it good?", _NO_YES
-  ),
-  "microworld_cola": CorpusPrompt(
-    r"sentence: (.*)", r"\1 Is it good English?", _NO_YES
-  ),
+  "microworld_sst2": CorpusPrompt(_ONE, r"\1 Was it good?", _NO_YES),
+  "microworld_plum": CorpusPrompt(_ONE, r"\1 Was it good?", _NO_YES),
+  "microworld_cola": CorpusPrompt(_ONE, r"\1 Is it good English?", _NO_YES),
   "microworld_copa": CorpusPrompt(
     r"choice1: (.*) choice2: (.*) premise: (.*) question: \w+",
     r"First: \1 Second: \2 \3 Which one is it?",

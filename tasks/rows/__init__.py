@@ -1,4 +1,5 @@
-"""Where the rows of a benchmark come from, before they are cast.
+"""Where the rows of a task come from, before they are cast.
 
 TFDS, or a benchmark's unzipped download (`official`) -> `sources`: rows
+a user's files -> `own_files`: rows, already as text to text
 """

@@ -19,7 +19,7 @@ import safetensors.numpy
 import tiny_t5
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import huggingface, pretrained
+from prompt_tuning.frozen import huggingface, pretrained, weight_files
 from prompt_tuning.model import decode, inject, t5
 from prompt_tuning.prompts import prompted
 from prompt_tuning.vocabulary import BYTES
@@ -179,7 +179,7 @@ def test_a_smaller_model_over_shards_leaves_no_stale_index(sharded):
 
 def test_without_torch_the_old_pickled_file_is_refused(tmp_path, monkeypatch):
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
-  (folder / huggingface.SINGLE).rename(folder / huggingface.PICKLED)
+  (folder / weight_files.SINGLE).rename(folder / weight_files.PICKLED)
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(ValueError, match=r"old format.*prompt-tuning-jax\[torch"):
     pretrained.load(folder)
@@ -210,7 +210,7 @@ class PlayedTensor:
 @pytest.fixture
 def played(monkeypatch, tmp_path):
   """torch as golden/pickled.json has it; returns what makes an old folder."""
-  tensors = safetensors.numpy.load_file(GOLDEN / "t5_1_1" / huggingface.SINGLE)
+  tensors = safetensors.numpy.load_file(GOLDEN / "t5_1_1" / weight_files.SINGLE)
   tensors["encoder.embed_tokens.weight"] = tensors["shared.weight"]
   contents: dict[str, tuple[str, ...]] = {}
 
@@ -229,8 +229,8 @@ def played(monkeypatch, tmp_path):
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
     old = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
-    (old / huggingface.SINGLE).unlink()
-    contents.update(files or {huggingface.PICKLED: ()})
+    (old / weight_files.SINGLE).unlink()
+    contents.update(files or {weight_files.PICKLED: ()})
     for name in contents:
       (old / name).write_bytes(b"torch reads this")
     return old
@@ -240,7 +240,7 @@ def played(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_torch_reads_from_an_old_file_is_the_model(played, dtype):
-  folder = played(dtype, {huggingface.PICKLED: tuple(PICKLED[dtype])})
+  folder = played(dtype, {weight_files.PICKLED: tuple(PICKLED[dtype])})
   found = pretrained.load(folder)
   assert str(found.params["token_embedder"]["embedding"].dtype) == dtype
   want = pretrained.load(GOLDEN / "t5_1_1", dtype=dtype)
@@ -256,7 +256,7 @@ def test_what_torch_reads_from_old_shards_is_the_model(played):
   }
   folder = played("float32", files)
   weight_map = {name: file for file in files for name in files[file]}
-  index = folder / f"{huggingface.PICKLED}.index.json"
+  index = folder / f"{weight_files.PICKLED}.index.json"
   index.write_text(json.dumps({"weight_map": weight_map}))
   want = pretrained.load(GOLDEN / "t5_1_1")
   assert pretrained.load(folder).stored_hash == want.stored_hash
@@ -280,13 +280,13 @@ def test_the_record_is_what_torch_reads_today():
 def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
   torch = pytest.importorskip("torch", reason=NO_TORCH)
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
-  tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
-  (folder / huggingface.SINGLE).unlink()
+  tensors = safetensors.numpy.load_file(folder / weight_files.SINGLE)
+  (folder / weight_files.SINGLE).unlink()
   state = {
     k: torch.tensor(v).to(getattr(torch, dtype)) for k, v in tensors.items()
   }
   state["encoder.embed_tokens.weight"] = state["shared.weight"]
-  torch.save(state, folder / huggingface.PICKLED)
+  torch.save(state, folder / weight_files.PICKLED)
   model = pretrained.load(folder)
   assert str(model.params["token_embedder"]["embedding"].dtype) == dtype
   if dtype == "float32":
@@ -298,8 +298,8 @@ def test_the_old_pickled_file_is_read_through_torch(tmp_path, dtype):
 def test_old_pickled_shards_are_read_by_their_index(tmp_path):
   torch = pytest.importorskip("torch", reason=NO_TORCH)
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
-  tensors = safetensors.numpy.load_file(folder / huggingface.SINGLE)
-  (folder / huggingface.SINGLE).unlink()
+  tensors = safetensors.numpy.load_file(folder / weight_files.SINGLE)
+  (folder / weight_files.SINGLE).unlink()
   weight_map = {
     name: f"pytorch_model-0000{1 + i % 2}-of-00002.bin"
     for i, name in enumerate(tensors)
@@ -308,7 +308,7 @@ def test_old_pickled_shards_are_read_by_their_index(tmp_path):
     part = {k: torch.tensor(v) for k, v in tensors.items()}
     part = {k: v for k, v in part.items() if weight_map[k] == file}
     torch.save(part, folder / file)
-  index = folder / f"{huggingface.PICKLED}.index.json"
+  index = folder / f"{weight_files.PICKLED}.index.json"
   index.write_text(json.dumps({"weight_map": weight_map}))
   want = pretrained.load(GOLDEN / "t5_1_1")
   assert pretrained.load(folder).stored_hash == want.stored_hash
@@ -318,8 +318,8 @@ def test_old_pickled_shards_are_read_by_their_index(tmp_path):
 def test_a_pickle_of_anything_else_is_never_loaded(tmp_path):
   torch = pytest.importorskip("torch", reason=NO_TORCH)
   folder = shutil.copytree(GOLDEN / "t5_1_1", tmp_path / "old")
-  (folder / huggingface.SINGLE).unlink()
-  torch.save({"a": pathlib.Path("x")}, folder / huggingface.PICKLED)
+  (folder / weight_files.SINGLE).unlink()
+  torch.save({"a": pathlib.Path("x")}, folder / weight_files.PICKLED)
   with pytest.raises(ValueError, match="never loaded"):
     pretrained.load(folder)
 
@@ -382,7 +382,7 @@ def test_the_embedding_may_have_more_rows_than_the_vocabulary(tmp_path):
 
 def edited(folder, change):
   """Rewrites model.safetensors without hashes, as other programs leave it."""
-  path = folder / huggingface.SINGLE
+  path = folder / weight_files.SINGLE
   tensors = safetensors.numpy.load_file(path)
   change(tensors)
   safetensors.numpy.save_file(tensors, path)
@@ -404,7 +404,7 @@ def folder(tmp_path):
 
 
 def test_a_truncated_file_is_refused(folder):
-  path = folder / huggingface.SINGLE
+  path = folder / weight_files.SINGLE
   path.write_bytes(path.read_bytes()[:-7])
   with pytest.raises(ValueError, match="model.safetensors.*truncated"):
     pretrained.load(folder)
@@ -430,7 +430,7 @@ def test_a_flipped_bit_in_what_we_wrote_is_refused_by_tensor(sharded):
 def test_two_swapped_tensors_in_what_we_wrote_are_refused(tmp_path):
   model = pretrained.load(GOLDEN / "t5_1_1")
   huggingface.save(tmp_path, model.config, model.params)
-  path = tmp_path / huggingface.SINGLE
+  path = tmp_path / weight_files.SINGLE
   with safetensors.safe_open(path, "np") as file:
     metadata = file.metadata()
     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -491,7 +491,7 @@ def test_a_configuration_without_a_size_is_refused(folder):
 
 
 def test_a_folder_without_weights_says_what_it_looked_for(folder):
-  (folder / huggingface.SINGLE).unlink()
+  (folder / weight_files.SINGLE).unlink()
   with pytest.raises(FileNotFoundError, match="neither model.safetensors nor"):
     pretrained.load(folder)
 
@@ -505,7 +505,7 @@ def test_activations_that_transformers_lacks_are_refused(tmp_path):
 def test_names_are_those_of_the_files():
   config = pretrained.load(GOLDEN / "t5_1_1").config
   with safetensors.safe_open(
-    GOLDEN / "t5_1_1" / huggingface.SINGLE, "np"
+    GOLDEN / "t5_1_1" / weight_files.SINGLE, "np"
   ) as file:
     assert set(huggingface.tensor_names(config).values()) == set(file.keys())
   assert storage.flatten(t5.abstract_parameters(config)).keys() == (

@@ -14,6 +14,7 @@ from prompt_tuning.cli import data_flags
 from prompt_tuning.data import registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.tasks import own_data, register_all
+from prompt_tuning.tasks.rows import own_files
 
 LENGTHS = {"inputs": 96, "targets": 16}
 TEMPLATE = "hypothesis: {b} premise: {a}"
@@ -98,7 +99,7 @@ def test_free_text_that_cannot_be_written_is_counted(tmp_path, caplog):
 
 
 def test_a_value_may_have_an_equals_sign_in_it(rows):
-  own = own_data.OwnData(
+  own = own_files.OwnData(
     rows["train"], None, None, TEMPLATE, "label", ("<=50K=low", ">50K=high")
   )
   assert own.words == {"<=50K": "low", ">50K": "high"}

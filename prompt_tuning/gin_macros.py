@@ -1,0 +1,155 @@
+"""gin's macros, checked: gin accepts a misspelt one in silence.
+
+    PROMPT_LENGHT = 6 -> "PROMPT_LENGHT is set, but nothing uses it. Did you …"
+
+Every macro that is set must be one that some file uses, and of the kind that
+the files give it.
+"""
+
+import ast
+from collections.abc import Collection, Iterable
+import pathlib
+import re
+from typing import Any
+
+import gin
+from gin import config as gin_config
+
+import prompt_tuning
+from prompt_tuning import spelling
+
+USED = re.compile(r"%([A-Za-z]\w*)\b")
+DEFINED = re.compile(r"^([A-Za-z]\w*)\s*=", re.MULTILINE)
+_VALUE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=\s*(.+)$", re.MULTILINE)
+_KINDS = {
+  bool: (bool, "True or False"),
+  int: (int, "a whole number"),
+  float: ((int, float), "a number"),
+  dict: (dict, 'lengths by name, for example {"inputs": 128, "targets": 8}'),
+  tuple: ((tuple, list, str, int), "a list, for example (1, 2)"),
+}
+"""What a macro must be whose value in a file is of the first type."""
+TASK_MODULES = "MIXTURE_OR_TASK_MODULE"
+
+
+def gin_folder() -> pathlib.Path:
+  """Where the package's gin files are: inside a wheel, or in the checkout."""
+  package = pathlib.Path(prompt_tuning.__file__).parent
+  inside = package / "gin"
+  return inside if inside.is_dir() else package.parent / "gin"
+
+
+def macro(name: str, default: Any = None) -> Any:
+  """The value of a macro, or `default` if it is not set."""
+  try:
+    return gin.query_parameter(f"%{name}")
+  except ValueError:
+    return default
+
+
+def defined(texts: Iterable[str]) -> list[str]:
+  """The macros that texts of gin give a value."""
+  return [name for text in texts for name in DEFINED.findall(text)]
+
+
+def used(texts: Iterable[str]) -> set[str]:
+  """The macros that texts of gin refer to, and the one that is used always."""
+  return {TASK_MODULES, *(n for text in texts for n in USED.findall(text))}
+
+
+def own_texts() -> list[str]:
+  """The package's gin files."""
+  return [
+    path.read_text(encoding="utf-8")
+    for path in sorted(gin_folder().rglob("*.gin"))
+  ]
+
+
+def check_macros(names: Iterable[str], known: Iterable[str]) -> None:
+  """Refuses a macro that nothing uses.
+
+  Raises:
+    ValueError: with the closest name that is used.
+  """
+  known = sorted(known)
+  for name in names:
+    if name not in known:
+      names_in_use = f"Names in use: {', '.join(known)}."
+      hint = spelling.hint(name.upper(), known, names_in_use, alike=0.6)
+      raise ValueError(f"{name} is set, but nothing uses it. {hint}")
+
+
+def check_flags(names: Iterable[str], known: Collection[str]) -> None:
+  """Refuses a macro of the command line that the run's own files do not use.
+
+  A file may set what another run uses: one file can serve several runs.
+
+  Raises:
+    ValueError: with the files that would use it, or the closest name.
+  """
+  unused = [name for name in names if name not in known]
+  elsewhere = {name: _files_that(USED, name) for name in unused}
+  check_macros((name for name in unused if not elsewhere[name]), known)
+  for name in unused:
+    hint = spelling.hint(name, sorted(known), alike=0.6)
+    raise ValueError(
+      f"{name} is set, but nothing in this run uses it; "
+      f"{', '.join(elsewhere[name][:3])} would. Leave it out, or add the file. "
+      f"{hint}".rstrip()
+    )
+
+
+def check_kinds(texts: Iterable[str]) -> None:
+  """Compares numbers, truth values, lists and references with the files'.
+
+  Raises:
+    ValueError: text where a file has a number, for example.
+  """
+  for name, written in _VALUE.findall("\n".join(texts)):
+    _check_reference(name, written)
+    try:
+      needed = _KINDS.get(type(ast.literal_eval(written)))
+    except (ValueError, SyntaxError):
+      continue  # it refers to something, or goes on in the next line
+    value = macro(name)
+    if needed is None or isinstance(value, gin_config.ConfigurableReference):
+      continue
+    kinds, description = needed
+    wrong_truth = isinstance(value, bool) and kinds is not bool
+    if wrong_truth or not isinstance(value, kinds):
+      raise ValueError(f"{name}={value!r} must be {description}.")
+
+
+def _check_reference(name: str, written: str) -> None:
+  """Refuses a text, or what is not called, where a file calls something."""
+  if not re.match(r"@[\w./]+\(\)", written):
+    return
+  value = macro(name)
+  is_called = getattr(value, "evaluate", True)  # of gin's references
+  if isinstance(value, str | int | float) or not is_called:
+    text = str(value).removeprefix("@").removesuffix("()")
+    example = f"@{text}()" if not is_called else written.partition(" ")[0]
+    raise ValueError(
+      f"{name}={str(value)!r} must be a call, in quotes for the shell: "
+      f"'--gin.{name}={example}'."
+    )
+
+
+def files_that_set(name: str) -> str:
+  """Models and prompts of the package that give a macro its value."""
+  have = [
+    file
+    for file in _files_that(DEFINED, name)
+    if file.startswith(("models/", "prompts/"))
+  ]
+  return f", or add a gin file that does, such as {have[0]}" if have else ""
+
+
+def _files_that(pattern: re.Pattern, name: str) -> list[str]:
+  """The package's gin files that use or set a macro; t5x's come last."""
+  files = [
+    str(path.relative_to(gin_folder()))
+    for path in gin_folder().rglob("*.gin")
+    if name in pattern.findall(path.read_text(encoding="utf-8"))
+  ]
+  return sorted(files, key=lambda file: (file.startswith("t5x/"), file))
