@@ -39,19 +39,19 @@ def ship(
   if not rows:
     return "no rows"
   study = studies.STUDIES[name]
-  have = {results.run_of(row).model for row in rows}
+  have = {results.trial_of(row).model for row in rows}
   left = results.lacking(study, rows)
   if is_partial:
-    left = [run for run in left if run.model in have]
+    left = [trial for trial in left if trial.model in have]
   if left:
-    models = sorted({run.model for run in left} - have)
+    models = sorted({trial.model for trial in left} - have)
     go_on = f"prompt-tuning study {name}{' --pretrain' if models else ''}"
     return f"{len(left)} runs are left; go on with {go_on}"
-  hashes = {(results.run_of(row).model, row["model_hash"]) for row in rows}
+  hashes = {(results.trial_of(row).model, row["model_hash"]) for row in rows}
   ours = (pretrained.SHIPPED, pretrained.load(pretrained.SHIPPED).stored_hash)
   if len(hashes) > len(have) or (ours[0] in have and ours not in hashes):
     return "some rows are of other weights; run the study again"
-  results.save(docs / "results" / f"{name}.jsonl", rows)
+  storage.write_jsonl(docs / "results" / f"{name}.jsonl", rows)
   report.figure(study, rows, docs / "results" / f"{name}.png")
   page = docs / "results.md"
   block = (

@@ -100,6 +100,12 @@ def read(
   return Table(items, places, skipped)
 
 
+def markdown(*lines: Sequence[str]) -> str:
+  """A Markdown table; the first line has the heads."""
+  rows = ["| " + " | ".join(line) + " |" for line in lines]
+  return "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])
+
+
 def field(row: Row, name: str) -> str:
   """The text of a field; a number or truth value is written as in JSON.
 

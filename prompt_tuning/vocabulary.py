@@ -55,15 +55,14 @@ def _processor(path: str, extra_ids: int) -> Any:
     ValueError: the file is none, or its special ids are not those of a T5.
   """
   processor = sentencepiece.SentencePieceProcessor()
+  protos: Any = sentencepiece_model_pb2  # its classes are made at run time
   try:
-    model = sentencepiece_model_pb2.ModelProto.FromString(
-      pathlib.Path(path).read_bytes()
-    )
+    model = protos.ModelProto.FromString(pathlib.Path(path).read_bytes())
     for i in reversed(range(extra_ids)):
       model.pieces.add(
         piece=f"\u2581<extra_id_{i}>",
         score=0.0,
-        type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+        type=protos.ModelProto.SentencePiece.USER_DEFINED,
       )
     processor.LoadFromSerializedProto(model.SerializeToString())
   except (RuntimeError, message.DecodeError) as error:

@@ -141,7 +141,7 @@ def _open_native(folder: pathlib.Path) -> dict[str, StoredTensor]:
     content: Any = serialization.msgpack_restore(index.read_bytes())
     tree = content.get("optimizer", content)["target"]
     # A tensor's specification is a leaf.
-    leaves = traverse_util.flatten_dict(
+    leaves: Any = traverse_util.flatten_dict(
       tree, is_leaf=lambda _, node: "kvstore" in node, sep="/"
     )
   except Exception as error:  # msgpack raises many kinds

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from prompt_tuning import tables
 from prompt_tuning.data import scoring, splits
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import decode, losses, t5
@@ -207,9 +208,10 @@ def table(votes: Votes) -> str:
   head = f"{of.task} ({of.split}), {count} prompts, {votes.decoding}"
   if not names:
     return f"{head}: no public answers"
-  lines = [f"| {head} | " + " | ".join(names) + " |"]
-  lines.append("|---" * (len(names) + 1) + "|")
-  for way, metrics in votes.summary().items():
-    cells = " | ".join(f"{metrics[name]:.1f}" for name in names)
-    lines.append(f"| {way} | {cells} |")
-  return "\n".join(lines)
+  return tables.markdown(
+    [head, *names],
+    *(
+      [way, *(f"{metrics[name]:.1f}" for name in names)]
+      for way, metrics in votes.summary().items()
+    ),
+  )

@@ -213,8 +213,7 @@ def _check_model(record, model: pretrained.FrozenModel, file) -> None:
     )
 
 
-def versions() -> dict[str, str]:
-  """The libraries that a prompt was trained with, for its record."""
-  return {
-    name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")
-  }
+def versions(*libraries: str) -> dict[str, str]:
+  """Those of libraries; by default those that a prompt's record names."""
+  names = libraries or ("jax", "flax", "optax")
+  return {name: importlib.metadata.version(name) for name in names}

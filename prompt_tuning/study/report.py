@@ -5,6 +5,7 @@ figure.png   mean and spread over the seeds
 """
 
 from collections.abc import Sequence
+import itertools
 import math
 import os
 import pathlib
@@ -12,9 +13,10 @@ import pathlib
 from prompt_tuning import plots, storage
 from prompt_tuning.study import results
 from prompt_tuning.study.trials import Study
+from prompt_tuning.tables import Row, markdown
 
 
-def table(study: Study, rows: Sequence[results.Row]) -> str:
+def table(study: Study, rows: Sequence[Row]) -> str:
   """The results as a Markdown table."""
   by_metric = {
     metric: results.lines(study, rows, metric) for metric in study.metrics
@@ -30,8 +32,7 @@ def table(study: Study, rows: Sequence[results.Row]) -> str:
   ]
   axes = [study.x_label or "test accuracy, %"]
   axes += ["way"] if study.series else []
-  out = ["| " + " | ".join([*axes, *heads]) + " |"]
-  out.append("|---" * (len(axes) + len(heads)) + "|")
+  lines = [[*axes, *heads]]
   for x, series in first:
     cells = [
       str(by_metric[metric][x, series].get(column, "–"))
@@ -39,110 +40,94 @@ def table(study: Study, rows: Sequence[results.Row]) -> str:
       for metric in study.metrics
     ]
     head = f"{x:,}" if isinstance(x, int) else str(x)
-    named = [series] if study.series else []
-    out.append("| " + " | ".join([head, *named, *cells]) + " |")
-  return "\n".join(out)
+    way = [series] if study.series else []
+    lines.append([head, *way, *cells])
+  return markdown(*lines)
 
 
 def figure(
-  study: Study, rows: Sequence[results.Row], path: str | os.PathLike
+  study: Study, rows: Sequence[Row], path: str | os.PathLike
 ) -> pathlib.Path:
   """Draws the results: mean and spread over the seeds."""
   if study.kind == "matrix":
     return plots.matrix(*results.cosines(rows), path)
-  found = results.lines(study, rows, study.metrics[0])
+  lines = results.lines(study, rows, study.metrics[0])
   if study.kind == "lines":
     series: dict[str, dict[float, tuple[float, float]]] = {}
-    for (x, name), cells in found.items():
-      for column, one in cells.items():
+    for (x, name), cells in lines.items():
+      for column, cell in cells.items():
         is_mean = column == results.MEAN
         if is_mean or not study.series:
           label = name or ("mean of the tasks" if is_mean else column)
-          series.setdefault(label, {})[float(x)] = _drawn(one)
+          series.setdefault(label, {})[float(x)] = _drawn(cell)
     return plots.lines(series, study.x_label, path)
   groups: dict[str, dict[str, tuple[float, float]]] = {}
-  for (x, _), cells in found.items():
-    for column, one in cells.items():
+  for (x, _), cells in lines.items():
+    for column, cell in cells.items():
       if column != results.MEAN or (study.has_mean and len(cells) > 2):
-        groups.setdefault(column, {})[str(x)] = _drawn(one)
+        groups.setdefault(column, {})[str(x)] = _drawn(cell)
   return plots.points(groups, path)
 
 
-def _drawn(one: results.Cell) -> tuple[float, float]:
-  return one.mean, 0.0 if math.isnan(one.spread) else one.spread
+def _drawn(cell: results.Cell) -> tuple[float, float]:
+  return cell.mean, 0.0 if math.isnan(cell.spread) else cell.spread
 
 
-def words(rows: Sequence[results.Row], positions: int = 4) -> str:
+def words(rows: Sequence[Row], positions: int = 4) -> str:
   """What prompts mean, as a Markdown table: a line per task (seed 0)."""
-  out = [
-    "| task | nearest words of the positions that are nearest to a word | "
-    "class labels kept, all seeds |",
-    "|---|---|---|",
-  ]
+  nearest_words = "nearest words of the positions that are nearest to a word"
+  lines = [["task", nearest_words, "class labels kept, all seeds"]]
   kept: dict[str, list[bool]] = {}
   for row in rows:
-    kept.setdefault(results.run_of(row).task, []).extend(
-      row["meaning"]["labels_kept"]
-    )
+    flags = kept.setdefault(results.trial_of(row).task, [])
+    flags += row["meaning"]["labels_kept"]
   for row in rows:
-    run, nearest = results.run_of(row), row["meaning"]["nearest"]
-    if run.seed:
+    trial, nearest = results.trial_of(row), row["meaning"]["nearest"]
+    if trial.seed:
       continue
     best = sorted(range(len(nearest)), key=lambda i: -nearest[i][0][1])
     told = "; ".join(
       f"{i}: " + ", ".join(f"{word} {cos:.2f}" for word, cos in nearest[i][:3])
       for i in sorted(best[:positions])
     )
-    flags = kept[run.task]
-    out.append(
-      f"| {results.shown(run.task)} | {told} | {sum(flags)} of {len(flags)} |"
-    )
-  return "\n".join(out)
+    flags = kept[trial.task]
+    share = f"{sum(flags)} of {len(flags)}"
+    lines.append([results.shown(trial.task), told, share])
+  return markdown(*lines)
 
 
-def wordings(rows: Sequence[results.Row]) -> str:
+def wordings(rows: Sequence[Row]) -> str:
   """Least and greatest test accuracy over hand-written wordings, as a table."""
   spans: dict[str, dict[str, list[float]]] = {}
-  several = len({results.run_of(row).model for row in rows}) > 1
+  several = len({results.trial_of(row).model for row in rows}) > 1
   for row in rows:
     if len(row.get("by_wording", ())) > 1:
-      run = results.run_of(row)
-      title = f"{run.title}, {run.pretraining}" if several else run.title
+      trial = results.trial_of(row)
+      title = f"{trial.title}, {trial.pretraining}" if several else trial.title
       tasks = spans.setdefault(title, {})
-      tasks.setdefault(results.shown(run.task), []).extend(
-        metrics["accuracy"] for metrics in row["by_wording"]
-      )
+      scores = tasks.setdefault(results.shown(trial.task), [])
+      scores += [metrics["accuracy"] for metrics in row["by_wording"]]
   if not spans:
     return ""
-  columns = list(
-    dict.fromkeys(task for found in spans.values() for task in found)
-  )
-  out = [
-    "| the wordings, worst to best on test, all seeds | "
-    + " | ".join(columns)
-    + " |",
-    "|---" * (len(columns) + 1) + "|",
-  ]
-  for title, found in spans.items():
+  columns = list(dict.fromkeys(itertools.chain.from_iterable(spans.values())))
+  lines = [["the wordings, worst to best on test, all seeds", *columns]]
+  for title, tasks in spans.items():
     cells = [
-      f"{min(found[c]):.1f} to {max(found[c]):.1f}" if c in found else "–"
+      f"{min(tasks[c]):.1f} to {max(tasks[c]):.1f}" if c in tasks else "–"
       for c in columns
     ]
-    out.append(f"| {title} | " + " | ".join(cells) + " |")
-  return "\n".join(out)
+    lines.append([title, *cells])
+  return markdown(*lines)
 
 
-def tables(study: Study, rows: Sequence[results.Row]) -> str:
+def tables(study: Study, rows: Sequence[Row]) -> str:
   """All tables of a study, and what made them."""
-  parts = [table(study, rows)]
-  if study.kind == "matrix":
-    parts.append(words(rows))
-  else:
-    parts.append(wordings(rows))
+  more = words if study.kind == "matrix" else wordings
+  parts = [table(study, rows), more(rows)]
   machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
   seconds = sum(row["seconds"] for row in rows)
   versions = rows[-1]["versions"]
-  have = {results.run_of(row).model for row in rows}
+  have = {results.trial_of(row).model for row in rows}
   absent = [model.name for model in study.models if model.name not in have]
   if absent:
     parts.append(f"Not pre-trained, and left out: {', '.join(absent)}.")
@@ -154,9 +139,7 @@ def tables(study: Study, rows: Sequence[results.Row]) -> str:
   return "\n\n".join(part for part in parts if part)
 
 
-def write(
-  study: Study, rows: Sequence[results.Row], folder: pathlib.Path
-) -> None:
+def write(study: Study, rows: Sequence[Row], folder: pathlib.Path) -> None:
   """Writes results.md and figure.png."""
   storage.write_text(
     folder / "results.md",

@@ -1,4 +1,4 @@
-"""A study's results: one row per run, and the means and spreads of rows.
+"""A study's results: one row per trial, and the means and spreads of rows.
 
     results.jsonl -> entries (x, series, task, metric, seed) -> cells
 
@@ -6,7 +6,8 @@ The mean over tasks is taken for each seed first, then mean and standard
 deviation over the seeds, as the paper's figures show them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+import itertools
 import json
 import math
 import os
@@ -15,16 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prompt_tuning import storage
-from prompt_tuning.study.trials import Run, Study
+from prompt_tuning.study.trials import Study, Trial
+from prompt_tuning.tables import Row
 from prompt_tuning.tasks import microworld
 
-Row = Mapping[str, Any]
 MEAN = "mean"
 
 
 class Entry(NamedTuple):
-  """One number of one run."""
+  """One number of one trial."""
 
   x: Any
   series: str
@@ -51,39 +51,33 @@ def load(path: str | os.PathLike) -> list[dict]:
   Raises:
     ValueError: a line is no row; the message has its number.
   """
-  place = pathlib.Path(path)
-  if not place.is_file():
+  file = pathlib.Path(path)
+  if not file.is_file():
     return []
   rows = []
-  for line, text in enumerate(place.read_text("utf-8").splitlines(), 1):
+  for line, text in enumerate(file.read_text("utf-8").splitlines(), 1):
     try:
       row = json.loads(text)
-      run_of(row)
+      trial_of(row)
     except (ValueError, TypeError, KeyError) as error:
       raise ValueError(
-        f"{place}, line {line} is no row of a study ({error}). Remove the "
+        f"{file}, line {line} is no row of a study ({error}). Remove the "
         "line; its run is done again."
       ) from error
     rows.append(row)
   return rows
 
 
-def save(path: str | os.PathLike, rows: Iterable[Row]) -> pathlib.Path:
-  """Writes the rows, atomically."""
-  lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-  return storage.write_text(path, "".join(lines))
-
-
-def run_of(row: Row) -> Run:
-  """The run that a row is the result of."""
+def trial_of(row: Row) -> Trial:
+  """The trial that a row is the result of."""
   settings = dict(row["run"])
-  return Run(**{**settings, "tests": tuple(settings["tests"])})
+  return Trial(**{**settings, "tests": tuple(settings["tests"])})
 
 
-def lacking(study: Study, rows: Iterable[Row]) -> list[Run]:
-  """The runs of a study without a row."""
-  have = {run_of(row) for row in rows}
-  return [run for run in study.runs if run not in have]
+def lacking(study: Study, rows: Iterable[Row]) -> list[Trial]:
+  """The trials of a study without a row."""
+  have = {trial_of(row) for row in rows}
+  return [trial for trial in study.trials if trial not in have]
 
 
 def shown(task: str) -> str:
@@ -94,18 +88,15 @@ def shown(task: str) -> str:
 
 def entries(study: Study, row: Row) -> list[Entry]:
   """The numbers of one row; an ensemble's has several values of x."""
-  run = run_of(row)
-  x = row["parameters"] if study.x == "parameters" else getattr(run, study.x)
-  series = getattr(run, study.series) if study.series else ""
+  trial = trial_of(row)
+  x = row["parameters"] if study.x == "parameters" else getattr(trial, study.x)
+  series = getattr(trial, study.series) if study.series else ""
+  scores = [(x, task, metrics) for task, metrics in row["scores"].items()]
   if "summary" in row:
-    found = [
-      (way, run.task, metrics) for way, metrics in row["summary"].items()
-    ]
-  else:
-    found = [(x, task, metrics) for task, metrics in row["scores"].items()]
+    scores = [(way, trial.task, row["summary"][way]) for way in row["summary"]]
   return [
-    Entry(place, series, shown(task), metric, run.seed, metrics[metric])
-    for place, task, metrics in found
+    Entry(at, series, shown(task), metric, trial.seed, metrics[metric])
+    for at, task, metrics in scores
     for metric in study.metrics
   ]
 
@@ -117,16 +108,16 @@ def cell(values: Sequence[float]) -> Cell:
 
 
 def over_seeds(
-  found: Sequence[Entry], columns: Sequence[str]
+  numbers: Sequence[Entry], columns: Sequence[str]
 ) -> dict[str, Cell]:
   """Cells by column, and under `mean` the mean over all columns.
 
   Args:
-    found: entries of one metric that agree in x and series.
+    numbers: entries of one metric that agree in x and series.
     columns: of the table. A seed that lacks one does not count for the mean.
   """
   by_seed: dict[int, dict[str, float]] = {}
-  for entry in found:
+  for entry in numbers:
     by_seed.setdefault(entry.seed, {})[entry.column] = entry.value
   whole = [
     float(np.mean(list(values.values())))
@@ -152,28 +143,27 @@ def lines(study: Study, rows: Sequence[Row], metric: str) -> Lines:
     for entry in entries(study, row):
       if entry.metric == metric:
         groups.setdefault((entry.x, entry.series), []).append(entry)
-  columns = list(
-    dict.fromkeys(one.column for group in groups.values() for one in group)
-  )
+  every = itertools.chain.from_iterable(groups.values())
+  columns = list(dict.fromkeys(entry.column for entry in every))
   # An ensemble's ways stand in the order of its summary.
   order = {} if any("summary" in row for row in rows) else _order(study)
 
-  def place(key):
+  def rank(key):
     x, series = key
     number = x if isinstance(x, int | float) else order.get(x, len(order))
     return number, order.get(series, 0)
 
-  ordered = sorted(groups, key=place)
+  ordered = sorted(groups, key=rank)
   return {key: over_seeds(groups[key], columns) for key in ordered}
 
 
 def _order(study: Study) -> dict[Any, int]:
-  """The place of every x and series among the study's runs."""
+  """The rank of every x and series among the study's trials."""
   names = (
-    getattr(run, field)
+    getattr(trial, field)
     for field in (study.series, study.x)
     if field and field != "parameters"
-    for run in study.runs
+    for trial in study.trials
   )
   return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
@@ -186,19 +176,18 @@ def cosines(rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
   """
   by_task: dict[str, dict[int, np.ndarray]] = {}
   for row in rows:
-    run, mean = run_of(row), np.array(row["meaning"]["mean"])
+    trial, mean = trial_of(row), np.array(row["meaning"]["mean"])
     unit = mean / np.linalg.norm(mean)
-    by_task.setdefault(shown(run.task), {})[run.seed] = unit
+    by_task.setdefault(shown(trial.task), {})[trial.seed] = unit
   names = list(by_task)
   values = np.full((len(names), len(names)), np.nan)
-  for i, one in enumerate(names):
-    for j, other in enumerate(names):
-      pairs = [
-        float(a @ b)
-        for s, a in by_task[one].items()
-        for t, b in by_task[other].items()
-        if s != t
-      ]
-      if pairs:
-        values[i, j] = np.mean(pairs)
+  for (i, first), (j, second) in itertools.product(enumerate(names), repeat=2):
+    pairs = [
+      float(a @ b)
+      for s, a in by_task[first].items()
+      for t, b in by_task[second].items()
+      if s != t
+    ]
+    if pairs:
+      values[i, j] = np.mean(pairs)
   return names, values

@@ -1,6 +1,6 @@
 """What is left of a study to do, in which programs, and how long it takes.
 
-    study, rows that are done -> runs that are left -> programs -> seconds
+    study, rows that are done -> trials that are left -> programs -> seconds
 
 Prompts of one length on one model train as one program, whatever their tasks,
 seeds and initialisers.
@@ -8,13 +8,14 @@ seeds and initialisers.
 
 from collections.abc import Sequence
 import dataclasses
+import math
 import os
 import pathlib
 
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.study import results
-from prompt_tuning.study import trials as runs
-from prompt_tuning.study.trials import Pretraining, Run, Study
+from prompt_tuning.frozen.pretrained import SHIPPED
+from prompt_tuning.study import results, trials
+from prompt_tuning.study.trials import Pretraining, Study, Trial
 
 BANK = 16
 """Prompts of one program at most: its memory grows with them."""
@@ -25,7 +26,7 @@ _SPEED = 3.3e10
 _START = 15.0
 """Seconds to compile a program."""
 
-Program = list[Run]
+Program = list[Trial]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Folders:
     output: what the user names.
     study: of this study.
     models: of the frozen models that studies pre-train.
-    shipped: the frozen model of the runs on the one that ships.
+    shipped: the frozen model of the trials on the one that ships.
   """
 
   output: pathlib.Path
   study: pathlib.Path
   models: pathlib.Path
-  shipped: str = runs.SHIPPED
+  shipped: str = SHIPPED
 
   @property
   def rows(self) -> pathlib.Path:
@@ -52,7 +53,7 @@ class Folders:
   def model(self, name: str) -> str | pathlib.Path:
     """The path of a frozen model."""
     own = self.models / name / "model"
-    return self.shipped if name == runs.SHIPPED else own
+    return self.shipped if name == SHIPPED else own
 
 
 def folders(
@@ -68,7 +69,7 @@ class Work:
   """What a study has, and what is left of it.
 
   Attributes:
-    rows: the rows that are done, of these runs on these weights.
+    rows: the rows that are done, of these trials on these weights.
     stale: rows of the file that are of other settings or weights.
     programs: what is left on the models that there are.
     later: the programs on models that are lacking.
@@ -87,24 +88,20 @@ class Work:
     """How long programs take on 2 cores, roughly."""
     parameters = {name: m.num_parameters for name, m in self.models.items()}
     parameters |= {model.name: model.parameters for model in self.lacking}
-    every = (estimate(p, parameters[p[0].model]) for p in programs)
-    return sum(every, 0.0)
+    return sum(estimate(p, parameters[p[0].model]) for p in programs)
 
 
 def work(study: Study, where: Folders) -> Work:
-  """Compares a study's runs with the rows that there are."""
+  """Compares a study's trials with the rows that there are."""
   lacking = [m for m in study.models if not _is_made(where.model(m.name))]
   absent = {model.name for model in lacking}
-  names = dict.fromkeys(run.model for run in study.runs)
-  models = {
-    name: pretrained.load(where.model(name))
-    for name in names
-    if name not in absent
-  }
+  names = dict.fromkeys(trial.model for trial in study.trials)
+  made = [name for name in names if name not in absent]
+  models = {name: pretrained.load(where.model(name)) for name in made}
   done, stale = {}, []
   for row in results.load(where.rows):
     if _answers(row, study, models):
-      done[results.run_of(row)] = row
+      done[results.trial_of(row)] = row
     else:
       stale.append(row)
   look = study.kind == "matrix"
@@ -112,24 +109,24 @@ def work(study: Study, where: Folders) -> Work:
     for row in results.load(other):
       if _answers(row, study, models):
         own = {k: v for k, v in row.items() if k != "meaning" or look}
-        done.setdefault(results.run_of(row), own)
-  left = [run for run in study.runs if run not in done]
+        done.setdefault(results.trial_of(row), own)
+  left = [trial for trial in study.trials if trial not in done]
   return Work(
     list(done.values()),
     stale,
-    programs([run for run in left if run.model not in absent]),
-    programs([run for run in left if run.model in absent]),
+    programs([trial for trial in left if trial.model not in absent]),
+    programs([trial for trial in left if trial.model in absent]),
     models,
     lacking,
   )
 
 
 def _answers(row, study: Study, models) -> bool:
-  """Whether a row, of this study or another, is of a run of this study."""
-  run = results.run_of(row)
-  model = models.get(run.model)
+  """Whether a row, of this study or another, is of a trial of this study."""
+  trial = results.trial_of(row)
+  model = models.get(trial.model)
   return (
-    run in study.runs
+    trial in study.trials
     and (model is None or row["model_hash"] == model.stored_hash)
     and (study.kind != "matrix" or "meaning" in row)
   )
@@ -139,92 +136,86 @@ def _is_made(path: str | pathlib.Path) -> bool:
   return (pathlib.Path(path) / "config.json").is_file()
 
 
-def programs(given: Sequence[Run]) -> list[Program]:
-  """Runs that train together, in the order of the runs.
+def programs(left: Sequence[Trial]) -> list[Program]:
+  """Trials that train together, in their own order.
 
   A program is a full product of tasks, seeds and initialisers, as
   `train.train` takes them, of at most `BANK` prompts.
   """
   groups: dict[tuple, Program] = {}
-  for n, run in enumerate(given):
-    groups.setdefault(_bank(run) or (n,), []).append(run)
+  for n, trial in enumerate(left):
+    groups.setdefault(_bank(trial) or (n,), []).append(trial)
   return [part for group in groups.values() for part in _divided(group)]
 
 
-def _bank(run: Run) -> tuple | None:
-  """What runs of one bank agree in; None for what trains alone."""
-  if run.way not in (runs.PROMPT, runs.ENSEMBLE):
+def _bank(trial: Trial) -> tuple | None:
+  """What trials of one bank agree in; None for what trains alone."""
+  if trial.way not in (trials.PROMPT, trials.ENSEMBLE):
     return None
-  shared = dataclasses.replace(run, task="", seed=0, initializer="", tests=())
-  return (shared, run.has_sentinel, len(run.tested))
+  shared = dataclasses.replace(trial, task="", seed=0, initializer="", tests=())
+  return (shared, trial.has_sentinel, len(trial.tested))
 
 
 def _divided(group: Program) -> list[Program]:
   """Splits what is no full product by value, and what is too large in half."""
   axes = ("task", "initializer", "seed")
-  values = {
-    axis: list(dict.fromkeys(getattr(run, axis) for run in group))
-    for axis in axes
-  }
-  product = 1
-  for axis in axes:
-    product *= len(values[axis])
-  is_product = product == len(group)
-  if len(group) == 1 or (
-    is_product and sum(run.members for run in group) <= BANK
-  ):
+  by_axis = {a: list(dict.fromkeys(getattr(t, a) for t in group)) for a in axes}
+  is_product = math.prod(map(len, by_axis.values())) == len(group)
+  prompts = sum(trial.members for trial in group)
+  if len(group) == 1 or (is_product and prompts <= BANK):
     return [group]
-  axis = next(axis for axis in axes if len(values[axis]) > 1)
-  found, half = values[axis], len(values[axis]) // 2
-  parts = [found[:half], found[half:]] if is_product else [[v] for v in found]
+  axis = next(axis for axis in axes if len(by_axis[axis]) > 1)
+  values, half = by_axis[axis], len(by_axis[axis]) // 2
+  parts = (
+    [values[:half], values[half:]] if is_product else [[v] for v in values]
+  )
   return [
     program
     for part in parts
-    for program in _divided([r for r in group if getattr(r, axis) in part])
+    for program in _divided([t for t in group if getattr(t, axis) in part])
   ]
 
 
 def estimate(program: Program, parameters: int) -> float:
   """Seconds of a program on 2 cores, roughly."""
   total = _START
-  for run in program:
-    tokens = 50 + run.prompt_length
-    if run.way in (runs.DESIGN, runs.OWN_WORDS):
-      wordings = 1 if run.way == runs.OWN_WORDS else 5
-      seen = 1500 * wordings * tokens * (1 + run.examples) / 3
+  for trial in program:
+    tokens = 50 + trial.prompt_length
+    if trial.way in (trials.DESIGN, trials.OWN_WORDS):
+      wordings = 1 if trial.way == trials.OWN_WORDS else 5
+      seen = 1500 * wordings * tokens * (1 + trial.examples) / 3
     else:
-      seen = run.steps * run.batch_size * tokens * run.members
+      seen = trial.steps * trial.batch_size * tokens * trial.members
     total += seen * parameters / _SPEED
   return total
 
 
-def describe(study: Study, found: Work, *, with_pretraining: bool) -> str:
+def describe(study: Study, work: Work, *, with_pretraining: bool) -> str:
   """What a study will do, and how long it takes."""
-  total = len(study.runs)
-  todo = found.programs + (found.later if with_pretraining else [])
-  seconds = found.seconds(todo)
+  # What there is to do, and to make before it.
+  todo = work.programs + (work.later if with_pretraining else [])
+  seconds = work.seconds(todo)
   if with_pretraining:
-    seconds += 60 * sum(model.minutes for model in found.lacking)
+    seconds += 60 * sum(model.minutes for model in work.lacking)
   lines = [
     f"Study {study.name}: {study.question}",
     f"The paper: {study.paper}",
-    f"{total} runs, {len(found.rows)} done before; "
+    f"{len(study.trials)} runs, {len(work.rows)} done before; "
     f"{sum(map(len, todo))} to do in {_count(len(todo), 'program')}, "
     f"{_time(seconds)} on 2 cores",
+    *(f"  {_title(program)}" for program in todo),
   ]
-  for program in todo:
-    lines.append(f"  {_title(program)}")
-  if found.stale:
+
+  # What will not be as one might think.
+  if work.stale:
     lines.append(
-      f"{len(found.stale)} rows are of other settings or other weights, and "
+      f"{len(work.stale)} rows are of other settings or other weights, and "
       "are moved to results.old.jsonl"
     )
-  then = (
-    "it is made first."
-    if with_pretraining
-    else "its runs are left out. --pretrain makes it."
-  )
-  for model in found.lacking:
+  then = "its runs are left out. --pretrain makes it."
+  if with_pretraining:
+    then = "it is made first."
+  for model in work.lacking:
     lines.append(
       f"The model {model.name} is not pre-trained yet (about {model.minutes} "
       f"minutes on 2 cores); {then}"
@@ -249,10 +240,10 @@ def _title(program: Program) -> str:
   first = program[0]
   parts = [first.title, f"on {first.pretraining}"]
   if first.prompt_length:
-    prompts = sum(run.members for run in program)
+    prompts = sum(trial.members for trial in program)
     length = _count(first.prompt_length, "position")
     parts.append(f"{_count(prompts, 'prompt')} of {length}")
   parts.append(", ".join(dict.fromkeys(results.shown(r.task) for r in program)))
-  seeds = sorted({run.seed for run in program})
+  seeds = sorted({trial.seed for trial in program})
   parts.append(f"seeds {', '.join(map(str, seeds))}")
   return "; ".join(parts)

@@ -1,14 +1,15 @@
-"""The paper's questions as lists of runs, in miniature on the microworld.
+"""The paper's questions as lists of trials, in miniature on the microworld.
 
     size, length, initialization, pretraining    figures 1 and 3
     transfer, ensemble, meaning                  tables 2 and 3, section 7
     comparison                                   three ways side by side
 
-`study` runs them, `ways` knows what a run does, `report` lays out the rows.
+`study` runs them, `ways` knows what a trial does, `report` lays out the rows.
 """
 
 import dataclasses
 
+from prompt_tuning.frozen.pretrained import SHIPPED
 from prompt_tuning.study.trials import (
   DESIGN,
   ENSEMBLE,
@@ -19,10 +20,9 @@ from prompt_tuning.study.trials import (
   PROMPT,
   RANDOM,
   SAMPLED,
-  SHIPPED,
   Pretraining,
-  Run,
   Study,
+  Trial,
   designed,
   grid,
   tuned_models,
@@ -36,12 +36,7 @@ PAIR = THREE[:2]
 
 
 def _size(
-  width: int,
-  heads: int,
-  layers: int,
-  parameters: int,
-  minutes: int,
-  *more: str,
+  width: int, heads: int, layers: int, parameters: int, minutes: int, *more: str
 ) -> Pretraining:
   """A T5 of another size, but for `more` pre-trained as the one that ships."""
   return Pretraining(
@@ -66,6 +61,7 @@ SIZES = (
   # At 1e-3, the others' rate, it does not learn to compare two sentences.
   _size(192, 6, 4, 4_182_528, 105, "LEARNING_RATE=5e-4"),
 )
+EVERY_SIZE = (SHIPPED, *(model.name for model in SIZES))
 _SHIPPED = 1_608_064  # parameters
 
 CORRUPTED = "span_corruption"
@@ -98,20 +94,9 @@ SIZE = Study(
   "Does prompt tuning close the gap to model tuning as the model grows?",
   "Figure 1: the gap closes with size; at XXL they match, and prompt design "
   "is far below.",
-  grid(
-    task=PAIR,
-    seed=SEEDS,
-    model=(SHIPPED, *(m.name for m in SIZES)),
-  )
-  + tuned_models(
-    task=PAIR,
-    seed=SEEDS,
-    way=(MODEL,),
-    model=(SHIPPED, *(m.name for m in SIZES)),
-  )
-  + designed(
-    task=PAIR, way=(DESIGN,), model=(SHIPPED, *(m.name for m in SIZES))
-  ),
+  grid(task=PAIR, seed=SEEDS, model=EVERY_SIZE)
+  + tuned_models(task=PAIR, seed=SEEDS, way=(MODEL,), model=EVERY_SIZE)
+  + designed(task=PAIR, way=(DESIGN,), model=EVERY_SIZE),
   x="parameters",
   series="title",
   kind="lines",
@@ -176,10 +161,10 @@ TRANSFER = Study(
   "Table 2: QQP to MRPC 73.1 / 81.2 (accuracy / F1) by model tuning and 76.3 / "
   "84.3 by prompt tuning; MRPC to QQP 74.9 / 70.9 and 75.4 / 69.7.",
   tuple(
-    run
+    trial
     for task, tests in _DIRECTIONS
     for shared in [{"task": (task,), "tests": (tests,), "seed": FIVE}]
-    for run in grid(**shared)
+    for trial in grid(**shared)
     + tuned_models(**shared, way=(MODEL,))
     + tuned_models(1e-3, **shared, way=(MODEL,), is_constant=(True,))
   ),
@@ -202,12 +187,7 @@ MEANING = Study(
   "Section 7: the nearest words of a position form clusters of one meaning, "
   "and class labels that a prompt starts from persist.",
   grid(
-    task=(
-      *THREE,
-      "microworld_rte",
-      "microworld_sst2",
-      "microworld_plum",
-    ),
+    task=(*THREE, "microworld_rte", "microworld_sst2", "microworld_plum"),
     seed=SEEDS,
   ),
   x="title",
@@ -238,17 +218,12 @@ COMPARISON = Study(
 STUDIES = {
   study.name: study
   for study in (
-    SIZE,
-    LENGTH,
-    INITIALIZATION,
-    PRETRAINING,
-    TRANSFER,
-    VOTE,
-    MEANING,
-    COMPARISON,
+    *(SIZE, LENGTH, INITIALIZATION, PRETRAINING),
+    *(TRANSFER, VOTE, MEANING, COMPARISON),
   )
 }
 
+_STAGES = ("belonging", "comparing", "everything", "adaptation")
 _TINY = (
   "PROBES=None",
   "BATCH_SIZE=4",
@@ -257,8 +232,8 @@ _TINY = (
   "t5.T5Config.mlp_dim=32",
   "t5.T5Config.num_encoder_layers=1",
   "t5.T5Config.num_decoder_layers=1",
+  *(f"{stage}/pretrain.Stage.steps=1" for stage in _STAGES),
 )
-_STAGES = ("belonging", "comparing", "everything", "adaptation")
 
 
 def reduced(study: Study) -> Study:
@@ -267,32 +242,24 @@ def reduced(study: Study) -> Study:
   Two seeds of prompts, a task (two where they are compared), two values of a
   figure's x, 4 updates of 8 examples, 32 test examples.
   """
-  values = dict.fromkeys(_x(study, run) for run in study.runs)
-  tasks = dict.fromkeys(run.task for run in study.runs)
+  values = dict.fromkeys(_x(study, trial) for trial in study.trials)
+  tasks = dict.fromkeys(trial.task for trial in study.trials)
   few = 1 if study.has_mean else 2
   kept = [
-    dataclasses.replace(run, steps=4, batch_size=8, scored=32)
-    for run in study.runs
-    if run.seed < (2 if run.way == PROMPT else 1)
-    and run.task in [*[*tasks][:few], microworld.MIXTURE]
-    and (study.kind != "lines" or _x(study, run) in [*values][:2])
-    and run.model in (SHIPPED, *(m.name for m in study.models[:1]))
+    dataclasses.replace(trial, steps=4, batch_size=8, scored=32)
+    for trial in study.trials
+    if trial.seed < (2 if trial.way == PROMPT else 1)
+    and trial.task in [*[*tasks][:few], microworld.MIXTURE]
+    and (study.kind != "lines" or _x(study, trial) in [*values][:2])
+    and trial.model in (SHIPPED, *(m.name for m in study.models[:1]))
   ]
   models = tuple(
-    dataclasses.replace(
-      model,
-      bindings=(
-        *model.bindings,
-        *_TINY,
-        *(f"{stage}/pretrain.Stage.steps=1" for stage in _STAGES),
-      ),
-      minutes=1,
-    )
+    dataclasses.replace(model, bindings=model.bindings + _TINY, minutes=1)
     for model in study.models[:1]
   )
-  return dataclasses.replace(study, runs=tuple(kept), models=models)
+  return dataclasses.replace(study, trials=tuple(kept), models=models)
 
 
-def _x(study: Study, run: Run):
-  """The value of x as far as it is known before a run."""
-  return run.model if study.x == "parameters" else getattr(run, study.x)
+def _x(study: Study, trial: Trial):
+  """The value of x as far as it is known before a trial."""
+  return trial.model if study.x == "parameters" else getattr(trial, study.x)

@@ -1,20 +1,18 @@
 """Runs a study: pre-trains its models, runs its programs, writes its results.
 
-    results.jsonl   one row per run: settings, scores, seconds, versions
+    results.jsonl   one row per trial: settings, scores, seconds, versions
     results.md      the tables
     figure.png      mean and spread over the seeds
     programs/       prompts and metrics of what was trained
 
 A finished program's rows are written at once. Running the command again skips
-them, and the runs that another study has done, and goes on inside the program
+them, and the trials that another study has done, and goes on inside the program
 that was interrupted.
 """
 
 from collections.abc import Sequence
 import dataclasses
-import difflib
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -26,10 +24,12 @@ import jax
 import tqdm
 
 import prompt_tuning
-from prompt_tuning import configuration, run_folder
+from prompt_tuning import configuration, run_folder, spelling, storage
 from prompt_tuning.frozen import pretrained
+from prompt_tuning.frozen.pretrained import SHIPPED
+from prompt_tuning.prompts import checkpoints
 from prompt_tuning.study import report, results, schedule, studies, ways
-from prompt_tuning.study.trials import SHIPPED, Pretraining, Study
+from prompt_tuning.study.trials import Pretraining, Study
 from prompt_tuning.training import pretrain
 
 
@@ -40,12 +40,8 @@ def find(name: str) -> Study:
     ValueError: there is none; the message has the closest name.
   """
   if name not in studies.STUDIES:
-    close = difflib.get_close_matches(name, studies.STUDIES, 1, 0.4)
-    hint = (
-      f"Did you mean {close[0]}?"
-      if close
-      else f"There are {', '.join(studies.STUDIES)}."
-    )
+    every = f"There are {', '.join(studies.STUDIES)}."
+    hint = spelling.hint(name, studies.STUDIES, every, alike=0.4)
     raise ValueError(f"There is no study {name!r}. {hint}")
   return studies.STUDIES[name]
 
@@ -54,7 +50,7 @@ def listing() -> str:
   """Every study with its question, one a line."""
   width = max(map(len, studies.STUDIES))
   return "\n".join(
-    f"{study.name:<{width}}  {study.question} ({len(study.runs)} runs)"
+    f"{study.name:<{width}}  {study.question} ({len(study.trials)} runs)"
     for study in studies.STUDIES.values()
   )
 
@@ -85,50 +81,53 @@ def run(
   if is_reduced:
     study = studies.reduced(study)
   where = schedule.folders(output, name, model, is_reduced=is_reduced)
-  found = schedule.work(study, where)
-  print(schedule.describe(study, found, with_pretraining=with_pretraining))
+  work = schedule.work(study, where)
+  print(schedule.describe(study, work, with_pretraining=with_pretraining))
   if dry_run:
     return where.study
   run_folder.RunFolder(where.output, setting="--output")  # can be written to
   _keep_compiled_programs(where.output)
-  if with_pretraining and found.lacking:
-    make_models(found.lacking, where)
-    found = schedule.work(study, where)
-  rows = _run_programs(study, found, where)
+  if with_pretraining and work.lacking:
+    make_models(work.lacking, where)
+    work = schedule.work(study, where)
+  rows = _run_programs(study, work, where)
   report.write(study, rows, where.study)
   print(f"\n{report.tables(study, rows)}\n\nEverything is in {where.study}.")
   return where.study
 
 
 def _run_programs(
-  study: Study, found: schedule.Work, where: schedule.Folders
+  study: Study, work: schedule.Work, where: schedule.Folders
 ) -> list[dict]:
   """Runs every program and adds its rows to the file."""
-  rows = list(found.rows)
-  if found.stale:
+
+  def keep(rows: list[dict]) -> None:
+    rows.sort(key=lambda row: study.trials.index(results.trial_of(row)))
+    storage.write_jsonl(where.rows, rows)
+
+  # Rows of other settings are put by, not lost.
+  rows = list(work.rows)
+  if work.stale:
     old = where.study / "results.old.jsonl"
-    results.save(old, [*results.load(old), *found.stale])
-  if rows or found.stale:
-    rows.sort(key=lambda row: study.runs.index(results.run_of(row)))
-    results.save(where.rows, rows)
+    storage.write_jsonl(old, [*results.load(old), *work.stale])
+  if rows or work.stale:
+    keep(rows)
+
+  # A finished program's rows are written at once.
   bar = tqdm.tqdm(
-    total=sum(map(len, found.programs)),
+    total=sum(map(len, work.programs)),
     unit="run",
-    disable=not sys.stderr.isatty() or not found.programs,
+    disable=not sys.stderr.isatty() or not work.programs,
     dynamic_ncols=True,
   )
+  programs, look = where.study / "programs", study.kind == "matrix"
   with bar:
-    for program in found.programs:
+    for program in work.programs:
       first = program[0]
       bar.set_description(f"{first.title} on {first.pretraining}")
-      rows += run_program(
-        program,
-        found.models[first.model],
-        where.study / "programs",
-        look=study.kind == "matrix",
-      )
-      rows.sort(key=lambda row: study.runs.index(results.run_of(row)))
-      results.save(where.rows, rows)
+      model = work.models[first.model]
+      rows += run_program(program, model, programs, look=look)
+      keep(rows)
       bar.update(len(program))
   return rows
 
@@ -143,29 +142,29 @@ def run_program(
   """The rows of a program, with what they were made by.
 
   Args:
-    program: runs that train together.
+    program: trials that train together.
     model: the frozen model.
-    folder: of all programs; this one's name comes from runs and weights.
+    folder: of all programs; this one's name comes from trials and weights.
     look: note down what the prompts mean.
   """
-  settings = [dataclasses.asdict(run) for run in program]
+  settings = [dataclasses.asdict(trial) for trial in program]
   identity = json.dumps([settings, model.stored_hash]).encode()
   name = program[0].way.replace(" ", "_")
   digest = hashlib.sha256(identity).hexdigest()[:10]
   begin = time.monotonic()
-  found = ways.run(program, model, folder / f"{name}-{digest}", look=look)
+  findings = ways.run(program, model, folder / f"{name}-{digest}", look=look)
   seconds = (time.monotonic() - begin) / len(program)
   return [
     {
-      "run": one,
-      **row,
+      "run": trial,
+      **found,
       "seconds": round(seconds, 1),
       "parameters": model.num_parameters,
       "model_hash": model.stored_hash,
       "machine": machine(),
       "versions": versions(),
     }
-    for one, row in zip(settings, found, strict=True)
+    for trial, found in zip(settings, findings, strict=True)
   ]
 
 
@@ -186,7 +185,7 @@ def make_models(
 
 
 def _keep_compiled_programs(output: pathlib.Path) -> None:
-  """Programs of equal shapes compile once, however many runs use them."""
+  """Programs of equal shapes compile once, however many trials use them."""
   if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore
     jax.config.update("jax_compilation_cache_dir", str(output / ".compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -202,9 +201,8 @@ def machine() -> str:
 
 def versions() -> dict[str, str]:
   """Of what the numbers depend on."""
-  libraries = ("jax", "jaxlib", "flax", "optax", "numpy")
   return {
     "prompt-tuning": prompt_tuning.__version__,
     "python": platform.python_version(),
-    **{name: importlib.metadata.version(name) for name in libraries},
+    **checkpoints.versions("jax", "jaxlib", "flax", "optax", "numpy"),
   }

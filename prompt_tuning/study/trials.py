@@ -1,14 +1,15 @@
-"""What a study is made of: runs, the models they need, and a layout.
+"""What a study is made of: trials, the models they need, and a layout.
 
-Run          one thing that is tuned (or worded) and tested: one row
+Trial          one thing that is tuned (or worded) and tested: one row
 Pretraining  a frozen model that a study makes for itself
-Study        a question, its runs, and how the answer is laid out
+Study        a question, its trials, and how the answer is laid out
 """
 
 from collections.abc import Sequence
 import dataclasses
 import itertools
 
+from prompt_tuning.frozen.pretrained import SHIPPED
 from prompt_tuning.tasks import microworld
 
 PROMPT, MODEL = "prompt tuning", "model tuning"
@@ -18,11 +19,9 @@ ENSEMBLE = "ensemble"
 
 RANDOM, SAMPLED, LABELS = "random uniform", "sampled vocabulary", "class labels"
 
-SHIPPED = "microworld"
-
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Trial:
   """One row of a study's results.
 
   Attributes:
@@ -107,14 +106,14 @@ class Pretraining:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """A question of the paper, and the runs that answer it.
+  """A question of the paper, and the trials that answer it.
 
   Attributes:
     name: what the user types.
     question: in a line.
     paper: what the paper found.
-    runs: the rows.
-    x: what the table's lines differ in: a field or property of `Run`, or
+    trials: the rows.
+    x: what the table's lines differ in: a field or property of `Trial`, or
       "parameters" of the model.
     series: what the figure's lines differ in, "" for one line.
     kind: of figure: "lines", "points" or "matrix".
@@ -127,7 +126,7 @@ class Study:
   name: str
   question: str
   paper: str
-  runs: tuple[Run, ...]
+  trials: tuple[Trial, ...]
   x: str
   series: str = ""
   kind: str = "points"
@@ -140,21 +139,21 @@ class Study:
 _NO_PROMPT = {"prompt_length": (0,), "initializer": ("",)}
 
 
-def grid(**axes: Sequence) -> tuple[Run, ...]:
-  """A run for every combination of the values."""
+def grid(**axes: Sequence) -> tuple[Trial, ...]:
+  """A trial for every combination of the values."""
   return tuple(
-    Run(**dict(zip(axes, values, strict=True)))
+    Trial(**dict(zip(axes, values, strict=True)))
     for values in itertools.product(*axes.values())
   )
 
 
-def designed(**axes: Sequence) -> tuple[Run, ...]:
-  """Runs that train nothing."""
+def designed(**axes: Sequence) -> tuple[Trial, ...]:
+  """Trials that train nothing."""
   return grid(**_NO_PROMPT, learning_rate=(0.0,), **axes)
 
 
 def tuned_models(
   learning_rate: float = 3e-4, **axes: Sequence
-) -> tuple[Run, ...]:
-  """Runs that train every weight and no prompt."""
+) -> tuple[Trial, ...]:
+  """Trials that train every weight and no prompt."""
   return grid(**_NO_PROMPT, learning_rate=(learning_rate,), **axes)

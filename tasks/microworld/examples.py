@@ -16,6 +16,8 @@ from prompt_tuning.tasks.microworld import passages, sentences, words
 from prompt_tuning.tasks.microworld.events import World
 
 SPLITS = {"train": 3000, "validation": 500, "test": 1000}
+LENGTHS = {"inputs": 64, "targets": 8}
+"""Tokens that hold every example of every task, EOS included."""
 WHOLE = World()
 
 

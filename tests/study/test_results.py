@@ -6,16 +6,17 @@ import math
 
 import pytest
 
+from prompt_tuning import storage
 from prompt_tuning.study import report, results, studies
-from prompt_tuning.study.trials import DESIGN, Run, Study, grid
+from prompt_tuning.study.trials import DESIGN, Study, Trial, grid
 
 EXAMPLE = Study("example", "?", "!", (), x="prompt_length", kind="lines")
 
 
 def row(task, seed, accuracy, length=20, **more):
-  run = Run(task, seed=seed, prompt_length=length)
+  trial = Trial(task, seed=seed, prompt_length=length)
   return {
-    "run": dataclasses.asdict(run),
+    "run": dataclasses.asdict(trial),
     "scores": {task: {"accuracy": accuracy}},
     "parameters": 10,
     "seconds": 6.0,
@@ -69,9 +70,9 @@ def test_a_line_without_a_task_has_no_mean():
 
 def test_the_wordings_of_several_models_stand_apart():
   def worded(model, *accuracies):
-    run = Run("microworld_a", way=DESIGN, model=model)
+    trial = Trial("microworld_a", way=DESIGN, model=model)
     found = [{"accuracy": value} for value in accuracies]
-    return {"run": dataclasses.asdict(run), "by_wording": found}
+    return {"run": dataclasses.asdict(trial), "by_wording": found}
 
   one, other = worded("microworld", 40.0, 50.0), worded("width_32", 30.0, 35.0)
   assert report.wordings([one]).splitlines()[2:] == [
@@ -85,13 +86,13 @@ def test_the_wordings_of_several_models_stand_apart():
 
 def test_what_a_study_lacks_is_what_has_no_row():
   study = dataclasses.replace(
-    EXAMPLE, runs=grid(task=("a",), seed=(0, 1), model=("one", "two"))
+    EXAMPLE, trials=grid(task=("a",), seed=(0, 1), model=("one", "two"))
   )
-  rows = [{"run": dataclasses.asdict(study.runs[0])}]
+  rows = [{"run": dataclasses.asdict(study.trials[0])}]
   assert {*results.lacking(study, rows)} == {
-    Run("a", seed=1, model="one"),
-    Run("a", seed=0, model="two"),
-    Run("a", seed=1, model="two"),
+    Trial("a", seed=1, model="one"),
+    Trial("a", seed=0, model="two"),
+    Trial("a", seed=1, model="two"),
   }
 
 
@@ -141,10 +142,12 @@ def test_the_cosine_of_tasks_is_over_prompts_of_other_seeds():
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path):
-  file = results.save(tmp_path / "rows.jsonl", [row("microworld_a", 0, 50.0)])
+  file = storage.write_jsonl(
+    tmp_path / "rows.jsonl", [row("microworld_a", 0, 50.0)]
+  )
   (loaded,) = results.load(file)
   assert loaded == json.loads(json.dumps(row("microworld_a", 0, 50.0)))
-  assert results.run_of(loaded) == Run("microworld_a")
+  assert results.trial_of(loaded) == Trial("microworld_a")
   file.write_text(file.read_text() + '{"run": {"tusk": 1}}\n')
   with pytest.raises(ValueError, match="line 2 is no row of a study"):
     results.load(file)

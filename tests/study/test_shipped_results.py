@@ -9,24 +9,24 @@ import runpy
 import places
 import pytest
 
+from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.study import report, results, studies, study, ways
-from prompt_tuning.study import trials as runs
-from prompt_tuning.study.trials import Run
+from prompt_tuning.study import report, results, studies, study, trials, ways
+from prompt_tuning.study.trials import Trial
 
 SCORES = {"accuracy": 60.0}
 SHIPPED = sorted((places.ROOT / "docs" / "results").glob("*.jsonl"))
 
 
 @functools.cache
-def again(run: Run, folder: str) -> dict:
+def again(trial: Trial, folder: str) -> dict:
   """The row of a run that is done again, alone."""
   model = pretrained.load(pretrained.SHIPPED)
-  (found,) = study.run_program([run], model, pathlib.Path(folder))
+  (found,) = study.run_program([trial], model, pathlib.Path(folder))
   return found
 
 
-def rows_to_repeat(rows) -> list[tuple[Run, dict]]:
+def rows_to_repeat(rows) -> list[tuple[Trial, dict]]:
   """Runs on the shipped model, and the row of results that each gave.
 
   Of prompts the run that most studies share, if it is there; else the most
@@ -34,34 +34,34 @@ def rows_to_repeat(rows) -> list[tuple[Run, dict]]:
   the most accurate; of hand-written prompts the first.
   """
   pairs = [pair for row in rows for pair in runs_in(row)]
-  ours = [pair for pair in pairs if pair[0].model == runs.SHIPPED]
-  shared = [pair for pair in ours if pair[0] == Run(studies.PAIR[0])]
-  prompts = [pair for pair in ours if pair[0].way == runs.PROMPT]
+  ours = [pair for pair in pairs if pair[0].model == trials.SHIPPED]
+  shared = [pair for pair in ours if pair[0] == Trial(studies.PAIR[0])]
+  prompts = [pair for pair in ours if pair[0].way == trials.PROMPT]
   found = [shared[0] if shared else max(prompts, key=own_accuracy)]
-  found += [pair for pair in ours if pair[0].way == runs.DESIGN][:1]
-  models = [pair for pair in ours if pair[0].way == runs.MODEL]
+  found += [pair for pair in ours if pair[0].way == trials.DESIGN][:1]
+  models = [pair for pair in ours if pair[0].way == trials.MODEL]
   if models and not shared:
     found.append(max(models, key=own_accuracy))
   return found
 
 
-def own_accuracy(pair: tuple[Run, dict]) -> float:
+def own_accuracy(pair: tuple[Trial, dict]) -> float:
   """In percent, on the task that it was trained on."""
-  run, row = pair
-  return row["scores"][run.task]["accuracy"]
+  trial, row = pair
+  return row["scores"][trial.task]["accuracy"]
 
 
-def runs_in(row) -> list[tuple[Run, dict]]:
+def runs_in(row) -> list[tuple[Trial, dict]]:
   """The run of a row; of an ensemble, the prompts that vote."""
-  run = results.run_of(row)
-  if run.way != runs.ENSEMBLE:
-    return [(run, row)]
+  trial = results.trial_of(row)
+  if trial.way != trials.ENSEMBLE:
+    return [(trial, row)]
   return [
     (
-      dataclasses.replace(run, way=runs.PROMPT, seed=seed, members=1),
-      {**row, "scores": {run.task: metrics}},
+      dataclasses.replace(trial, way=trials.PROMPT, seed=seed, members=1),
+      {**row, "scores": {trial.task: metrics}},
     )
-    for seed, metrics in zip(ways.seeds_of(run), row["members"], strict=True)
+    for seed, metrics in zip(ways.seeds_of(trial), row["members"], strict=True)
   ]
 
 
@@ -69,16 +69,17 @@ def runs_in(row) -> list[tuple[Run, dict]]:
 def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
   model = pretrained.load(pretrained.SHIPPED)
   folder = tmp_path_factory.getbasetemp() / "again"
-  for run, shipped in rows_to_repeat(results.load(path)):
+  for trial, shipped in rows_to_repeat(results.load(path)):
     assert shipped["model_hash"] == model.stored_hash, (
       f"{path} was made with other weights; run the study again"
     )
-    found = again(run, str(folder))
+    found = again(trial, str(folder))
     assert found["scores"].keys() == shipped["scores"].keys()
     # A prompt is trained alone instead of in a bank, so equal up to rounding,
     # which decides what it does on another domain.
-    assert own_accuracy((run, found)) == pytest.approx(
-      own_accuracy((run, shipped)), abs=0.2 if run.way == runs.DESIGN else 3
+    assert own_accuracy((trial, found)) == pytest.approx(
+      own_accuracy((trial, shipped)),
+      abs=0.2 if trial.way == trials.DESIGN else 3,
     )
 
 
@@ -86,7 +87,7 @@ def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
 def test_a_study_ships_whole(path):
   rows, study = results.load(path), studies.STUDIES[path.stem]
   assert not results.lacking(study, rows)
-  assert {results.run_of(row) for row in rows} <= {*study.runs}
+  assert {results.trial_of(row) for row in rows} <= {*study.trials}
 
 
 def test_the_tables_of_the_docs_are_those_of_the_results_that_ship():
@@ -105,30 +106,30 @@ def test_rows_of_a_study_are_shipped_into_their_place_on_the_page(tmp_path):
   page.write_text(before)
   rows = [
     {
-      "run": dataclasses.asdict(run),
-      "scores": {run.task: {"accuracy": 60.0 + run.seed}},
+      "run": dataclasses.asdict(trial),
+      "scores": {trial.task: {"accuracy": 60.0 + trial.seed}},
       "parameters": 10,
       "model_hash": pretrained.load(pretrained.SHIPPED).stored_hash,
       "seconds": 6.0,
       "machine": "2 cores of paper",
       "versions": {"jax": "1"},
     }
-    for run in studies.LENGTH.runs
+    for trial in studies.LENGTH.trials
   ]
-  results.save(tmp_path / "runs" / "length" / "results.jsonl", rows)
+  storage.write_jsonl(tmp_path / "runs" / "length" / "results.jsonl", rows)
   for _ in range(2):  # the second time changes nothing
     said = script["ship"]("length", tmp_path / "runs", page.parent)
     assert said == "shipped"
     text = page.read_text()
     assert text.count("| 150 | 61.0 ± 1.0 | 61.0 ± 1.0 | 61.0 ± 1.0 |") == 1
   assert script["ship"]("size", tmp_path / "runs", page.parent) == "no rows"
-  results.save(tmp_path / "runs" / "length" / "results.jsonl", rows[:-1])
+  storage.write_jsonl(tmp_path / "runs" / "length" / "results.jsonl", rows[:-1])
   said = script["ship"]("length", tmp_path / "runs", page.parent)
   assert said == "1 runs are left; go on with prompt-tuning study length"
   assert page.read_text() == text
   foreign = [*rows[:-1], {**rows[-1], "model_hash": "another"}]
   for others in (foreign, [{**row, "model_hash": "another"} for row in rows]):
-    results.save(tmp_path / "runs" / "length" / "results.jsonl", others)
+    storage.write_jsonl(tmp_path / "runs" / "length" / "results.jsonl", others)
     said = script["ship"]("length", tmp_path / "runs", page.parent)
     assert said.startswith("some rows are of other weights")
     assert page.read_text() == text
@@ -143,13 +144,17 @@ def test_a_study_without_some_of_its_models_ships_only_if_asked(tmp_path):
   page.parent.mkdir()
   page.write_text((places.ROOT / "docs" / "results.md").read_text())
   shipped = results.load(places.ROOT / "docs" / "results" / "length.jsonl")
-  runs_here = studies.PRETRAINING.runs
+  runs_here = studies.PRETRAINING.trials
   rows = [
-    {**shipped[0], "run": dataclasses.asdict(run), "scores": {run.task: SCORES}}
-    for run in runs_here
-    if run.model == runs.SHIPPED
+    {
+      **shipped[0],
+      "run": dataclasses.asdict(trial),
+      "scores": {trial.task: SCORES},
+    }
+    for trial in runs_here
+    if trial.model == trials.SHIPPED
   ]
-  results.save(tmp_path / "runs" / "pretraining" / "results.jsonl", rows)
+  storage.write_jsonl(tmp_path / "runs" / "pretraining" / "results.jsonl", rows)
   said = script["ship"]("pretraining", tmp_path / "runs", page.parent)
   left = len(runs_here) - len(rows)
   assert said.startswith(f"{left} runs are left") and "--pretrain" in said

@@ -97,8 +97,8 @@ def rows_of(folder, name="length"):
 
 def test_a_study_leaves_rows_a_table_and_a_figure(done):
   rows = rows_of(done)
-  assert [results.run_of(r) for r in rows] == list(
-    studies.reduced(studies.LENGTH).runs
+  assert [results.trial_of(r) for r in rows] == list(
+    studies.reduced(studies.LENGTH).trials
   )
   assert {(r["run"]["prompt_length"], r["run"]["seed"]) for r in rows} == {
     (length, seed) for length in (1, 5) for seed in (0, 1)
@@ -124,7 +124,7 @@ def test_a_run_that_another_study_has_done_is_taken_over(
   done, small_model, tmp_path, capsys
 ):
   rows = [{**row, "meaning": {}} for row in rows_of(done)]
-  results.save(tmp_path / "reduced" / "another" / "results.jsonl", rows)
+  storage.write_jsonl(tmp_path / "reduced" / "another" / "results.jsonl", rows)
   study.run("length", tmp_path, model=str(small_model), is_reduced=True)
   assert f"{len(rows)} done before; 0 to do" in capsys.readouterr().out
   assert rows_of(tmp_path) == rows_of(done)
@@ -134,7 +134,7 @@ def test_only_what_is_lacking_is_done_again(done, small_model, capsys):
   file = done / "reduced" / "length" / "results.jsonl"
   before = rows_of(done)
   kept = [row for row in before if row["run"]["prompt_length"] == 1]
-  results.save(file, kept)
+  storage.write_jsonl(file, kept)
   assert command("length", done, small_model, "--reduced") == 0
   assert "2 done before; 2 to do in 1 program," in capsys.readouterr().out
   again = rows_of(done)
@@ -154,7 +154,7 @@ def test_rows_of_other_weights_are_moved_aside(
     vocabulary=pretrained.shipped_vocabulary(),
   )
   place = tmp_path / "reduced" / "length"
-  results.save(place / "results.jsonl", rows_of(done))
+  storage.write_jsonl(place / "results.jsonl", rows_of(done))
   assert command("length", tmp_path, model, "--reduced", "--dry_run") == 0
   printed = capsys.readouterr().out
   assert "0 done before; 4 to do in 2 programs" in printed
@@ -168,7 +168,7 @@ def test_rows_of_other_weights_are_moved_aside(
 def test_rows_are_moved_aside_once_although_nothing_follows(done, tmp_path):
   where = schedule.folders(tmp_path, "length", "no model", is_reduced=False)
   found = schedule.Work([], rows_of(done), [], [], {}, [])
-  results.save(where.rows, found.stale)
+  storage.write_jsonl(where.rows, found.stale)
   study._run_programs(studies.LENGTH, found, where)
   assert results.load(where.study / "results.old.jsonl") == found.stale
   assert results.load(where.rows) == []
@@ -180,7 +180,7 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
     assert cli.main(flags) == 0
     printed = capsys.readouterr().out
     assert one.question in printed and one.paper in printed
-    assert f"{len(one.runs)} runs, 0 done before" in printed
+    assert f"{len(one.trials)} runs, 0 done before" in printed
     assert re.search(
       r"about [\d.]+ (seconds|minutes|hours) on 2 cores", printed
     )
@@ -190,7 +190,7 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
     assert cli.main([*flags, "--pretrain"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("it is made first") == len(one.models)
-    assert f"0 done before; {len(one.runs)} to do in" in printed
+    assert f"0 done before; {len(one.trials)} to do in" in printed
   assert not (tmp_path / "o").exists()
 
 
@@ -212,9 +212,9 @@ def test_a_study_runs_on_a_reduced_grid(name, tmp_path, small_model):
   assert command(name, tmp_path, small_model, *flags) == 0
   small = studies.reduced(studies.STUDIES[name])
   rows = rows_of(tmp_path, name)
-  assert {results.run_of(r) for r in rows} == set(small.runs)
-  ways_of = {run.way for run in studies.STUDIES[name].runs}
-  assert {run.way for run in small.runs} == ways_of
+  assert {results.trial_of(r) for r in rows} == set(small.trials)
+  ways_of = {trial.way for trial in studies.STUDIES[name].trials}
+  assert {trial.way for trial in small.trials} == ways_of
   text = (tmp_path / "reduced" / name / "results.md").read_text()
   assert studies.STUDIES[name].question in text
   assert (tmp_path / "reduced" / name / "figure.png").stat().st_size > 5_000

@@ -6,7 +6,7 @@ import small_microworld
 from prompt_tuning.data import scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.study import ways
-from prompt_tuning.study.trials import Run, grid
+from prompt_tuning.study.trials import Trial, grid
 from prompt_tuning.tasks.microworld import examples as microworld_examples
 
 
@@ -22,8 +22,8 @@ def test_ensembles_have_prompts_of_their_own():
 
 
 def test_a_run_may_be_scored_on_the_beginning_of_a_split():
-  whole = ways.examples("microworld_boolq", "test", Run("a"))
-  part = ways.examples("microworld_boolq", "test", Run("a", scored=5))
+  whole = ways.examples("microworld_boolq", "test", Trial("a"))
+  part = ways.examples("microworld_boolq", "test", Trial("a", scored=5))
   assert len(part) == 5 and len(whole) == small_microworld.SMALL["test"]
   assert part.input_texts() == whole.input_texts()[:5]
   assert part.target_texts() == whole.target_texts()[:5]
@@ -87,9 +87,9 @@ def test_a_sentinel_stands_in_front_of_the_targets_and_of_ranked_labels():
       marked.targets.ids[at + 1 : at + 1 + len(ids)].tolist() == ids.tolist()
     )
   model = pretrained.load(pretrained.SHIPPED)
-  decoding = ways.decoding(Run("microworld_boolq_sentinel"), model)
+  decoding = ways.decoding(Trial("microworld_boolq_sentinel"), model)
   assert decoding.strategy.prefix == (first,)
-  assert ways.decoding(Run("microworld_boolq"), model).strategy.prefix == ()
+  assert ways.decoding(Trial("microworld_boolq"), model).strategy.prefix == ()
   # Written freely, the sentinel stands in front.
   written = vocabulary.decode([first, *vocabulary.encode("True")])
   assert scoring.postprocess(
