@@ -10,6 +10,7 @@ A path is a folder of this project (`model_folder`), of transformers
 import dataclasses
 import functools
 import importlib.resources
+import logging
 import os
 import pathlib
 
@@ -17,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import json_files
 from prompt_tuning.frozen import (
   huggingface,
+  huggingface_config,
   model_folder,
   remote,
   stored_model,
@@ -63,8 +65,9 @@ class FrozenModel:
     """
     if self.vocabulary is None:
       raise ValueError(
-        f"The model {self.source} has no vocabulary. Put vocabulary.model into "
-        "its folder, or set VOCABULARY_PATH."
+        f"The model {self.source} has no vocabulary. Put its SentencePiece "
+        f"model into its folder as {model_folder.VOCABULARY} (or "
+        f"{huggingface.VOCABULARY}), or set VOCABULARY_PATH."
       )
     return self.vocabulary
 
@@ -115,8 +118,8 @@ def open_model(
     raise ValueError(f"{place} is a file, not the folder of a model.")
   settings = None
   if (place / huggingface.CONFIG).is_file():
-    settings = storage.read_json(place / huggingface.CONFIG)
-  if huggingface.is_config(settings):
+    settings = json_files.read(place / huggingface.CONFIG)
+  if huggingface_config.is_config(settings):
     return huggingface.read(place)
   return model_folder.read(place)
 
@@ -163,6 +166,11 @@ def load(
     found = dataclasses.replace(found, dtype=activation_dtype)
   vocabulary = vocabulary or stored.vocabulary
   _check_size(vocabulary, found, stored.path)
+  if vocabulary is None:
+    logging.getLogger(__name__).warning(
+      "%s has no vocabulary, so it can read no text. Set VOCABULARY_PATH.",
+      stored.path,
+    )
   params, stored_hash = stored.read(dtype)
   return FrozenModel(found, params, vocabulary, str(path), stored_hash)
 
