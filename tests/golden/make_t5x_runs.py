@@ -4,7 +4,8 @@
 
 Needs t5x (made at cc342d4) with tensorflow-serving-api, see docs/t5x.md. Runs
 `python -m t5x.train`, `infer` and `export` with the gin files of this project
-on the model that ships; tests/t5x_engine/test_t5x_runs.py says what is compared.
+on the model that ships; tests/t5x_engine/test_t5x_runs.py says what is
+compared.
 """
 
 import json
