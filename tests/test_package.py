@@ -212,11 +212,12 @@ def test_every_library_that_is_imported_is_declared():
   assert not undeclared, "name it in setup.py:\n" + "\n".join(undeclared)
 
 
-def test_every_requirement_of_the_tests_and_the_tools_is_pinned():
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-3.12.txt"])
+def test_every_requirement_of_the_tests_and_the_tools_is_pinned(file):
   """Then a release of next month cannot break `make test`."""
   pins = {
     canonicalize_name(pin.name): pin.specifier
-    for line in (places.ROOT / "constraints.txt").read_text().splitlines()
+    for line in (places.ROOT / file).read_text().splitlines()
     if not line.startswith("#")
     for pin in [Requirement(line)]
   }

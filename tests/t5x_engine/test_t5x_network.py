@@ -98,5 +98,5 @@ def test_our_network_says_what_t5x_said(name):
 @t5x_peer.needed("golden/t5x_network (test_our_network_says_what_t5x_said)")
 @pytest.mark.parametrize("name", CASES)
 def test_t5x_still_says_it(name):
-  t5x_models = importlib.import_module("prompt_tuning.t5x_models")
+  t5x_models = importlib.import_module("prompt_tuning.t5x.t5x_models")
   check(t5x_models.t5x_network(CASES[name]), name)
