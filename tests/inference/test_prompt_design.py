@@ -16,7 +16,7 @@ def log_p(text, answer):
   source = tiny_t5.ids([*vocabulary.encode(text), 1])
   target = tiny_t5.ids([*vocabulary.encode(answer), 1])
   logits = np.asarray(
-    t5.T5(tiny_t5.config()).apply(
+    tiny_t5.jitted(t5.T5(tiny_t5.config()))(
       {"params": toy_tasks.model().params}, source, t5.shift_right(target)
     )[0],
     np.float64,
