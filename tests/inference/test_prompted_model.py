@@ -72,17 +72,18 @@ def test_rank_picks_the_label_that_greedy_would_have_to_beat():
   one = prompted.with_prompts(toy_tasks.model(), [prompts(1)[0].values])
   vocabulary = tiny_t5.vocabulary()
   for text, answer in zip(TEXTS, predicting.predict(TEXTS), strict=True):
-    tokens = tiny_t5.reserved([[*vocabulary.encode(text), 1]], [0], 4)
+    # One shape for all, so that one program is compiled.
+    row = infer.padded([[*vocabulary.encode(text), 1]], 32)
+    tokens = tiny_t5.reserved(row, [0], 4)
     scores = []
     for label in labels:
-      target = np.array([[*vocabulary.encode(label), 1]], np.int32)
+      ids = [*vocabulary.encode(label), 1]
+      target = infer.padded([ids], 16)
       logits = tiny_t5.jitted(one.network)(
         {"params": one.params}, tokens, t5.shift_right(target)
       )[0]
       log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-      scores.append(
-        sum(row[i] for row, i in zip(log_p, target[0], strict=True))
-      )
+      scores.append(log_p[np.arange(len(ids)), ids].sum())
     assert answer == labels[int(np.argmax(scores))]
 
 
