@@ -11,18 +11,25 @@ BIN := $(VENV)/bin
 PIP_INSTALL := pins=$$($(BIN)/python -c "$$PINS") && \
   PIP_CONSTRAINT=$$pins PIP_BUILD_CONSTRAINT=$$pins $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# A worker per core. A file stays with one worker, which makes its fixtures and
+# compiles its programs once.
+PARALLEL := --numprocesses=logical --dist=loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint constraints clean
+.PHONY: help demo test test-all lint constraints clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.test  ## prompt-tune a frozen T5 on the CPU and show what came of it
 	@$(BIN)/prompt-tuning demo
 
-test: $(VENV)/.test  ## pass the tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.test  ## pass the tests, on all cores (minutes)
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+test-all: $(VENV)/.test  ## and the studies whose results ship, run again
+	@$(BIN)/python -m pytest $(PARALLEL) -m ""
 
 lint: $(VENV)/.lint  ## check the style, the formatting and the types
 	@$(BIN)/ruff check

@@ -154,6 +154,8 @@ import pathlib, sys
 import prompt_tuning
 from prompt_tuning import cli
 from prompt_tuning.cli import command_line, demo
+from prompt_tuning.tasks.microworld import examples
+examples.SPLITS.update(train=64, validation=32, test=32)
 assert pathlib.Path(prompt_tuning.__file__).is_relative_to(sys.argv[1])
 demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=2)
 """

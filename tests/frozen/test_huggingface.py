@@ -45,27 +45,28 @@ def ours(model: pretrained.FrozenModel, given) -> dict[str, np.ndarray]:
   before = t5.shift_right(jnp.asarray(targets))
   plain = t5.T5(model.config)
   variables = {"params": model.params}
-  encoded = plain.apply(variables, inputs, method="encode")
+  encoded = tiny_t5.jitted(plain, "encode")(variables, inputs)
   spoken = dataclasses.replace(model, vocabulary=tiny_t5.vocabulary())
   together = prompted.with_prompts(spoken, [given["prompt"]])
   length = len(given["prompt"])
   reserved = inject.reserve(inputs, np.zeros(len(inputs), np.int32), length)
 
-  def loss(prompt):
+  def loss(prompt, frozen):
     bank = {"embedding": prompt[None]}
     logits = together.network.apply(
-      {"params": {**together.params, "prompt": bank}}, reserved, before
+      {"params": {**frozen, "prompt": bank}}, reserved, before
     )
     each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return (each * (targets > 0)).sum() / (targets > 0).sum(), logits
 
-  (value, steered), gradient = jax.value_and_grad(loss, has_aux=True)(
-    jnp.asarray(given["prompt"])
+  value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  (value, steered), gradient = value_and_gradient(
+    jnp.asarray(given["prompt"]), together.params
   )
   greedy = decode.make_decoder(plain, decode.Greedy(), targets.shape[1])
   return {
     "encoded": np.asarray(encoded * (inputs > 0)[..., None]),
-    "logits": np.asarray(plain.apply(variables, inputs, before)),
+    "logits": np.asarray(tiny_t5.jitted(plain)(variables, inputs, before)),
     "greedy": np.asarray(greedy(model.params, inputs, jax.random.key(0))),
     "prompted_logits": np.asarray(steered),
     "loss": np.asarray(value),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import fractions
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -257,13 +256,9 @@ class Numpy:
     return x @ self.params["decoder/logits_dense/kernel"]
 
 
-@functools.cache
 def apply(config, method=None):
   """The jitted network of a shape."""
-  return jax.jit(
-    functools.partial(t5.T5(config).apply, method=method),
-    static_argnames="enable_dropout",
-  )
+  return tiny_t5.jitted(t5.T5(config), method)
 
 
 def logits(config, params, *args, **kwargs):
