@@ -45,6 +45,7 @@ RUNTIME = [
   "matplotlib",
   "numpy>=2",
   "optax>=0.2.6",
+  "protobuf",  # what SentencePiece writes its models with
   "safetensors",
   "scikit-learn",
   "scipy",

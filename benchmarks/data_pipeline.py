@@ -25,7 +25,8 @@ from prompt_tuning.data import batches, splits  # noqa: E402
 from prompt_tuning.frozen import pretrained  # noqa: E402
 from prompt_tuning.model import freeze  # noqa: E402
 from prompt_tuning.prompts import prompted  # noqa: E402
-from prompt_tuning.training import loop, step  # noqa: E402
+from prompt_tuning.training import step  # noqa: E402
+from prompt_tuning.training.prefetch import Prefetch  # noqa: E402
 
 TASKS = ("microworld_boolq", "microworld_rte", "microworld_qqp")
 
@@ -67,7 +68,7 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
   state = step.initial_state(problem, trained)
   run = step.make_steps(problem)
   waited = begin = 0.0
-  with loop._Prefetch(source) as prefetch:
+  with Prefetch(source) as prefetch:
     for i in range(dispatches + 3):
       if i == 3:
         waited, source.seconds, begin = 0.0, 0.0, time.perf_counter()

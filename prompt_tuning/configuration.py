@@ -126,6 +126,7 @@ def _texts(paths, folders) -> list[str]:
       raise ValueError(
         f"{path} is no gin file: it is not UTF-8 ({error})."
       ) from error
+    gin_messages.check_imports(path, text)
     texts.append(text)
     queue += [_find(name, folders) for name in _INCLUDE.findall(text)]
   return texts

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import importlib
 import inspect
 import io
-import pathlib
+import os
 import re
 import sys
 import tokenize
 
+import prompt_tuning
 from prompt_tuning import spelling
 
 REFUSED = (
@@ -45,7 +46,6 @@ def readable(error: Exception, statements: Sequence[str]) -> ValueError:
     _unknown_parameter(what)
     or _unknown_name(what)
     or _unknown_module(what, statements)
-    or _moved(what)
     or what
   )
   if isinstance(error, tokenize.TokenError):
@@ -64,32 +64,34 @@ def readable(error: Exception, statements: Sequence[str]) -> ValueError:
   return ValueError(what)
 
 
-def home_of(name: str) -> str | None:
-  """The whole name of the package's module that gin knows by its last part."""
-  package = pathlib.Path(__file__).parent
-  for path in sorted(package.rglob(f"{name}.py")):
-    parts = path.relative_to(package).with_suffix("").parts
-    return ".".join(("prompt_tuning", *parts))
-  return None
+_IMPORT = re.compile(r"(?:from (prompt_tuning[.\w]*) )?import ([.\w]+)")
 
 
-def _moved(text: str) -> str | None:
-  """What to write for an import of before the folders, if `text` has one."""
-  old = re.search(r"No module named '(prompt_tuning(?:\.tasks)?)\.(\w+)'", text)
-  if old is None:
-    return None
-  package, name = old.groups()
-  home = home_of(name)
-  if name.startswith("microworld_"):
+def check_imports(path: str | os.PathLike, text: str) -> None:
+  """Refuses an import of before the package was put into folders.
+
+  Raises:
+    ValueError: with the import to write instead.
+  """
+  for number, line in enumerate(text.splitlines(), 1):
+    old = _IMPORT.match(line)
+    home = _home(".".join(filter(None, old.groups()))) if old else None
+    if home:
+      folder, _, name = home.rpartition(".")
+      raise ValueError(
+        f"{path}, line {number}: The module {name.split()[-1]!r} is in a "
+        f"folder of its own now: instead of `{line.strip()}` write `from "
+        f"{folder} import {name}`."
+      )
+
+
+def _home(old: str) -> str | None:
+  """Where a module is that was at `old`; None for one that is there still."""
+  package, _, name = old.rpartition(".")
+  if package == "prompt_tuning.tasks" and name.startswith("microworld_"):
     part = name.removeprefix("microworld_")
-    home = f"prompt_tuning.tasks.microworld.{part} as {name}"
-  if home is None:
-    return None
-  folder, _, name_there = home.rpartition(".")
-  return (
-    f"The module {name!r} is in a folder of its own now: instead of `from "
-    f"{package} import {name}` write `from {folder} import {name_there}`."
-  )
+    return f"prompt_tuning.tasks.microworld.{part} as {name}"
+  return prompt_tuning.home_of(name) if package == "prompt_tuning" else None
 
 
 def _unknown_parameter(text: str) -> str | None:
@@ -101,7 +103,7 @@ def _unknown_parameter(text: str) -> str | None:
     return None
   name, parameter = unknown.groups()
   module, _, attribute = name.rpartition(".")
-  home = home_of(module)
+  home = prompt_tuning.home_of(module)
   if home is None:
     return None
   owner = importlib.import_module(home)

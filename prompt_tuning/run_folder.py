@@ -4,16 +4,20 @@
                           (eval.gin and infer.gin of those commands)
     metrics.jsonl         one line per logged step and prompt
     events.out.tfevents*  the same for TensorBoard
+    settings.json         what the run depends on
     checkpoints/step_*.safetensors
                           step, trained leaves, optimizer state, best so far
 
 A checkpoint holds the trained part only. Running the same command again goes
-on from the last one; metrics logged after it are dropped and logged again.
+on from the last one; metrics logged after it are dropped and logged again. One
+process at a time trains into a folder, and with the same settings each time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import errno
 import json
+import logging
 import os
 import pathlib
 import re
@@ -23,9 +27,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import locks, storage
 from prompt_tuning.shapes import PyTree
 
+SETTINGS = "settings.json"
 _STEP = re.compile(r"step_(\d{8,})\.safetensors")
 _NO_PLACE = (
   *(errno.EEXIST, errno.ENOTDIR, errno.ENOENT),
@@ -63,9 +68,11 @@ class RunFolder:
     self.keep = keep
     self._setting = setting
     self._events: Any = None
-    self._checked("be created", self.path.mkdir, parents=True, exist_ok=True)
-    self._checked("be written to", storage.write_text, self._probe, "probe")
-    self._probe.unlink()
+    with self.writing("be created"):
+      self.path.mkdir(parents=True, exist_ok=True)
+    with self.writing():
+      storage.write_text(self._probe, "probe")
+      self._probe.unlink()
 
   @property
   def _probe(self) -> pathlib.Path:
@@ -76,9 +83,15 @@ class RunFolder:
     """metrics.jsonl."""
     return self.path / "metrics.jsonl"
 
-  def _checked(self, verb, action, *args, **kwargs):
+  @contextlib.contextmanager
+  def writing(self, verb: str = "be written to") -> Iterator[None]:
+    """Inside, an error of the disk names the folder, and says what to do.
+
+    Raises:
+      ValueError: instead of the OSError.
+    """
     try:
-      return action(*args, **kwargs)
+      yield
     except OSError as error:
       advice = (
         f"Name another folder with {self._setting}."
@@ -90,6 +103,40 @@ class RunFolder:
         f"The folder {self._setting}={self.path} cannot {verb} "
         f"({error.strerror or error}). {advice}"
       ) from error
+
+  @contextlib.contextmanager
+  def alone(self) -> Iterator["RunFolder"]:
+    """Inside, no other process trains into the folder.
+
+    What a killed process left half-written is removed first.
+
+    Raises:
+      ValueError: another process does, or the folder is that of a run with
+        other settings.
+    """
+    with contextlib.ExitStack() as stack:
+      try:
+        stack.enter_context(locks.held(self.path))
+      except locks.Busy as error:
+        raise ValueError(
+          f"Another run is in {self._setting}={self.path} ({error.strerror}). "
+          f"Wait for its end, or name another folder with {self._setting}."
+        ) from error
+      for part in ("", "checkpoints", "model", "predictions", "prompts/*"):
+        for folder in self.path.glob(part) if part else [self.path]:
+          storage.remove_unfinished(folder)
+      if self.settings:
+        self._check_settings()
+      yield self
+
+  def _check_settings(self) -> None:
+    """Compares with the settings in the folder, or writes them there."""
+    file = self.path / SETTINGS
+    if file.is_file():
+      self._compare(storage.read_json(file), file)
+    elif not self.checkpoint_steps():
+      with self.writing():
+        storage.write_json(file, self.settings)
 
   # Checkpoints.
 
@@ -113,9 +160,8 @@ class RunFolder:
     """
     tree = {path: np.asarray(leaf) for path, leaf in _leaves(arrays)}
     metadata = {"settings": self.settings, "record": dict(record)}
-    self._checked(
-      "be written to", storage.save_tree, self._checkpoint(step), tree, metadata
-    )
+    with self.writing():
+      storage.save_tree(self._checkpoint(step), tree, metadata)
     for old in self.checkpoint_steps()[: -self.keep]:
       self._checkpoint(old).unlink(missing_ok=True)
 
@@ -128,8 +174,6 @@ class RunFolder:
     Raises:
       ValueError: it is damaged, or belongs to a run with other settings.
     """
-    for folder in (self.path, self.path / "checkpoints"):
-      storage.remove_unfinished(folder)
     steps = self.checkpoint_steps()
     if not steps:
       self._drop_metrics_after(0)
@@ -163,13 +207,10 @@ class RunFolder:
   def log(self, step: int, prompt: str, values: Mapping[str, float]) -> None:
     """Appends one line to metrics.jsonl and the values to TensorBoard."""
     line = json.dumps({"step": step, "prompt": prompt, **values})
-
-    def append():
+    with self.writing():
       with open(self.metrics_file, "a", encoding="utf-8") as file:
         file.write(line + "\n")
-
-    self._checked("be written to", append)
-    self._checked("be written to", self._add_events, step, prompt, values)
+      self._add_events(step, prompt, values)
 
   def _add_events(self, step, prompt, values) -> None:
     """Writes events at once: on a full disk, SummaryWriter's thread hangs."""
@@ -194,29 +235,49 @@ class RunFolder:
     self._events.flush()
 
   def metrics(self) -> list[dict]:
-    """The lines of metrics.jsonl; a half-written last line is left out."""
+    """The lines of metrics.jsonl.
+
+    A half-written last line is left out; so is any other that cannot be read,
+    and a warning says how many.
+    """
     if not self.metrics_file.is_file():
       return []
-    rows = []
-    for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-      try:
-        rows.append(json.loads(line))
-      except json.JSONDecodeError:
-        break
-    return rows
+    rows, bad = [], []
+    lines = self.metrics_file.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+      row = _metrics_row(line)
+      rows.append(row) if row else bad.append(number)
+    if bad and bad != [len(lines)]:
+      logging.getLogger(__name__).warning(
+        "%s: %d lines cannot be read and are left out, the first is line %d.",
+        *(self.metrics_file, len(bad), bad[0]),
+      )
+    return [row for row in rows if row]
 
   def _drop_metrics_after(self, step: int) -> None:
     if not self.metrics_file.exists():
       return
     rows = [row for row in self.metrics() if row["step"] <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    self._checked("be written to", storage.write_text, self.metrics_file, text)
+    with self.writing():
+      storage.write_text(self.metrics_file, text)
 
   def close(self) -> None:
     """Closes the TensorBoard events."""
     if self._events is not None:
       self._events.close()
       self._events: Any = None
+
+
+def _metrics_row(line: bytes) -> dict | None:
+  """A line of metrics.jsonl; None for one that is none."""
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  is_row = isinstance(row, dict) and isinstance(row.get("prompt"), str)
+  step = row.get("step") if is_row else None
+  return row if isinstance(step, int) and not isinstance(step, bool) else None
 
 
 def _leaves(tree: PyTree) -> list[tuple[str, Any]]:

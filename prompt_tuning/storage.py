@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from typing import Any
 
@@ -74,18 +75,77 @@ def write_atomically(path, write: Callable[[str], object]) -> pathlib.Path:
     with contextlib.suppress(OSError):
       os.unlink(temporary)
     raise
-  folder = os.open(path.parent, os.O_RDONLY)
-  try:
-    os.fsync(folder)
-  finally:
-    os.close(folder)
+  _sync(path.parent)
   return path
+
+
+def _sync(folder: pathlib.Path) -> None:
+  """Makes the names in a folder last."""
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+_PENDING = ".pending"
+
+
+def write_together(folder, files: Mapping[str, bytes]) -> pathlib.Path:
+  """Writes several files of a folder, all of them or none.
+
+  They are written into a folder beside their places first, whose renaming is
+  the moment when all of them count (`current`); then they are moved.
+
+  Raises:
+    OSError: the disk is full or read-only. What was there before still counts.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  _settle(folder)
+  written = pathlib.Path(
+    tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder)
+  )
+  try:
+    for name, content in files.items():
+      write_atomically(
+        written / name, lambda to, c=content: pathlib.Path(to).write_bytes(c)
+      )
+    written.chmod(0o777 & ~_umask())
+    written.rename(folder / _PENDING)
+  except BaseException:
+    shutil.rmtree(written, ignore_errors=True)
+    raise
+  _sync(folder)
+  _settle(folder)
+  return folder
+
+
+def current(path) -> pathlib.Path:
+  """Where a file is that `write_together` may have been killed in moving."""
+  path = pathlib.Path(path)
+  pending = path.parent / _PENDING / path.name
+  return pending if pending.is_file() else path
+
+
+def _settle(folder: pathlib.Path) -> None:
+  """Moves to their places what was written together."""
+  pending = folder / _PENDING
+  if not pending.is_dir():
+    return
+  for path in sorted(pending.iterdir()):
+    os.replace(path, folder / path.name)
+  _sync(folder)
+  pending.rmdir()
 
 
 def remove_unfinished(folder) -> None:
   """Removes what processes that were killed in a write left in a folder."""
   for path in pathlib.Path(folder).glob(".*.tmp"):
-    path.unlink(missing_ok=True)
+    if path.is_dir():
+      shutil.rmtree(path, ignore_errors=True)
+    else:
+      path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

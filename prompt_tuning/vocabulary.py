@@ -1,7 +1,8 @@
 """Text to ids and back, by SentencePiece or bytes, without TensorFlow.
 
 Sentinels stand behind the pieces as in T5: `<extra_id_i>` has the id
-`size - 1 - i`. The ids are those of `seqio.SentencePieceVocabulary`.
+`size - 1 - i`, in a text too. The ids are those of
+`seqio.SentencePieceVocabulary`, which the tasks are encoded with.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,8 +10,10 @@ import functools
 import pathlib
 from typing import Any
 
+from google.protobuf import message
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 from prompt_tuning.shapes import EOS, PAD, UNK
 
@@ -21,8 +24,11 @@ BYTES = "bytes"
 class _Bytes:
   """The bytes as pieces, with the methods of a SentencePiece processor."""
 
+  def __init__(self, extra_ids: int):
+    self._size = 256 + 3 + extra_ids
+
   def get_piece_size(self) -> int:
-    return 256 + 3
+    return self._size
 
   def encode(self, text, num_threads: int = 1):
     del num_threads
@@ -31,12 +37,45 @@ class _Bytes:
     return [byte + 3 for byte in text.encode("utf-8")]
 
   def decode(self, ids) -> str:
-    found = bytes(i - 3 for i in ids if i >= 3)
-    return found.decode("utf-8", errors="ignore")
+    known = bytes(i - 3 for i in ids if 3 <= i < 256 + 3)
+    return known.decode("utf-8", errors="ignore")
 
   def id_to_piece(self, i: int) -> str:
     special = ("<pad>", "</s>", "<unk>")
     return special[i] if i < 3 else f"<0x{i - 3:02X}>"
+
+
+SPECIAL = {"pad": PAD, "eos": EOS, "unk": UNK}
+
+
+def _processor(path: str, extra_ids: int) -> Any:
+  """A SentencePiece model that also knows sentinels, where a word may begin.
+
+  Raises:
+    ValueError: the file is none, or its special ids are not those of a T5.
+  """
+  processor = sentencepiece.SentencePieceProcessor()
+  protos: Any = sentencepiece_model_pb2  # its classes are made at run time
+  try:
+    model = protos.ModelProto.FromString(pathlib.Path(path).read_bytes())
+    for i in reversed(range(extra_ids)):
+      model.pieces.add(
+        piece=f"\u2581<extra_id_{i}>",
+        score=0.0,
+        type=protos.ModelProto.SentencePiece.USER_DEFINED,
+      )
+    processor.LoadFromSerializedProto(model.SerializeToString())
+  except (RuntimeError, message.DecodeError) as error:
+    raise ValueError(f"{path} is no SentencePiece model ({error}).") from error
+  have = {name: getattr(processor, f"{name}_id")() for name in SPECIAL}
+  if have != SPECIAL:
+    shown = ", ".join(f"{name} {i}" for name, i in have.items())
+    raise ValueError(
+      f"{path} has the special ids {shown} (-1 is none); a T5 has pad 0, eos "
+      "1, unk 2. It is the vocabulary of another model, or was trained without "
+      "--pad_id=0 --eos_id=1 --unk_id=2."
+    )
+  return processor
 
 
 class Vocabulary:
@@ -60,23 +99,18 @@ class Vocabulary:
   @functools.cached_property
   def _pieces(self) -> Any:
     if self.path == BYTES:
-      return _Bytes()
-    try:
-      return sentencepiece.SentencePieceProcessor(model_file=self.path)
-    except RuntimeError as error:
-      raise ValueError(
-        f"{self.path} is no SentencePiece model ({error})."
-      ) from error
+      return _Bytes(self.extra_ids)
+    return _processor(self.path, self.extra_ids)
 
   @property
   def num_pieces(self) -> int:
     """How many pieces there are without the sentinels."""
-    return self._pieces.get_piece_size()
+    return self.size - self.extra_ids
 
   @property
   def size(self) -> int:
     """Pieces and sentinels."""
-    return self.num_pieces + self.extra_ids
+    return self._pieces.get_piece_size()
 
   def sentinel(self, i: int) -> int:
     """The id of `<extra_id_i>`.
@@ -107,7 +141,7 @@ class Vocabulary:
         break
       if token == PAD:
         continue
-      kept.append(int(token) if token < self.num_pieces else UNK)
+      kept.append(int(token) if token < self.size else UNK)
     return self._pieces.decode(kept)
 
   def piece(self, token: int) -> str:

@@ -75,6 +75,17 @@ def test_a_name_that_is_not_exported_is_an_attribute_error():
     prompt_tuning.Promt  # noqa: B018
 
 
+def test_a_module_is_found_where_it_was_before_the_folders():
+  old = importlib.import_module("prompt_tuning.pretrained")
+  new = importlib.import_module("prompt_tuning.frozen.pretrained")
+  assert old is new is prompt_tuning.pretrained
+  assert new.__spec__.name == new.__name__ == "prompt_tuning.frozen.pretrained"
+  data = importlib.import_module("prompt_tuning.data")
+  assert data.load is importlib.import_module("prompt_tuning.data.splits").load
+  with pytest.raises(ModuleNotFoundError, match="prompt_tuning.pretraned"):
+    importlib.import_module("prompt_tuning.pretraned")
+
+
 def test_shape_annotations_are_enforced_while_tests_run():
   losses = importlib.import_module("prompt_tuning.model.losses")
   logits, targets = np.zeros((2, 3, 5), np.float32), np.zeros((2, 4), np.int32)

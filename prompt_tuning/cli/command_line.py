@@ -10,7 +10,9 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 
 import prompt_tuning
 from prompt_tuning.cli import commands, gin_commands, study_commands
@@ -26,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   logging.basicConfig(
     level=logging.WARNING, format="%(message)s", stream=sys.stderr
   )
-  import_quietly()
+  before = _on_termination(_terminate)
   try:
+    import_quietly()
     if rest and not command.takes_settings:
       parse.error(f"unknown argument {rest[0]}")
     if command.takes_settings and known.literally is not None:
@@ -42,10 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
       raise
     print(f"prompt-tuning {command.name}: {_plain(error)}", file=sys.stderr)
     return 2
-  except KeyboardInterrupt:
-    hint = " The same command goes on where it was." if command.resumes else ""
-    print(f"Stopped.{hint}", file=sys.stderr)
-    return 130
+  except KeyboardInterrupt as stopped:
+    hint = "Stopped."
+    if command.resumes:
+      hint += " The same command goes on from the last checkpoint, if any."
+    print(str(stopped) or hint, file=sys.stderr)
+    return 128 + getattr(stopped, "number", signal.SIGINT)
+  finally:
+    _on_termination(before)
+
+
+def _terminate(number: int, frame) -> None:
+  """A batch system's signal ends a command as Ctrl-C does."""
+  del frame
+  stopped = KeyboardInterrupt()
+  stopped.number = number  # pyright: ignore[reportAttributeAccessIssue]
+  raise stopped
+
+
+def _on_termination(handler):
+  """Installs a handler of SIGTERM, where signals can be handled at all."""
+  if threading.current_thread() is threading.main_thread():
+    return signal.signal(signal.SIGTERM, handler)
+  return None
 
 
 def parser() -> argparse.ArgumentParser:

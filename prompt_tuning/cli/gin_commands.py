@@ -8,6 +8,7 @@ pretrain  pre-train or adapt a T5 on text
 
 import argparse
 from collections.abc import Callable
+import contextlib
 
 from prompt_tuning.cli import data_flags
 from prompt_tuning.cli.command import Command, Settings
@@ -48,15 +49,18 @@ def _run(
   # What was set stands in the folder from the beginning, what was used at the
   # end. An evaluation may lie in the folder of the run, whose own file stays.
   where = configuration.macro(folder)
-  config = None
-  if where is not None:
-    name = "config" if folder == "MODEL_DIR" else flags.command
-    config = run_folder.RunFolder(where, setting=folder).path / f"{name}.gin"
+  if where is None:
+    return configuration.call(function), where
+  place = run_folder.RunFolder(where, setting=folder)
+  trains = folder == "MODEL_DIR"
+  config = place.path / f"{'config' if trains else flags.command}.gin"
+  with place.alone() if trains else contextlib.nullcontext():
     if not config.exists():  # the run may be refused, and this one is another's
-      configuration.save(config, operative=False)
-  outcome = configuration.call(function)
-  if config is not None:
-    configuration.save(config, operative=True)
+      with place.writing():
+        configuration.save(config, operative=False)
+    outcome = configuration.call(function)
+    with place.writing():
+      configuration.save(config, operative=True)
   return outcome, where
 
 

@@ -61,7 +61,7 @@ def evaluate_prompts(
   Raises:
     ValueError: a prompt, a task or the folder is not usable.
   """
-  folder = run_folder.RunFolder(eval_output_dir)
+  folder = run_folder.RunFolder(eval_output_dir, setting="EVAL_OUTPUT_DIR")
   prompts = prompts_of(prompt_path, model, allow_other_model)
   pairs = pairs_of(registry.task_names(mixture_or_task_name), prompts)
 
@@ -123,7 +123,7 @@ def infer_lines(
   """
   source = pathlib.Path(input_file)
   texts = _lines(source)
-  folder = run_folder.RunFolder(infer_output_dir)
+  folder = run_folder.RunFolder(infer_output_dir, setting="INFER_OUTPUT_DIR")
   limit = task_feature_lengths["inputs"]
   for i, text in enumerate(texts, 1):
     tokens = len(model.require_vocabulary().encode(text)) + 1

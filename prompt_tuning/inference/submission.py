@@ -216,7 +216,7 @@ def write(
   names = registry.task_names(mixture_or_task_name)
   wanted = {name: formats(name) for name in names}
   _check_files([form.file for name in names for form in wanted[name]])
-  folder = run_folder.RunFolder(infer_output_dir)
+  folder = run_folder.RunFolder(infer_output_dir, setting="INFER_OUTPUT_DIR")
   prompts = jobs.prompts_of(prompt_path, model, allow_other_model)
   pairs = jobs.pairs_of(names, prompts)
   if len(pairs) > len(names):

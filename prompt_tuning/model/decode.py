@@ -76,7 +76,8 @@ class Rank:
   """The most likely of given labels (rank classification).
 
   Attributes:
-    labels: the labels as text; by default those of the task, see `registry.labels`.
+    labels: the labels as text; by default those of the task, see
+      `registry.labels`.
     prefix: ids in front of every label: T5's first sentinel, for a model that
       was pre-trained on span corruption only.
   """

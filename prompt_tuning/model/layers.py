@@ -18,6 +18,15 @@ import numpy as np
 
 from prompt_tuning.shapes import Array, Bool, Float, Int
 
+ACTIVATIONS = {
+  "relu": nn.relu,
+  "gelu": nn.gelu,  # with tanh, as T5 has it
+  "gelu_exact": functools.partial(nn.gelu, approximate=False),
+  "silu": nn.silu,
+  "linear": lambda x: x,
+}
+"""Of the branches of the feed-forward part, by name."""
+
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
@@ -25,7 +34,8 @@ class T5Config:
 
   `dtype` is the dtype of activations only. `scale_logits` divides the decoder's
   output by sqrt(E) before the logits (T5 1.0); by default it follows
-  `logits_via_embedding`.
+  `logits_via_embedding`. With `relpos_per_layer` each layer has a table of
+  relative positions of its own (UMT5), else a stack's layers share one.
   """
 
   vocab_size: int
@@ -40,6 +50,7 @@ class T5Config:
   scale_logits: bool | None = None
   relpos_buckets: int = 32
   relpos_max_distance: int = 128
+  relpos_per_layer: bool = False
   layer_norm_epsilon: float = 1e-6
   dropout_rate: float = 0.0
   dtype: str = "float32"
@@ -50,6 +61,17 @@ class T5Config:
       raise ValueError(
         f"Activations cannot be {self.dtype!r} (ACTIVATION_DTYPE); they can be "
         "float32 or bfloat16. Those of a T5 are too large for float16."
+      )
+    unknown = [a for a in self.mlp_activations if a not in ACTIVATIONS]
+    if unknown:
+      raise ValueError(
+        f"mlp_activations={self.mlp_activations} has {unknown[0]!r}; known are "
+        f"{', '.join(ACTIVATIONS)}."
+      )
+    if self.relpos_max_distance <= self.relpos_buckets // 2:
+      raise ValueError(
+        f"relpos_max_distance={self.relpos_max_distance} must be more than "
+        f"half of relpos_buckets={self.relpos_buckets}."
       )
     if self.scale_logits is None:
       object.__setattr__(self, "scale_logits", self.logits_via_embedding)
@@ -283,9 +305,7 @@ class Mlp(nn.Module):
       branch = Dense(config.mlp_dim, ("embed", "mlp"), config.dtype, name=name)(
         x
       )
-      if activation != "linear":
-        branch = getattr(nn, activation)(branch)
-      branches.append(branch)
+      branches.append(ACTIVATIONS[activation](branch))
     hidden = functools.reduce(jnp.multiply, branches)
     hidden = dropout(self, hidden)
     return Dense(config.emb_dim, ("mlp", "embed"), config.dtype, name="wo")(

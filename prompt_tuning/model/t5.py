@@ -1,4 +1,4 @@
-"""T5 in Flax: one network for T5 1.0, 1.1, mT5 and ByT5.
+"""T5 in Flax: one network for T5 1.0, 1.1, mT5, UMT5 and ByT5.
 
     tokens [B, T] -> read -> Source -> write -> logits [B, L, V]
 
@@ -62,10 +62,14 @@ class EncoderLayer(nn.Module):
     self.attention = Attention(self.config)
     self.pre_mlp_layer_norm = norm(self.config)
     self.mlp = Mlp(self.config)
+    if self.config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(self.config, bidirectional=True)
 
   def __call__(
-    self, x: Float[Array, "B T E"], bias: Float[Array, "B H T T"]
+    self, x: Float[Array, "B T E"], bias: Float[Array, "B #H T T"]
   ) -> Float[Array, "B T E"]:
+    if self.config.relpos_per_layer:
+      bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
     y = self.pre_attention_layer_norm(x)
     y = self.attention(y, y, bias)
     x = x + dropout(self, y)
@@ -85,16 +89,21 @@ class DecoderLayer(nn.Module):
     self.encoder_decoder_attention = Attention(self.config)
     self.pre_mlp_layer_norm = norm(self.config)
     self.mlp = Mlp(self.config)
+    if self.config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(self.config, bidirectional=False)
 
   def __call__(
     self,
     x: Float[Array, "B L E"],
     source: Float[Array, "B S E"] | KeysValues,
-    biases: tuple[Float[Array, "#B H span span"], Float[Array, "B 1 L S"]],
+    biases: tuple[Float[Array, "#B #H span span"], Float[Array, "B 1 L S"]],
     *,
     is_cached: bool,
   ) -> Float[Array, "B L E"]:
     self_bias, cross_bias = biases
+    if self.config.relpos_per_layer:
+      span = self_bias.shape[-1]
+      self_bias = self.relpos_bias(span, span) + self_bias
     own = y = self.pre_self_attention_layer_norm(x)
     if is_cached:
       own, self_bias = self.self_attention.remember(
@@ -116,7 +125,8 @@ class Encoder(nn.Module):
 
   def setup(self):
     config = self.config
-    self.relpos_bias = RelativeBias(config, bidirectional=True)
+    if not config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(config, bidirectional=True)
     self.layers = [
       EncoderLayer(config) for _ in range(config.num_encoder_layers)
     ]
@@ -125,8 +135,9 @@ class Encoder(nn.Module):
   def __call__(
     self, x: Float[Array, "B T E"], mask: Bool[Array, "B 1 T T"]
   ) -> Float[Array, "B T E"]:
-    length = x.shape[1]
-    bias = self.relpos_bias(length, length) + mask_bias(mask, x.dtype)
+    bias = mask_bias(mask, x.dtype)
+    if not self.config.relpos_per_layer:
+      bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
     x = dropout(self, x)
     for layer in self.layers:
       x = layer(x, bias)
@@ -140,7 +151,8 @@ class Decoder(nn.Module):
 
   def setup(self):
     config = self.config
-    self.relpos_bias = RelativeBias(config, bidirectional=False)
+    if not config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(config, bidirectional=False)
     self.layers = [
       DecoderLayer(config) for _ in range(config.num_decoder_layers)
     ]
@@ -165,10 +177,11 @@ class Decoder(nn.Module):
     *,
     is_cached: bool,
   ) -> Float[Array, "B L E"]:
-    self_mask, cross_mask = masks
-    length = self_mask.shape[-1]
-    self_bias = self.relpos_bias(length, length) + mask_bias(self_mask, x.dtype)
-    biases = (self_bias, mask_bias(cross_mask, x.dtype))
+    self_bias, cross_bias = (mask_bias(mask, x.dtype) for mask in masks)
+    if not self.config.relpos_per_layer:
+      span = self_bias.shape[-1]
+      self_bias = self.relpos_bias(span, span) + self_bias
+    biases = (self_bias, cross_bias)
     x = dropout(self, x)
     sources = source.keys_values or [source.encoded] * len(self.layers)
     for layer, attended in zip(self.layers, sources, strict=True):

@@ -2,13 +2,12 @@
 
     restore -> [ dispatch S steps -> log -> evaluate -> keep the best -> save ]
 
-Prompt tuning, model tuning and pre-training all run through `fit`. Dispatches
-end on a grid of absolute steps, so an interrupted run that is started again
-repeats exactly the dispatches that it would have made.
+Prompt tuning, model tuning and pre-training all run through `fit`. It may stop
+after any dispatch, asked by a signal: a checkpoint holds all that the rest of
+the run depends on, so that the same command goes on bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 import sys
@@ -21,85 +20,17 @@ import tqdm
 from prompt_tuning import run_folder
 from prompt_tuning.model import freeze
 from prompt_tuning.shapes import PyTree
-from prompt_tuning.training import step
+from prompt_tuning.training import interruption, step
+from prompt_tuning.training.plan import Plan
+from prompt_tuning.training.prefetch import Batch, Prefetch
 
-Batch = Mapping[str, np.ndarray]
+Evaluate = Callable[[PyTree], tuple[list[float], list[dict]]]
 
-_MACROS = {
-  "steps": "TRAIN_STEPS",
-  "eval_every": "EVAL_PERIOD",
-  "patience": "PATIENCE",
-  "steps_per_dispatch": "STEPS_PER_DISPATCH",
-}
-"""The names of a plan's numbers on the command line."""
 _ROUNDING = 1e-9  # of a score, whose last digit depends on how it is summed
 _ADVICE = (
   "Lower LEARNING_RATE, or use float32 activations; the last checkpoint is "
   "unharmed."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """How long to train and when to look.
-
-  Attributes:
-    steps: updates in all.
-    eval_every: updates between evaluations.
-    checkpoint_every: updates between checkpoints; 0 means at evaluations.
-    patience: evaluations without a better score until a prompt stops; 0 never
-      stops.
-    log_every: updates that a logged mean is taken over, up to the end of a
-      dispatch.
-    steps_per_dispatch: updates per call of the jitted function. Small models
-      gain from more of them.
-  """
-
-  steps: int
-  eval_every: int = 100
-  checkpoint_every: int = 0
-  patience: int = 0
-  log_every: int = 10
-  steps_per_dispatch: int = 10
-
-  def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      least = 0 if field.name in ("checkpoint_every", "patience") else 1
-      if value < least:
-        macro = _MACROS.get(field.name)
-        name = f"{field.name} ({macro})" if macro else field.name
-        raise ValueError(f"{name} must be at least {least}, got {value}.")
-
-  @property
-  def save_every(self) -> int:
-    """Updates between checkpoints."""
-    return self.checkpoint_every or self.eval_every
-
-  def dispatches(self, start: int) -> Iterator[tuple[int, int]]:
-    """(first step, step after the last) of each dispatch from `start` on."""
-    while start < self.steps:
-      end = self.next_end(start)
-      yield start, end
-      start = end
-
-  def next_end(self, start: int) -> int:
-    """Where the dispatch that begins at `start` ends."""
-    grids = (self.steps_per_dispatch, self.eval_every, self.save_every)
-    return min([self.steps, *((start // g + 1) * g for g in grids)])
-
-  def evaluates_at(self, at: int) -> bool:
-    """Whether there is an evaluation after `at` updates."""
-    return at == self.steps or at % self.eval_every == 0
-
-  def logs_at(self, at: int) -> bool:
-    """Whether the means so far are logged after `at` updates."""
-    ends = self.evaluates_at(at) or self.saves_at(at)
-    return ends or at % self.log_every == 0
-
-  def saves_at(self, at: int) -> bool:
-    """Whether there is a checkpoint after `at` updates."""
-    return at == self.steps or at % self.save_every == 0
 
 
 @dataclasses.dataclass
@@ -158,7 +89,7 @@ def fit(
   plan: Plan,
   folder: run_folder.RunFolder,
   names: Sequence[str] = ("",),
-  evaluate: Callable[[PyTree], tuple[list[float], list[dict]]] | None = None,
+  evaluate: Evaluate | None = None,
 ) -> Outcome:
   """Trains the trained part; the frozen one is read only.
 
@@ -174,31 +105,17 @@ def fit(
   Raises:
     ValueError: the loss or the trained part is not finite, or the folder
       refuses.
+    interruption.Stopped: a signal asked to stop; there is a checkpoint.
   """
-  # The state is that of the folder's last checkpoint, or new. It is donated to
-  # each dispatch, so it must not share the caller's arrays.
   trained, frozen = parts
-  trained = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
-  state = step.initial_state(problem, trained)
-  best = Best.none(len(names))
-  kept = jax.tree.map(np.asarray, trained)
-  restored = folder.restore({"state": state, "best": kept})
-  if restored is not None:
-    _, arrays, record = restored
-    state = jax.tree.map(jnp.asarray, arrays["state"])
-    kept = arrays["best"]
-    best = Best(**record["best"])
-  start = int(state.step)
+  run = _Run(problem, trained, frozen, folder, names, evaluate)
+  start = run.restore()
   if start > plan.steps:
     raise ValueError(
       f"The run in {folder.path} has done {start} steps, more than "
       f"TRAIN_STEPS={plan.steps}. Choose another MODEL_DIR, or {start} or more."
     )
-
-  # A dispatch is several steps in one program; the batches of the next one are
-  # made meanwhile.
   steps = step.make_steps(problem)
-  pending: list = []
   bar = tqdm.tqdm(
     total=plan.steps,
     initial=start,
@@ -206,86 +123,149 @@ def fit(
     disable=not sys.stderr.isatty() or start >= plan.steps,
     dynamic_ncols=True,
   )
-  with bar, _Prefetch(batches) as prefetch:
+  with interruption.Requests() as requests, bar, Prefetch(batches) as prefetch:
+    # A run that was stopped in an evaluation takes it up first.
+    if run.is_due:
+      run.look(start, plan, requests)
+      run.save(start)
     for first, end in plan.dispatches(start):
-      if best.stopped(plan.patience).all():
+      if run.best.stopped(plan.patience).all():
         break
+
+      # A dispatch is several steps in one program; the batches of the next one
+      # are made meanwhile.
       stacked = prefetch.take(first, end, plan.next_end(end))
-      state, metrics = steps(state, frozen, stacked)
-      pending.append(metrics)
+      run.state, metrics = steps(run.state, frozen, stacked)
+      run.pending.append(metrics)
       bar.update(end - first)
 
       # Looking at the metrics waits for the device, so it is done now and then,
       # and before whatever would write a broken state down.
-      if not plan.logs_at(end):
-        continue
-      means = _means(pending)
-      _check_finite(names, end, means["loss"])
-      if plan.evaluates_at(end) or plan.saves_at(end):
-        _check_trained(end, state.trained)
-      for i, name in enumerate(names):
-        folder.log(end, name, {k: float(v[i]) for k, v in means.items()})
-
-      # Each prompt is kept as it was at its own best evaluation.
-      if evaluate is not None and plan.evaluates_at(end):
-        scores, values = evaluate(freeze.merge(state.trained, frozen))
-        for name, row in zip(names, values, strict=True):
-          folder.log(end, name, row)
-        improved = best.update(scores, end, plan.patience)
-        kept = _choose(improved, state.trained, kept)
-      _show(bar, means, best, stacked["inputs"].shape[1])
+      if plan.logs_at(end):
+        means = run.log(end)
+        if plan.evaluates_at(end) or plan.saves_at(end):
+          run.check(end)
+        if plan.evaluates_at(end):
+          run.look(end, plan, requests)
+        _show(bar, means, run.best, stacked["inputs"].shape[1])
 
       # A checkpoint comes after the evaluation of its step, whose outcome it
       # holds: a resumed run does not evaluate it again.
       if plan.saves_at(end):
-        folder.save(
-          end,
-          {"state": state, "best": kept},
-          {"best": dataclasses.asdict(best)},
-        )
+        run.save(end)
+      if requests.requested:
+        run.stop(end, requests)
   folder.close()
-  return Outcome(
-    trained=kept if evaluate is not None else state.trained,
-    last=state.trained,
-    step=int(state.step),
-    best=best if evaluate is not None else None,
-  )
+  return run.outcome()
 
 
-def _stack(batches: Sequence[Batch]) -> Batch:
-  shapes = {tuple(v.shape for v in batch.values()) for batch in batches}
-  if len(shapes) > 1:
-    raise ValueError(
-      f"{len(batches)} steps in one dispatch need batches of one shape, got "
-      f"{len(shapes)} shapes. Set STEPS_PER_DISPATCH=1."
+class _Run:
+  """The state of a run between two dispatches, and what is done with it.
+
+  Attributes:
+    state: step, trained leaves and optimizer state.
+    best: scores and steps of the best evaluations.
+    kept: the trained leaves at the best evaluations.
+    pending: metrics since the last log, a stack of steps for each dispatch.
+    is_due: whether the evaluation of this step has not been done.
+  """
+
+  def __init__(self, problem, trained, frozen, folder, names, evaluate):
+    # The state is donated to each dispatch, so it must not share the caller's.
+    trained = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
+    self.state = step.initial_state(problem, trained)
+    self.kept = jax.tree.map(np.asarray, trained)
+    self.best = Best.none(len(names))
+    self.pending: list[dict[str, np.ndarray]] = []
+    self.is_due = False
+    self._frozen, self._folder, self._names = frozen, folder, names
+    self._evaluate: Evaluate | None = evaluate
+
+  def restore(self) -> int:
+    """Takes up the folder's last checkpoint, if any; the steps done."""
+    restored = self._folder.restore({"state": self.state, "best": self.kept})
+    if restored is not None:
+      _, arrays, record = restored
+      self.state = jax.tree.map(jnp.asarray, arrays["state"])
+      self.kept = arrays["best"]
+      self.best = Best(**record["best"])
+      self.is_due = record.get("evaluation_is_due", False)
+      self.pending = [
+        {name: np.asarray(values, np.float32) for name, values in part.items()}
+        for part in record.get("pending", [])
+      ]
+    return int(self.state.step)
+
+  def save(self, at: int) -> None:
+    """Writes a checkpoint."""
+    pending = [
+      {name: np.asarray(values).tolist() for name, values in part.items()}
+      for part in self.pending
+    ]
+    self._folder.save(
+      at,
+      {"state": self.state, "best": self.kept},
+      {
+        "best": dataclasses.asdict(self.best),
+        "evaluation_is_due": self.is_due,
+        "pending": pending,
+      },
     )
-  return {k: np.stack([batch[k] for batch in batches]) for k in batches[0]}
 
+  def stop(self, at: int, requests: interruption.Requests) -> None:
+    """Saves where the run stands, and ends it."""
+    self.check(at)
+    self.save(at)
+    raise interruption.Stopped(
+      requests.requested,
+      f"Stopped at step {at}, which is saved in {self._folder.path}. The same "
+      "command goes on there.",
+    )
 
-class _Prefetch:
-  """Makes the batches of the next dispatch while this one is computed."""
+  def log(self, at: int) -> dict[str, np.ndarray]:
+    """Logs the means since the last log, [N] each, and returns them."""
+    means = _means(self.pending)
+    _check_finite(self._names, at, means["loss"])
+    for i, name in enumerate(self._names):
+      values = {k: float(v[i]) for k, v in means.items()}
+      self._folder.log(at, name, values)
+    return means
 
-  def __init__(self, batches: Callable[[int], Batch]):
-    self._batches = batches
-    self._pool = futures.ThreadPoolExecutor(1)
-    self._ready: dict[tuple[int, int], futures.Future] = {}
+  def check(self, at: int) -> None:
+    """The update may have broken down behind a loss that was still finite."""
+    leaves = jax.tree.leaves(self.state.trained)
+    if not all(jnp.isfinite(leaf).all() for leaf in leaves):
+      raise ValueError(
+        f"The trained parameters are not finite at step {at}. {_ADVICE}"
+      )
 
-  def __enter__(self):
-    return self
+  def look(self, at: int, plan: Plan, requests: interruption.Requests) -> None:
+    """Evaluates; each prompt is kept as it was at its own best evaluation."""
+    if self._evaluate is None:
+      return
+    self.is_due = True
+    try:
+      with requests.interruptible():
+        params = freeze.merge(self.state.trained, self._frozen)
+        scores, values = self._evaluate(params)
+    except interruption.Interrupted:
+      self.stop(at, requests)
+      raise
+    self.is_due = False
+    for name, row in zip(self._names, values, strict=True):
+      self._folder.log(at, name, row)
+    improved = self.best.update(scores, at, plan.patience)
+    self.kept = _choose(improved, self.state.trained, self.kept)
 
-  def __exit__(self, *exception):
-    self._pool.shutdown(cancel_futures=True)
-
-  def _make(self, first: int, end: int) -> Batch:
-    return _stack([self._batches(at) for at in range(first, end)])
-
-  def take(self, first: int, end: int, next_end: int) -> Batch:
-    """The stacked batches of [first, end); [end, next_end) is begun."""
-    ready = self._ready.pop((first, end), None)
-    stacked = ready.result() if ready else self._make(first, end)
-    if next_end > end:
-      self._ready[end, next_end] = self._pool.submit(self._make, end, next_end)
-    return stacked
+  def outcome(self) -> Outcome:
+    """What the run leaves."""
+    is_scored = self._evaluate is not None
+    return Outcome(
+      trained=self.kept if is_scored else self.state.trained,
+      last=self.state.trained,
+      step=int(self.state.step),
+      best=self.best if is_scored else None,
+    )
 
 
 def _means(pending: list) -> dict[str, np.ndarray]:
@@ -304,14 +284,6 @@ def _check_finite(names, at, loss) -> None:
   bad = [n for n, x in zip(names, loss, strict=True) if not np.isfinite(x)]
   which = f" of {', '.join(bad)}" if any(bad) else ""
   raise ValueError(f"The loss{which} is not finite at step {at}. {_ADVICE}")
-
-
-def _check_trained(at, trained) -> None:
-  """The update may have broken down behind a loss that was still finite."""
-  if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trained)):
-    raise ValueError(
-      f"The trained parameters are not finite at step {at}. {_ADVICE}"
-    )
 
 
 def _show(bar, means, best: Best, batch_size: int) -> None:

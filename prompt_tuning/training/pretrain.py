@@ -105,32 +105,34 @@ def pretrain(
     b2=0.98,
     clip_norm=1.0,
   )
-  problem = step.Problem(t5.T5(start.config), optimizer)
   # The steps of an optimizer are lost in the rounding of a narrower type.
   params = jax.tree.map(lambda leaf: leaf.astype(np.float32), start.params)
-  outcome = loop.fit(
-    problem,
-    freeze.split(params, freeze.mask(params, (".*",))),
-    staged(
-      stages,
-      vocabulary,
-      batch_size=settings.batch_size,
-      lengths=settings.lengths,
-      num_documents=settings.num_documents,
-      seed=settings.seed,
-    ),
-    plan=settings.plan(total),
-    folder=folder,
-    evaluate=_prober(start, probes, settings) if probes else None,
+  batches = staged(
+    stages,
+    vocabulary,
+    batch_size=settings.batch_size,
+    lengths=settings.lengths,
+    num_documents=settings.num_documents,
+    seed=settings.seed,
   )
-  model_folder.save(
-    folder.path / "model",
-    start.config,
-    jax.tree.map(np.asarray, outcome.last),
-    vocabulary=vocabulary,
-    dtype=settings.save_dtype,
-  )
-  plots.curves(_by_probe(folder.metrics()), folder.path / "curves.png")
+  with folder.alone():
+    outcome = loop.fit(
+      step.Problem(t5.T5(start.config), optimizer),
+      freeze.split(params, freeze.mask(params, (".*",))),
+      batches,
+      plan=settings.plan(total),
+      folder=folder,
+      evaluate=_prober(start, probes, settings) if probes else None,
+    )
+    with folder.writing():
+      model_folder.save(
+        folder.path / "model",
+        start.config,
+        jax.tree.map(np.asarray, outcome.last),
+        vocabulary=vocabulary,
+        dtype=settings.save_dtype,
+      )
+      plots.curves(_by_probe(folder.metrics()), folder.path / "curves.png")
   return outcome
 
 

@@ -70,19 +70,20 @@ def train(
       which and what to do.
   """
   prepared = prepare.prepare(model, tasks, tuning, decoding)
-  folder = run_folder.RunFolder(model_dir, prepared.agreement(), keep=2)
   before = storage.tree_hash(prepared.frozen)
-  outcome = loop.fit(
-    prepared.problem,
-    (prepared.trained, prepared.frozen),
-    prepared.batches,
-    plan=plan,
-    folder=folder,
-    names=prepared.names,
-    evaluate=prepared.validate if tasks.validation_split else None,
-  )
-  unchanged = storage.tree_hash(prepared.frozen) == before
-  return report(prepared, outcome, folder, frozen_unchanged=unchanged)
+  with run_folder.RunFolder(model_dir, prepared.agreement()).alone() as folder:
+    outcome = loop.fit(
+      prepared.problem,
+      (prepared.trained, prepared.frozen),
+      prepared.batches,
+      plan=plan,
+      folder=folder,
+      names=prepared.names,
+      evaluate=prepared.validate if tasks.validation_split else None,
+    )
+    unchanged = storage.tree_hash(prepared.frozen) == before
+    with folder.writing():
+      return report(prepared, outcome, folder, frozen_unchanged=unchanged)
 
 
 def report(

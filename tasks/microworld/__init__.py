@@ -14,6 +14,7 @@ the task word (see `examples`). Beside each task stand
 """
 
 import functools
+import re
 
 import seqio
 import tensorflow as tf
@@ -23,11 +24,11 @@ from prompt_tuning.tasks.microworld import examples, vocabulary
 from prompt_tuning.tasks.microworld.examples import LABELS, SPLITS, TRANSFERS
 
 EXTRA_IDS = 16
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 F1_TASKS = ("microworld_mrpc", "microworld_qqp", *TRANSFERS)
 MIXTURE = "microworld_multitask"
 MULTITASK = ("microworld_boolq", "microworld_qqp", "microworld_twofact")
 SENTINEL = "_sentinel"
-UNKNOWN = "\u2047"  # what SentencePiece writes for an id that is no piece
 
 
 @functools.cache
@@ -40,7 +41,7 @@ def seqio_vocabulary() -> seqio.SentencePieceVocabulary:
 
 def class_id(text, *, labels, **_) -> int:
   """The class of a predicted label, -1 for any other text."""
-  text = text.replace(UNKNOWN, "").strip()  # a sentinel, decoded
+  text = _SENTINEL.sub("", text).strip()
   return labels.index(text) if text in labels else -1
 
 

@@ -2,6 +2,7 @@
 
 import places
 import pytest
+import sentencepiece
 import tiny_t5
 
 from prompt_tuning.vocabulary import EOS, PAD, UNK, Vocabulary
@@ -46,11 +47,11 @@ def test_a_sentinel_beyond_the_last_is_an_error_and_no_piece(i):
     tiny_t5.vocabulary(extra_ids=10).sentinel(i)
 
 
-def test_an_id_beyond_the_pieces_decodes_as_unknown():
+def test_an_id_beyond_the_sentinels_decodes_as_unknown():
   vocabulary = tiny_t5.vocabulary()
   ids = vocabulary.encode("cat")
   unknown = vocabulary.decode([*ids, UNK])
-  for token in (vocabulary.num_pieces, vocabulary.sentinel(0), 9999):
+  for token in (vocabulary.size, 9999):
     assert vocabulary.decode([*ids, token]) == unknown != "cat"
   assert vocabulary.piece(9999) == "<unused_9999>"
 
@@ -66,7 +67,12 @@ def test_ids_are_those_of_seqio():
   ours = tiny_t5.vocabulary(extra_ids=10)
   theirs = seqio.SentencePieceVocabulary(ours.path, extra_ids=10)
   assert ours.size == theirs.vocab_size
-  for text in (*tiny_t5.TEXTS, "", "zebra ü"):
+  sentinels = (
+    "is it <extra_id_0>",
+    "<extra_id_3> cat<extra_id_1>",
+    "<extra_id_",
+  )
+  for text in (*tiny_t5.TEXTS, *sentinels, "", "zebra ü"):
     ids = ours.encode(text)
     assert ids == theirs.encode(text)
     assert ours.decode(ids) == theirs.decode(ids)
@@ -96,3 +102,23 @@ def test_a_file_that_is_no_model_is_named(tmp_path):
   path.write_bytes(b"no model")
   with pytest.raises(ValueError, match="broken.model is no SentencePiece"):
     Vocabulary(str(path)).encode("text")
+
+
+def test_a_sentinel_in_a_text_is_its_id_and_is_written_as_it_is_read():
+  vocabulary = tiny_t5.vocabulary(extra_ids=10)
+  ids = vocabulary.encode("the <extra_id_2> cat")
+  the, cat = vocabulary.encode("the"), vocabulary.encode("cat")
+  assert ids == [*the, vocabulary.sentinel(2), *cat]
+  assert vocabulary.decode(ids) == "the <extra_id_2> cat"
+
+
+def test_a_vocabulary_with_other_special_ids_is_refused(tmp_path):
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(tiny_t5.TEXTS),
+    model_prefix=str(tmp_path / "plain"),
+    vocab_size=50,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  with pytest.raises(ValueError, match="pad -1, eos 2, unk 0.*T5 has pad 0"):
+    Vocabulary(str(tmp_path / "plain.model")).encode("the cat")

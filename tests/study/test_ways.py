@@ -90,7 +90,7 @@ def test_a_sentinel_stands_in_front_of_the_targets_and_of_ranked_labels():
   decoding = ways.decoding(Trial("microworld_boolq_sentinel"), model)
   assert decoding.strategy.prefix == (first,)
   assert ways.decoding(Trial("microworld_boolq"), model).strategy.prefix == ()
-  # Written freely, the sentinel comes back as SentencePiece's unknown mark.
+  # Written freely, the sentinel stands in front.
   written = vocabulary.decode([first, *vocabulary.encode("True")])
   assert scoring.postprocess(
     marked, [written] * len(marked), is_target=False

@@ -1,0 +1,107 @@
+"""A signal ends a run after the step that it is in, with a checkpoint.
+
+    SIGINT or SIGTERM -> the step ends -> checkpoint -> `Stopped`
+    a second one      -> the process ends at once
+
+The signal of a batch system (preemption, a time limit) and Ctrl-C are the same
+here. Only a run in the main thread listens; elsewhere signals are its owner's.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+  """A run that was asked to stop, and has saved where it stands.
+
+  Attributes:
+    number: of the signal.
+  """
+
+  def __init__(self, number: int, message: str):
+    super().__init__(message)
+    self.number = number
+
+
+class Interrupted(KeyboardInterrupt):
+  """What a signal raises inside `Requests.interruptible`."""
+
+
+class Requests:
+  """Listens while it is entered.
+
+  Attributes:
+    requested: the number of the signal that asked to stop; 0 before.
+  """
+
+  def __init__(self):
+    self.requested = 0
+    self._may_raise = False
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> "Requests":
+    if threading.current_thread() is not threading.main_thread():
+      return self
+    # Python calls a handler between two of its own instructions, which may be
+    # minutes off while XLA works. The system writes to the pipe at once.
+    self._reader, self._writer = os.pipe()
+    os.set_blocking(self._writer, False)
+    self._before_fd = signal.set_wakeup_fd(self._writer)
+    for number in SIGNALS:
+      self._before[number] = signal.signal(number, self._note)
+    threading.Thread(target=self._watch, daemon=True).start()
+    return self
+
+  def __exit__(self, *exception) -> None:
+    if not self._before:
+      return
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    self._before.clear()
+    signal.set_wakeup_fd(self._before_fd)
+    os.close(self._writer)  # the watching thread reads the end, and ends
+
+  @contextlib.contextmanager
+  def interruptible(self) -> Iterator[None]:
+    """Inside, the first signal raises `Interrupted` instead of waiting.
+
+    Raises:
+      Interrupted: a signal came, inside or before.
+    """
+    self._may_raise = True
+    try:
+      if self.requested:
+        raise Interrupted
+      yield
+    finally:
+      self._may_raise = False
+
+  def _note(self, number: int, frame) -> None:
+    del frame
+    self.requested = number
+    if self._may_raise:
+      self._may_raise = False
+      raise Interrupted
+
+  def _watch(self) -> None:
+    seen = 0
+    with open(self._reader, "rb", buffering=0) as pipe:
+      while number := pipe.read(1):
+        if number[0] not in SIGNALS:
+          continue
+        seen += 1
+        if seen > 1:
+          os._exit(128 + number[0])
+        print(
+          "\nStopping after this step, with a checkpoint. A second signal ends "
+          "at once, without one.",
+          file=sys.stderr,
+          flush=True,
+        )
