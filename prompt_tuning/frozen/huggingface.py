@@ -150,8 +150,11 @@ def _transposed(tensor: StoredTensor) -> StoredTensor:
   )
 
 
-def is_config(settings: Any) -> bool:
-  """Whether a config.json is one of transformers."""
+def is_model(folder: pathlib.Path) -> bool:
+  """Whether a folder has a config.json of transformers."""
+  if not (folder / CONFIG).is_file():
+    return False
+  settings = storage.read_json(folder / CONFIG)
   return isinstance(settings, dict) and "model_type" in settings
 
 

@@ -20,11 +20,8 @@ from prompt_tuning.shapes import PyTree
 from prompt_tuning.vocabulary import BYTES, Vocabulary
 
 FORMAT = "prompt-tuning"
-CONFIG, WEIGHTS, VOCABULARY = (
-  "config.json",
-  "weights.safetensors",
-  "vocabulary.model",
-)
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+VOCABULARY = "vocabulary.model"
 
 
 def read(folder: pathlib.Path) -> stored_model.StoredModel:
@@ -49,12 +46,9 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   elif (folder / VOCABULARY).is_file():
     vocabulary = Vocabulary(str(folder / VOCABULARY), extra_ids)
   tensors, _ = storage.open_tensors(folder / WEIGHTS)
+  config = stored_model.config_of(settings, folder / CONFIG)
   return stored_model.StoredModel(
-    str(folder),
-    FORMAT,
-    stored_model.config_of(settings, folder / CONFIG),
-    tensors,
-    vocabulary,
+    str(folder), FORMAT, config, tensors, vocabulary
   )
 
 
