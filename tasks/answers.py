@@ -29,11 +29,11 @@ def is_hidden(target) -> bool:
 
 
 def class_of(labels: Sequence[str]) -> Callable[..., int]:
-  """The place of a text in the list of labels, matched letter by letter."""
-  places = {label: i for i, label in enumerate(labels)}
+  """The index of a text in the list of labels, matched letter by letter."""
+  index = {label: i for i, label in enumerate(labels)}
 
   def classify(text: str, **_) -> int:
-    return places.get(text, INVALID)
+    return index.get(text, INVALID)
 
   return classify
 
@@ -54,10 +54,9 @@ def number(text: str, **_) -> float | int:
 
 def multirc(text: str, example, is_target: bool = False) -> dict[str, Any]:
   """The class, and for a target the question it belongs to."""
-  found: dict[str, Any] = {"value": class_of(("False", "True"))(text)}
-  if is_target:
-    found["group"] = int(example["idx/question"])
-  return found
+  value = class_of(("False", "True"))(text)
+  group = {"group": int(example["idx/question"])} if is_target else {}
+  return {"value": value, **group}
 
 
 def record(text: str, example, is_target: bool = False) -> dict[str, Any]:
@@ -79,21 +78,20 @@ def wsc(text: str, example, is_target: bool = False) -> int:
   """
   if is_target:
     return int(example["label"])
-  given = _bare(text)
-  if given == [""]:
+  words = _bare(text)
+  if words == [""]:
     return INVALID
   referent = _bare(text_of(example["targets_pretokenized"]))
-  if ("'" in " ".join(given)) != ("'" in " ".join(referent)):
+  if ("'" in " ".join(words)) != ("'" in " ".join(referent)):
     return 0
-  given, referent = set(given), set(referent)
-  return int(given <= referent or referent <= given)
+  said, right = set(words), set(referent)
+  return int(said <= right or right <= said)
 
 
 def _bare(text: str) -> list[str]:
   """The words in lower case, without determiners; [""] if none is left."""
   words = text.strip().lower().split(" ")
-  kept = [word for word in words if word not in _DETERMINERS]
-  return kept or [""]
+  return [word for word in words if word not in _DETERMINERS] or [""]
 
 
 def answers(text: str, example, is_target: bool = False) -> str | list[str]:

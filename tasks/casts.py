@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-Row = Mapping[str, Any]
+from prompt_tuning.tables import Row
+
 Example = dict[str, Any]
 Cast = Callable[[Row], list[Example]]
 
@@ -42,16 +43,11 @@ def without_task_word(cast: Cast) -> Cast:
 
   def shorter(row: Row) -> list[Example]:
     return [
-      {**example, "inputs": _after_first_space(example["inputs"])}
+      {**example, "inputs": example["inputs"].split(" ", 1)[-1]}
       for example in cast(row)
     ]
 
   return shorter
-
-
-def _after_first_space(text: str) -> str:
-  _, space, rest = text.partition(" ")
-  return rest if space else text
 
 
 def keyed(word: str, fields: Mapping[str, str], labels: Sequence[str]) -> Cast:
@@ -149,16 +145,16 @@ def wsc_training(row: Row) -> list[Example]:
 
 def _marked(row: Row) -> str:
   text, pronoun = row["text"], row["span2_text"]
-  for phrase, (place, offset) in _MISPLACED.items():
+  for phrase, (words, offset) in _MISPLACED.items():
     if phrase in text:
-      begin = text.index(place) + offset
+      begin = text.index(words) + offset
       rest = text[begin + len(pronoun) :].lstrip(" ")
       return f"{text[:begin]}*{pronoun}* {rest}".rstrip(" ")
   words, index = text.split(" "), row["span2_index"]
   if not 0 < index < len(words) or words[index] != pronoun:
-    found = words[index] if 0 <= index < len(words) else "nothing"
+    word = words[index] if 0 <= index < len(words) else "nothing"
     raise ValueError(
-      f"The row of WSC with idx {row['idx']} has {found!r} at span2_index "
+      f"The row of WSC with idx {row['idx']} has {word!r} at span2_index "
       f"{index}, not its span2_text {pronoun!r}. Use the corrected data, TFDS "
       "super_glue/wsc.fixed."
     )
@@ -173,16 +169,17 @@ def pronoun(row: Row) -> list[Example]:
   The first occurrence of the pronoun between a space and a space, full stop or
   comma is the one in question.
   """
-  place = re.compile(f" ({re.escape(row['pronoun'])})( |\\.|,)")
-  text = place.sub(r" *\1*\2", row["sentence"], count=1)
+  occurrence = re.compile(f" ({re.escape(row['pronoun'])})( |\\.|,)")
+  text = occurrence.sub(r" *\1*\2", row["sentence"], count=1)
   answer = row["candidates"][row["label"]]
   return [{"inputs": f"wsc: {text}", "targets": answer}]
 
 
 def question(row: Row) -> list[Example]:
   """SQuAD and MRQA: `question: … context: …`, punctuation set apart."""
-  found = row["answers"]
-  texts = found["text"] if isinstance(found, Mapping) else found
+  texts = row["answers"]
+  if isinstance(texts, Mapping):
+    texts = texts["text"]
   answers = [_apart(text) for text in texts]
   text = (
     f"question: {_apart(row['question'])} context: {_apart(row['context'])}"

@@ -6,34 +6,23 @@ casts and the mixing rates are those of T5 (Raffel et al. 2020, appendix D).
 
 from prompt_tuning.tasks import answers, casts, metrics
 from prompt_tuning.tasks.benchmark import Task, register, register_mixture
+from prompt_tuning.tasks.rows import official
 from prompt_tuning.tasks.rows.sources import Source
 
 VERSION = "2.0.0"
-NLI = ("entailment", "neutral", "contradiction")
-ENTAILMENT = ("entailment", "not_entailment")
-PAIR = ("sentence1", "sentence2")
 LABELS = {
   "cola": ("unacceptable", "acceptable"),
   "sst2": ("negative", "positive"),
   "mrpc": ("not_equivalent", "equivalent"),
   "qqp": ("not_duplicate", "duplicate"),
-  "mnli": NLI,
-  "mnli_matched": NLI,
-  "mnli_mismatched": NLI,
-  "ax": NLI,
-  "qnli": ENTAILMENT,
-  "rte": ENTAILMENT,
+  **{
+    name: official.GLUE[name].labels
+    for name in ("mnli", "mnli_matched", "mnli_mismatched", "ax", "qnli", "rte")
+  },
   "wnli": ("not_entailment", "entailment"),
 }
-FIELDS = {
-  "cola": ("sentence",),
-  "sst2": ("sentence",),
-  "mrpc": PAIR,
-  "qqp": ("question1", "question2"),
-  "qnli": ("question", "sentence"),
-  "rte": PAIR,
-  "wnli": PAIR,
-}
+FIELDS = {name: tuple(files.fields) for name, files in official.GLUE.items()}
+"""The fields of an example, in the order in which T5 reads them."""
 SCORES = {
   "cola": (metrics.matthews,),
   "mrpc": (metrics.f1, metrics.accuracy),
@@ -52,27 +41,27 @@ TRAIN_ROWS = {
   "wnli": 635,
 }
 """Rows of `train`; all but WNLI's are also T5's mixing rates."""
-_USUAL = {name: name for name in ("train", "validation", "test")}
-_MNLI = {
-  "train": "train",
-  "validation": "validation_matched",
-  "validation_mismatched": "validation_mismatched",
-  "test": "test_matched",
-  "test_mismatched": "test_mismatched",
+_SPLITS = {
+  "mnli": {
+    "train": "train",
+    "validation": "validation_matched",
+    "validation_mismatched": "validation_mismatched",
+    "test": "test_matched",
+    "test_mismatched": "test_mismatched",
+  },
+  "mnli_matched": {"validation": "validation", "test": "test"},
+  "mnli_mismatched": {"validation": "validation", "test": "test"},
+  "ax": {"test": "test"},
 }
+_USUAL = {name: name for name in ("train", "validation", "test")}
 
 
 def source(name: str) -> Source:
   """Where the rows of a task come from."""
-  splits = _USUAL
-  if name == "mnli":
-    splits = _MNLI
-  elif name == "ax":
-    splits = {"test": "test"}
-  elif name.startswith("mnli_"):
-    splits = {"validation": "validation", "test": "test"}
   return Source(
-    f"glue/{name}:{VERSION}", splits, train_rows=TRAIN_ROWS.get(name, 0)
+    f"glue/{name}:{VERSION}",
+    _SPLITS.get(name, _USUAL),
+    train_rows=TRAIN_ROWS.get(name, 0),
   )
 
 
@@ -88,12 +77,11 @@ def task(name: str) -> Task:
       benchmark="glue",
     )
   is_mnli = name == "ax" or name.startswith("mnli")
-  fields = FIELDS.get(name, ("hypothesis", "premise"))
-  labels = LABELS[name]
+  labels, fields = LABELS[name], {field: field for field in FIELDS[name]}
   return Task(
     f"glue_{name}",
     source(name),
-    casts.keyed("mnli" if is_mnli else name, {f: f for f in fields}, labels),
+    casts.keyed("mnli" if is_mnli else name, fields, labels),
     answers.class_of(labels),
     SCORES.get(name, (metrics.accuracy,)),
     labels=labels,
@@ -102,8 +90,7 @@ def task(name: str) -> Task:
   )
 
 
-NAMES = ("stsb", *LABELS)
-register(task(name) for name in NAMES)
+register(task(name) for name in ("stsb", *LABELS))
 register_mixture(
   "glue",
   {f"glue_{name}": n for name, n in TRAIN_ROWS.items() if name != "wnli"},

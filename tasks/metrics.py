@@ -32,9 +32,9 @@ def accuracy(targets, predictions) -> Scores:
 
 def f1(targets, predictions) -> Scores:
   """F1 of class 1; a prediction that is neither 0 nor 1 counts as wrong."""
-  targets, given = np.asarray(targets), np.asarray(predictions)
-  given = np.where((given == 0) | (given == 1), given, 1 - targets)
-  value = sklearn_metrics.f1_score(targets, given, zero_division=0)
+  targets, classes = np.asarray(targets), np.asarray(predictions)
+  classes = np.where((classes == 0) | (classes == 1), classes, 1 - targets)
+  value = sklearn_metrics.f1_score(targets, classes, zero_division=0)
   return {"f1": 100 * float(value)}
 
 
@@ -42,12 +42,9 @@ def mean_f1(num_classes: int) -> Metric:
   """The mean of the F1 of every class."""
 
   def metric(targets, predictions) -> Scores:
+    options = {"labels": range(num_classes), "average": "macro"}
     value = sklearn_metrics.f1_score(
-      targets,
-      predictions,
-      labels=range(num_classes),
-      average="macro",
-      zero_division=0,
+      targets, predictions, zero_division=0, **options
     )
     return {f"mean_{num_classes}class_f1": 100 * float(value)}
 
@@ -62,18 +59,14 @@ def matthews(targets, predictions) -> Scores:
 
 def pearson(targets, predictions) -> Scores:
   """Pearson's correlation; 0 where it is undefined, of constant predictions."""
-  return {
-    "pearson_corrcoef": _correlation(scipy.stats.pearsonr, targets, predictions)
-  }
+  value = _correlation(scipy.stats.pearsonr, targets, predictions)
+  return {"pearson_corrcoef": value}
 
 
 def spearman(targets, predictions) -> Scores:
   """Spearman's rank correlation; 0 where it is undefined."""
-  return {
-    "spearman_corrcoef": _correlation(
-      scipy.stats.spearmanr, targets, predictions
-    )
-  }
+  value = _correlation(scipy.stats.spearmanr, targets, predictions)
+  return {"spearman_corrcoef": value}
 
 
 def _correlation(function, targets, predictions) -> float:
@@ -99,8 +92,8 @@ def multirc_exact_match(targets, predictions) -> Scores:
 def squad(targets, predictions) -> Scores:
   """Exact match and F1 of words, each the best over all answers."""
   exact, overlap = [], []
-  for given, texts in zip(predictions, targets, strict=True):
-    words = normalized(given)
+  for prediction, texts in zip(predictions, targets, strict=True):
+    words = normalized(prediction)
     wanted = [normalized(text) for text in texts]
     exact.append(max((words == text for text in wanted), default=False))
     overlap.append(max((_overlap(words, t) for t in wanted), default=0.0))
@@ -116,8 +109,8 @@ def normalized(text: str) -> str:
   return " ".join(_ARTICLES.sub(" ", text).split())
 
 
-def _overlap(given: str, wanted: str) -> float:
-  have, want = given.split(), wanted.split()
+def _overlap(prediction: str, target: str) -> float:
+  have, want = prediction.split(), target.split()
   shared = (collections.Counter(have) & collections.Counter(want)).total()
   if not shared:
     return 0.0
@@ -130,8 +123,7 @@ def record(targets, predictions) -> Scores:
   first = {}
   for target, prediction in zip(targets, predictions, strict=True):
     first.setdefault(target["group"], (target["value"], prediction["value"]))
-  wanted, given = zip(*first.values(), strict=True)
-  return squad(wanted, given)
+  return squad(*zip(*first.values(), strict=True))
 
 
 def invalid(targets, predictions) -> Scores:

@@ -7,31 +7,11 @@ are those of T5 (Raffel et al. 2020, appendix D; WSC in section 2.4).
 
 from prompt_tuning.tasks import answers, casts, metrics
 from prompt_tuning.tasks.benchmark import Task, register, register_mixture
+from prompt_tuning.tasks.rows import official
 from prompt_tuning.tasks.rows.sources import Source
 
 VERSION = "1.0.2"
-TRUTH = ("False", "True")
-ENTAILMENT = ("entailment", "not_entailment")
-_NLI = {name: name for name in ("hypothesis", "premise")}
-
-# The word of the cast, its keys with their columns, and the labels.
-KEYED = {
-  "boolq": ("boolq", {k: k for k in ("passage", "question")}, TRUTH),
-  "cb": ("cb", _NLI, ("entailment", "contradiction", "neutral")),
-  "copa": (
-    "copa",
-    {k: k for k in ("choice1", "choice2", "premise", "question")},
-    ("choice1", "choice2"),
-  ),
-  "rte": ("rte", _NLI, ENTAILMENT),
-  "wic": ("wic", {k: k for k in ("sentence1", "sentence2", "word")}, TRUTH),
-  "axb": (
-    "rte",
-    {"hypothesis": "sentence2", "premise": "sentence1"},
-    ENTAILMENT,
-  ),
-  "axg": ("rte", _NLI, ENTAILMENT),
-}
+KEYED = ("boolq", "cb", "copa", "rte", "wic", "axb", "axg")
 TRAIN_ROWS = {
   "boolq": 9427,
   "cb": 250,
@@ -63,16 +43,20 @@ def source(name: str) -> Source:
 
 def keyed(name: str) -> Task:
   """A classification task of the plain form `word key: value key: value`."""
-  word, fields, labels = KEYED[name]
-  scores = [metrics.accuracy]
-  if name == "cb":
-    scores = [metrics.mean_f1(3), metrics.accuracy]
+  form = official.SUPER_GLUE[name]
+  word, fields = name, {text: text for text in form.texts}
+  if name in _TEST_ONLY:
+    word = "rte"
+  if name == "axb":
+    fields = {"hypothesis": "sentence2", "premise": "sentence1"}
+  labels = ("choice1", "choice2") if name == "copa" else form.labels
+  scores = [metrics.mean_f1(3)] if name == "cb" else []
   return Task(
     f"super_glue_{name}",
     source(name),
     casts.keyed(word, fields, labels),
     answers.class_of(labels),
-    () if name in _TEST_ONLY else scores,
+    () if name in _TEST_ONLY else [*scores, metrics.accuracy],
     labels=labels,
     benchmark="super_glue",
   )
@@ -85,7 +69,7 @@ MULTIRC = Task(
   answers.multirc,
   (metrics.multirc_f1, metrics.multirc_exact_match),
   ("idx/paragraph", "idx/question", "idx/answer"),
-  labels=TRUTH,
+  labels=("False", "True"),
   benchmark="super_glue",
 )
 RECORD = Task(

@@ -60,14 +60,14 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
   Raises:
     ValueError: a flag that needs another one.
   """
-  given = {
+  typed = {
     macro: getattr(flags, flag)
     for flag, (macro, _) in _FLAGS.items()
     if getattr(flags, flag) is not None
   }
-  if not given and not flags.skip_bad_rows:
+  if not typed and not flags.skip_bad_rows:
     return [], []
-  is_folder = "DATA" in given and pathlib.Path(given["DATA"]).is_dir()
+  is_folder = "DATA" in typed and pathlib.Path(typed["DATA"]).is_dir()
   if flags.command == "infer" and not (is_folder and flags.submission):
     raise ValueError(
       "infer takes --data only with --submission, for the download folder of "
@@ -78,29 +78,29 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
     others = [
       f"--{flag}"
       for flag, (macro, _) in _FLAGS.items()
-      if macro in given and macro != "DATA"
+      if macro in typed and macro != "DATA"
     ]
     if others or flags.skip_bad_rows:
       raise ValueError(
-        f"--data {given['DATA']} is a folder, so its task is that of GLUE or "
+        f"--data {typed['DATA']} is a folder, so its task is that of GLUE or "
         f"SuperGLUE, and {', '.join(others or ['--skip_bad_rows'])} cannot be "
         "set. Give a file for a task of your own."
       )
-    return [_OFFICIAL], [f"DATA={given['DATA']!r}"]
-  if "TEMPLATE" not in given:
+    return [_OFFICIAL], [f"DATA={typed['DATA']!r}"]
+  if "TEMPLATE" not in typed:
     raise ValueError(
       "Your own data needs a --template that makes the input of a row's "
       'fields, for example --template "premise: {premise} hypothesis: '
       '{hypothesis}".'
     )
-  if "DATA" not in given and flags.command == "train":
+  if "DATA" not in typed and flags.command == "train":
     raise ValueError("Your own data needs --data, the rows to train on.")
-  bindings = [f"{macro}={value!r}" for macro, value in given.items()]
+  bindings = [f"{macro}={value!r}" for macro, value in typed.items()]
   if flags.skip_bad_rows:
     bindings.append("SKIP_BAD_ROWS=True")
-  if "TEST_DATA" in given and flags.command == "train":
+  if "TEST_DATA" in typed and flags.command == "train":
     bindings.append('TEST_SPLITS=("test",)')
-  if flags.command == "eval" and not {"DATA", "VALIDATION_DATA"} & set(given):
+  if flags.command == "eval" and not {"DATA", "VALIDATION_DATA"} & set(typed):
     bindings.append("SPLIT='test'")
   return ["data/own_data.gin"], bindings
 

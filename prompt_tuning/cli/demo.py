@@ -16,19 +16,18 @@ from prompt_tuning.data import splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import infer, prompt_design, prompted_model
 from prompt_tuning.prompts import analysis, checkpoints, initializers
-from prompt_tuning.tasks import microworld  # registers the tasks
 from prompt_tuning.tasks.microworld import prompts as microworld_prompts
+from prompt_tuning.tasks.microworld.examples import LABELS, LENGTHS
 from prompt_tuning.training import loop, optimizers, train
 
 TASKS = ("microworld_twofact", "microworld_qqp")
-LENGTHS = {"inputs": 64, "targets": 8}
 STEPS = 1000
 RESULTS = "results.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """One task's line of the table, accuracies in percent."""
+class Comparison:
+  """The ways to do one task side by side, accuracies in percent."""
 
   task: str
   chance: float
@@ -44,7 +43,7 @@ def demo(
   with_model_tuning: bool = False,
   names: Sequence[str] = TASKS,
   steps: int = STEPS,
-) -> list[Row]:
+) -> list[Comparison]:
   """Runs the demo, prints it and writes everything to `output`.
 
   Args:
@@ -54,6 +53,7 @@ def demo(
     names: the tasks to tune prompts for, one prompt each.
     steps: updates.
   """
+  # What there is before: a frozen model and the tasks' test splits.
   begin = time.monotonic()
   model = pretrained.load(pretrained.SHIPPED)
   before = storage.tree_hash(model.params)
@@ -68,12 +68,15 @@ def demo(
     print(f"\n{name}\n  input   {examples.input_texts()[0]}")
     print(f"  target  {examples.target_texts()[0]}")
 
+  # What words alone reach, so that the prompts have something to beat.
   print("\nWithout training: five hand-written prompts, the first empty …")
   by_words = {name: designed(model, tests[name]) for name in names}
 
+  # All prompts train as one bank, on one frozen model.
   print(f"Prompt tuning: {len(names)} prompts together, {steps} steps …")
+  run = output / "prompt_tuning"
   tuned = train.train(
-    model_dir=output / "prompt_tuning",
+    model_dir=run,
     model=model,
     tasks=tasks(names),
     tuning=prompt_tuning(steps),
@@ -81,44 +84,43 @@ def demo(
     decoding=infer.Decoding(max_length=LENGTHS["targets"]),
   )
   assert tuned.bank is not None
+  size = tuned.bank[0].size
   print(
-    f"  trained {tuned.bank[0].size:,} numbers per task beside "
+    f"  trained {size:,} numbers per task beside "
     f"{model.num_parameters:,} frozen ones "
-    f"({100 * tuned.bank[0].size / model.num_parameters:.2f} %)"
+    f"({100 * size / model.num_parameters:.2f} %)"
   )
-  shipped = shipped_results()["tasks"]
-  rows = []
-  for n, name in enumerate(names):
-    no_prompt, by_hand = by_words[name]
+
+  # The comparison; model tuning takes minutes more, so it is quoted by default.
+  quoted = shipped_results()["tasks"]
+  table = []
+  for name, results in zip(names, tuned.results, strict=True):
+    mark = quoted.get(name, {}).get("model_tuning")
     if with_model_tuning:
       print(f"Model tuning: {name} …")
       folder = output / "model_tuning" / name
       mark = model_tuning(model, name, folder, steps=steps)
-    else:
-      mark = shipped.get(name, {}).get("model_tuning")
-    rows.append(
-      Row(name, 50.0, no_prompt, by_hand, accuracy(tuned.results[n]), mark)
-    )
-  print("\n" + _table(rows, quoted=not with_model_tuning) + "\n")
-  storage.write_json(
-    output / "scores.json", [dataclasses.asdict(row) for row in rows]
-  )
+    scores = (50.0, *by_words[name], accuracy(results), mark)
+    table.append(Comparison(name, *scores))
+  print("\n" + _table(table, quoted=not with_model_tuning) + "\n")
+  scores = [dataclasses.asdict(comparison) for comparison in table]
+  storage.write_json(output / "scores.json", scores)
 
+  # What a prompt is: frozen weights that are the same, a small file, words.
   after = storage.tree_hash(model.params)
   same = "bit-identical" if after == before else "CHANGED"
   print(f"Frozen weights after training: {same}")
-  run = output / "prompt_tuning"
   folders = [run / "prompts" / name for name in names]
   folders = folders if len(names) > 1 else [run]
-  size = (folders[0] / checkpoints.ARRAY).stat().st_size
-  print(f"A task is a file: {folders[0] / checkpoints.ARRAY}, {size:,} bytes")
+  file = folders[0] / checkpoints.ARRAY
+  print(f"A task is a file: {file}, {file.stat().st_size:,} bytes")
   _show_mixed_batch(model, folders, [tests[name] for name in names])
   _show_words(model, folders[0])
-  plots.scores([dataclasses.asdict(row) for row in rows], output / "scores.png")
+  plots.scores(scores, output / "scores.png")
   print(f"\nPictures: {run / 'curves.png'}, {output / 'scores.png'}")
   print(_NEXT.format(folder=folders[0], task=names[0]))
   print(f"({time.monotonic() - begin:.0f} s)")
-  return rows
+  return table
 
 
 _NEXT = """
@@ -184,42 +186,38 @@ def accuracy(results) -> float:
 
 def designed(model, examples: splits.Examples) -> tuple[float, float]:
   """Accuracy without a prompt and of the best hand-written prompt."""
-  labels = microworld.LABELS[examples.task]
+  labels = LABELS[examples.task]
   classes = [labels.index(text) for text in examples.target_texts()]
   inputs = examples.input_texts()
   templates = microworld_prompts.HAND_PROMPTS[examples.task]
-  found = prompt_design.accuracies(
-    model,
-    [inputs, *([t.format(input=text) for text in inputs] for t in templates)],
-    classes,
-    labels,
+  wordings = [[t.format(input=text) for text in inputs] for t in templates]
+  no_prompt, *by_hand = prompt_design.accuracies(
+    model, [inputs, *wordings], classes, labels
   )
-  return found[0], max(found[1:])
+  return no_prompt, max(by_hand)
 
 
-def _table(rows: Sequence[Row], *, quoted: bool) -> str:
-  """The comparison as text."""
+def _table(table: Sequence[Comparison], *, quoted: bool) -> str:
+  """The comparisons as text."""
   mark = "model tuning*" if quoted else "model tuning"
   head = ("test accuracy, %", "chance", "no prompt", "best of 5 by hand")
   lines = [[*head, "prompt tuning", mark]]
-  for row in rows:
-    values = dataclasses.astuple(row)
-    lines.append(
-      [values[0], *("-" if v is None else f"{v:.1f}" for v in values[1:])]
-    )
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  text = "\n".join(
-    "  ".join(
-      cell.ljust(w) if i == 0 else cell.rjust(w)
-      for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-    )
-    for line in lines
+  for task, *scores in map(dataclasses.astuple, table):
+    cells = ("-" if score is None else f"{score:.1f}" for score in scores)
+    lines.append([task, *cells])
+  first, *others = (
+    max(map(len, column)) for column in zip(*lines, strict=True)
   )
+  texts = [
+    "  ".join([task.ljust(first), *map(str.rjust, cells, others)])
+    for task, *cells in lines
+  ]
   if quoted:
-    text += (
-      "\n* measured before and shipped with the package; --model_tuning runs it"
+    note = (
+      "* measured before and shipped with the package; --model_tuning runs it"
     )
-  return text
+    texts.append(note)
+  return "\n".join(texts)
 
 
 def _show_mixed_batch(model, folders, tests: Sequence[splits.Examples]) -> None:

@@ -71,8 +71,11 @@ def _prompt_facts(path, model, neighbors: int) -> dict[str, Any]:
 def _model_facts(path) -> dict[str, Any]:
   stored = pretrained.open_model(path)
   stored.check()
-  config = stored.config
-  vocabulary = stored.vocabulary
+  config, vocabulary = stored.config, stored.vocabulary
+  words = "none"
+  if vocabulary is not None:
+    words = f"{vocabulary.path}, {vocabulary.num_pieces} pieces, "
+    words += f"{vocabulary.extra_ids} sentinels"
   return {
     "what": f"a T5 ({stored.format})",
     "path": stored.path,
@@ -89,10 +92,7 @@ def _model_facts(path) -> dict[str, Any]:
     "tensors": len(stored.tensors),
     "dtype": stored.dtype,
     "weights sha256": stored.hash(),
-    "vocabulary": "none"
-    if vocabulary is None
-    else f"{vocabulary.path}, {vocabulary.num_pieces} pieces, "
-    f"{vocabulary.extra_ids} sentinels",
+    "vocabulary": words,
   }
 
 
@@ -130,10 +130,9 @@ def convert(
     return checkpoints.convert(saved, target, to, base_model)
   kept = pretrained.open_model(source).dtype
   if to not in pretrained.FORMATS:
-    known = ", ".join(pretrained.FORMATS)
     raise ValueError(
       f"{source} is a model, which cannot be written as {to!r}; it can be as "
-      f"{known}."
+      f"{', '.join(pretrained.FORMATS)}."
     )
   if to != "t5x":  # whose folder may hold other steps
     _check_free(pathlib.Path(target))

@@ -41,17 +41,16 @@ _BLANK = _Blank(
 def summary() -> list[str]:
   """One line per task: name, metrics, splits; then the mixtures."""
   tasks.register_all()
-  names = [*microworld.LABELS, *_prompt_forms()]
-  rows = [
-    (n, ", ".join(_metrics(n)) or "-", ", ".join(_shown(n))) for n in names
-  ]
-  widths = [max(len(row[i]) for row in rows) for i in range(2)]
-  lines = [
-    f"{name:<{widths[0]}}  {metrics:<{widths[1]}}  {splits}"
-    for name, metrics, splits in rows
-  ]
+  forms = [n for n in benchmark.registered if not n.endswith(benchmark.T5_FORM)]
+  lines = []
+  for name in (*microworld.LABELS, *forms):
+    shown = [split for split in _splits(name) if split not in _CARVED]
+    lines.append((name, ", ".join(_metrics(name)) or "-", ", ".join(shown)))
+  first, second, _ = (
+    max(map(len, cells)) for cells in zip(*lines, strict=True)
+  )
   return [
-    *lines,
+    *(f"{n:<{first}}  {metrics:<{second}}  {s}" for n, metrics, s in lines),
     "",
     f"Mixtures: {', '.join(registry.mixtures())}",
     f"Where a benchmark has train, there are also {' and '.join(_CARVED)}.",
@@ -66,25 +65,18 @@ def describe(name: str) -> dict[str, Any]:
   Raises:
     ValueError: there is no such task; the message has the closest names.
   """
-  members = registry.tasks_of(name)
-  if len(members) > 1:
-    return {"mixture": name, "rates": dict(members)}
-  facts: dict[str, Any] = {"task": name}
-  task = benchmark.registered.get(name)
-  if task is not None:
-    facts["source"] = f"TFDS {task.source.name}"
-  facts["splits"] = ", ".join(_splits(name))
-  facts["metrics"] = ", ".join(_metrics(name)) or "none: no public answers"
-  example = _example(name)
-  return {**facts, "input": example["inputs"], "target": example["targets"]}
-
-
-def _shown(name: str) -> list[str]:
-  return [split for split in _splits(name) if split not in _CARVED]
-
-
-def _prompt_forms() -> list[str]:
-  return [n for n in benchmark.registered if not n.endswith(benchmark.T5_FORM)]
+  parts = registry.tasks_of(name)
+  if len(parts) > 1:
+    return {"mixture": name, "rates": dict(parts)}
+  task, example = benchmark.registered.get(name), _example(name)
+  return {
+    "task": name,
+    **({"source": f"TFDS {task.source.name}"} if task else {}),
+    "splits": ", ".join(_splits(name)),
+    "metrics": ", ".join(_metrics(name)) or "none: no public answers",
+    "input": example["inputs"],
+    "target": example["targets"],
+  }
 
 
 def _splits(name: str) -> list[str]:
@@ -118,6 +110,6 @@ def _metrics(name: str) -> list[str]:
   ]
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # one class makes no correlation
-    found = [function(*both) for function in task.predict_metric_fns]
-  names = itertools.chain.from_iterable(found)
+    scores = [function(*both) for function in task.predict_metric_fns]
+  names = itertools.chain.from_iterable(scores)
   return [name for name in names if name != scoring.INVALID]

@@ -106,22 +106,20 @@ def open_model(
     FileNotFoundError: there is nothing, or a file of a model is missing.
     ValueError: what is there is no T5 of a known format.
   """
-  place = pathlib.Path(path)
-  if str(path) == SHIPPED and not place.exists():
-    place = shipped_folder()
-  if not place.exists():
-    place = remote.local(path)
-  checkpoint = t5x_checkpoints.find(place)
+  folder = pathlib.Path(path)
+  if str(path) == SHIPPED and not folder.exists():
+    folder = shipped_folder()
+  if not folder.exists():
+    folder = remote.local(path)
+  checkpoint = t5x_checkpoints.find(folder)
   if checkpoint is not None:
     return t5x_checkpoints.read(checkpoint, expected)
-  if not place.is_dir():
-    raise ValueError(f"{place} is a file, not the folder of a model.")
-  settings = None
-  if (place / huggingface.CONFIG).is_file():
-    settings = json_files.read(place / huggingface.CONFIG)
-  if huggingface_config.is_config(settings):
-    return huggingface.read(place)
-  return model_folder.read(place)
+  if not folder.is_dir():
+    raise ValueError(f"{folder} is a file, not the folder of a model.")
+  file = folder / huggingface.CONFIG
+  if file.is_file() and huggingface_config.is_config(json_files.read(file)):
+    return huggingface.read(folder)
+  return model_folder.read(folder)
 
 
 def load(
@@ -151,28 +149,28 @@ def load(
   """
   _check_weights_dtype(dtype)
   stored = open_model(path, config)
-  found = stored.config
-  shape = config and dataclasses.replace(
-    config, dtype=found.dtype, dropout_rate=found.dropout_rate
-  )
-  if shape and shape != found:
-    have, want = dataclasses.asdict(found), dataclasses.asdict(shape)
-    other = [f"{k} {v}, not {want[k]}" for k, v in have.items() if v != want[k]]
-    raise ValueError(
-      f"{stored.path} holds another T5 than the run asks for: "
-      f"{'; '.join(other)}. Use the gin file of this model."
-    )
+  own = stored.config
+  if config is not None:
+    # How it computes is the run's choice, and no sign of another model.
+    chosen = {"dtype": own.dtype, "dropout_rate": own.dropout_rate}
+    want = {**dataclasses.asdict(config), **chosen}
+    have = dataclasses.asdict(own).items()
+    if other := [f"{k} {v}, not {want[k]}" for k, v in have if v != want[k]]:
+      raise ValueError(
+        f"{stored.path} holds another T5 than the run asks for: "
+        f"{'; '.join(other)}. Use the gin file of this model."
+      )
   if activation_dtype is not None:
-    found = dataclasses.replace(found, dtype=activation_dtype)
+    own = dataclasses.replace(own, dtype=activation_dtype)
   vocabulary = vocabulary or stored.vocabulary
-  _check_size(vocabulary, found, stored.path)
+  _check_size(vocabulary, own, stored.path)
   if vocabulary is None:
     logging.getLogger(__name__).warning(
       "%s has no vocabulary, so it can read no text. Set VOCABULARY_PATH.",
       stored.path,
     )
   params, stored_hash = stored.read(dtype)
-  return FrozenModel(found, params, vocabulary, str(path), stored_hash)
+  return FrozenModel(own, params, vocabulary, str(path), stored_hash)
 
 
 def _check_weights_dtype(dtype: str | None) -> None:

@@ -19,7 +19,6 @@ CACHE = "PROMPT_TUNING_CACHE"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _OPTIMIZER = re.compile(r"(^|/)state\.param_states\.")
 _SMALL_FILES = ("config.json", "tokenizer_config.json", huggingface.VOCABULARY)
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
@@ -47,30 +46,30 @@ def cache_folder() -> pathlib.Path:
   return pathlib.Path(os.environ.get(CACHE, default))
 
 
-def _from_bucket(place: str) -> pathlib.Path:
+def _from_bucket(url: str) -> pathlib.Path:
   """Copies a folder of a bucket; files that are there are not fetched again."""
   import tensorstore  # reads the bucket's settings when it is imported
 
-  bucket, _, folder = place.partition("/")
-  target = cache_folder() / "gs" / place
+  bucket, _, folder = url.partition("/")
+  target = cache_folder() / "gs" / url
   kvstore = {"driver": "gcs", "bucket": bucket, "path": f"{folder}/"}
   try:
     store = tensorstore.KvStore.open(kvstore).result()
     names = [key.decode() for key in store.list().result()]
   except ValueError as error:
     raise ValueError(
-      f"gs://{place} cannot be reached ({str(error).splitlines()[0][:200]}). "
+      f"gs://{url} cannot be reached ({str(error).splitlines()[0][:200]}). "
       "Check the name and the network, or copy the folder to this machine and "
       "give its path."
     ) from error
   # The optimizer's state is twice the model and of no use to a frozen one.
   names = [name for name in names if not _OPTIMIZER.search(name)]
   if not names:
-    raise FileNotFoundError(f"There is nothing at gs://{place}.")
+    raise FileNotFoundError(f"There is nothing at gs://{url}.")
   missing = [name for name in names if not (target / name).is_file()]
   # The index comes last, so that a folder with one is whole.
   missing.sort(key=lambda name: (name.endswith("checkpoint"), name))
-  for name in tqdm(missing, desc=f"fetch gs://{place}", disable=None):
+  for name in tqdm(missing, desc=f"fetch gs://{url}", disable=None):
     value = store.read(name).result().value
     storage.write_atomically(
       target / name, lambda to, value=value: pathlib.Path(to).write_bytes(value)
@@ -83,11 +82,9 @@ def _from_hub(name: str) -> pathlib.Path:
   from huggingface_hub import errors  # slow to import
 
   try:
-    folder = _snapshot(name, (*_SMALL_FILES, *_WEIGHTS))
+    folder = _snapshot(name, "*.safetensors", "*.safetensors.index.json")
     if not list(folder.glob("*.safetensors")):
-      folder = _snapshot(
-        name, (*_SMALL_FILES, "pytorch_model*.bin", "*.bin.index.json")
-      )
+      folder = _snapshot(name, "pytorch_model*.bin", "*.bin.index.json")
   except errors.RepositoryNotFoundError as error:
     raise FileNotFoundError(
       f"There is neither a folder {name!r} here nor a public model of this "
@@ -103,12 +100,12 @@ def _from_hub(name: str) -> pathlib.Path:
   return folder
 
 
-def _snapshot(name: str, patterns) -> pathlib.Path:
+def _snapshot(name: str, *patterns: str) -> pathlib.Path:
   import huggingface_hub
 
-  return pathlib.Path(
-    huggingface_hub.snapshot_download(name, allow_patterns=list(patterns))
-  )
+  files = [*_SMALL_FILES, *patterns]
+  folder = huggingface_hub.snapshot_download(name, allow_patterns=files)
+  return pathlib.Path(folder)
 
 
 def _reason(error: BaseException) -> str:

@@ -8,9 +8,11 @@ tensor.
 """
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
+import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,22 +50,19 @@ class StoredModel:
   @property
   def num_parameters(self) -> int:
     """How many numbers the weights hold."""
-    return sum(int(np.prod(t.shape)) for t in self.tensors.values())
+    return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
   @property
   def dtype(self) -> str:
     """The type that most of the numbers are stored in."""
     sizes = collections.Counter()
     for tensor in self.tensors.values():
-      sizes[tensor.dtype] += int(np.prod(tensor.shape))
+      sizes[tensor.dtype] += math.prod(tensor.shape)
     return sizes.most_common(1)[0][0]
 
   def hash(self) -> str:
     """`weights_hash`, without keeping the weights."""
-    digest = hashlib.sha256()
-    for path, array in self._arrays():
-      _add(digest, path, array)
-    return digest.hexdigest()
+    return _hash(self._arrays())
 
   def check(self) -> None:
     """Compares the tensors with what a T5 of this configuration has.
@@ -138,8 +137,12 @@ def weights_hash(tree: PyTree) -> str:
   The dtype does not enter: a model stored in bfloat16 and the same values in
   float32 are the same model, in whatever format it is stored.
   """
+  return _hash(storage.flatten(tree).items())
+
+
+def _hash(leaves: Iterable[tuple[str, Any]]) -> str:
   digest = hashlib.sha256()
-  for path, leaf in storage.flatten(tree).items():
+  for path, leaf in leaves:
     _add(digest, path, leaf)
   return digest.hexdigest()
 
@@ -185,19 +188,19 @@ def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
   surplus = [path for path in have if path not in want]
   if surplus:
     raise ValueError(
-      f"{_place(have[surplus[0]], where)} is a tensor {surplus[0]} that the "
+      f"{_where(have[surplus[0]], where)} is a tensor {surplus[0]} that the "
       f"configuration has no place for ({len(surplus)} such tensors)."
     )
   for path, leaf in have.items():
     if tuple(leaf.shape) != tuple(want[path].shape):
       raise ValueError(
-        f"{_place(leaf, where)}: the tensor {path} has shape "
+        f"{_where(leaf, where)}: the tensor {path} has shape "
         f"{tuple(leaf.shape)}, the configuration asks for "
         f"{tuple(want[path].shape)}."
       )
 
 
-def _place(leaf, where) -> str:
+def _where(leaf, where) -> str:
   return leaf.where if isinstance(leaf, StoredTensor) else str(where)
 
 

@@ -62,18 +62,16 @@ def clusters(
   Returns:
     For each such position the variants, `least` or more of its neighbours.
   """
-  found = {}
+  families = {}
   for position, row in enumerate(neighbors):
     words = [n.piece.lstrip("\u2581") for n in row]
     groups = ([o for o in words if _variants(word, o)] for word in words)
-    largest = max(groups, key=len, default=[])
-    if len(largest) >= least:
-      found[position] = largest
-  return found
+    families[position] = max(groups, key=len, default=[])
+  return {at: words for at, words in families.items() if len(words) >= least}
 
 
-def _variants(one: str, other: str) -> bool:
-  one, other = sorted((one.lower(), other.lower()), key=len)
-  if len(one) < 3:
+def _variants(word: str, other: str) -> bool:
+  short, long = sorted((word.lower(), other.lower()), key=len)
+  if len(short) < 3:
     return False
-  return other.startswith(one) or (len(one) >= 5 and one[:5] == other[:5])
+  return long.startswith(short) or (len(short) >= 5 and short[:5] == long[:5])

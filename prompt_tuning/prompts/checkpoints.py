@@ -76,11 +76,11 @@ def save_prompt(
 
 def is_prompt(path: str | os.PathLike) -> bool:
   """Whether there is a prompt at a path, of whatever format."""
-  place = pathlib.Path(path)
-  if place.is_dir():
+  path = pathlib.Path(path)
+  if path.is_dir():
     names = (ARRAY, UPSTREAM, adapters.CONFIG)
-    return any((place / name).is_file() for name in names)
-  return place.suffix == ".npy" or place.name == UPSTREAM
+    return any((path / name).is_file() for name in names)
+  return path.suffix == ".npy" or path.name == UPSTREAM
 
 
 def load_prompt(
@@ -101,13 +101,13 @@ def load_prompt(
     ValueError: the file is damaged, the shape does not fit, a number is not
       finite, or the prompt belongs to another frozen model.
   """
-  place = pathlib.Path(path)
-  if not place.exists():
+  where = pathlib.Path(path)
+  if not where.exists():
     raise FileNotFoundError(
-      f"There is no prompt at {place}. Give the folder of a run or of an "
+      f"There is no prompt at {where}. Give the folder of a run or of an "
       "adapter of PEFT, or a numpy file [P, E]."
     )
-  values, record, file, kind = _read(place)
+  values, record, file, kind = _read(where)
   if model is not None:
     initializers.check_prompt(values, file, width=model.config.emb_dim)
     if not allow_other_model:
@@ -115,23 +115,27 @@ def load_prompt(
   return SavedPrompt(values.astype(np.float32), record, str(path), kind)
 
 
-def _read(place: pathlib.Path):
-  """Values, record, file and format of the prompt at a place."""
-  if adapters.is_adapter(place):
-    values, record = adapters.read(place)
-    return values, record, place / adapters.WEIGHTS, "PEFT"
-  file = place
-  if place.is_dir():
-    found = [place / name for name in (ARRAY, UPSTREAM)]
-    file = next((f for f in found if f.is_file()), None)
+def _read(path: pathlib.Path):
+  """Values, record, file and format of the prompt at a path."""
+  if adapters.is_adapter(path):
+    values, record = adapters.read(path)
+    return values, record, path / adapters.WEIGHTS, "PEFT"
+
+  # A folder of ours, or one that the original code wrote.
+  file = path
+  if path.is_dir():
+    files = [path / name for name in (ARRAY, UPSTREAM)]
+    file = next((f for f in files if f.is_file()), None)
     if file is None:
-      several = place / "prompts"
+      several = path / "prompts"
       hint = f" Its prompts are {several}/*." if several.is_dir() else ""
       raise FileNotFoundError(
-        f"The folder {place} has no {ARRAY}, and is no adapter of PEFT.{hint}"
+        f"The folder {path} has no {ARRAY}, and is no adapter of PEFT.{hint}"
       )
   values = initializers.read_array(file)
   initializers.check_prompt(values, file)
+
+  # A record is that of our own file only.
   beside = file.parent / RECORD
   if file.name != ARRAY or not beside.is_file():
     return values, {}, file, "numpy"

@@ -10,7 +10,6 @@ random uniform, sampled vocabulary and class labels.
 from collections.abc import Callable, Sequence
 import dataclasses
 import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -151,9 +150,10 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
     FileNotFoundError: there is no such file.
     ValueError: it is no numpy file, or would have to be unpickled.
   """
-  place = pathlib.Path(path)
-  if not place.is_file():
-    hint = " It is a folder; name the file in it." if place.is_dir() else ""
+  if not os.path.isfile(path):
+    hint = (
+      " It is a folder; name the file in it." if os.path.isdir(path) else ""
+    )
     raise FileNotFoundError(f"There is no prompt file {path}.{hint}")
   try:
     return np.load(path, allow_pickle=False)

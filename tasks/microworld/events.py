@@ -148,6 +148,11 @@ def happenings(
 WORDINGS = {"give": 4, "put": 2, "act": 2}
 
 
+def draw_way(rng: random.Random) -> tuple[int, int]:
+  """A wording and a synonym of chance, for `tell` and `ask`."""
+  return rng.randrange(4), rng.randrange(2)
+
+
 def tell(event: Event, wording: int, synonym: int) -> str:
   """The event as a sentence; `wording` and `synonym` count modulo."""
   text = _clause(

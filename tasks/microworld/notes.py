@@ -118,7 +118,7 @@ def story_text(rng, level) -> str:
       text.append(_setting(rng, rng.choice(people)))
     else:
       event = events.happening(rng, world, domain)
-      text.append(events.tell(event, rng.randrange(4), rng.randrange(2)))
+      text.append(events.tell(event, *events.draw_way(rng)))
   return " ".join(text)
 
 

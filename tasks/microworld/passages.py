@@ -5,18 +5,8 @@ Anna is in the hall. The lemon is in the box.  Is the lemon in the bag?  no
 
 import random
 
-from prompt_tuning.tasks.microworld import words
-from prompt_tuning.tasks.microworld.events import (
-  World,
-  another,
-  ask,
-  corrupt,
-  happenings,
-  seek,
-  sentence,
-  tell,
-  the,
-)
+from prompt_tuning.tasks.microworld import events, words
+from prompt_tuning.tasks.microworld.events import World, sentence, the
 from prompt_tuning.tasks.microworld.skills import Example, coin
 
 # Facts: kind -> class of the subject | class of the value | telling | asking |
@@ -68,21 +58,20 @@ def question(rng: random.Random, world: World, level: int) -> Example:
 
 
 def _event_question(rng, world, level):
-  events = happenings(rng, world, min(level, 2))
-  event, *others = events
+  event, *others = events.happenings(rng, world, min(level, 2))
   label = coin(rng)
-  asked = event if label else corrupt(event, rng, world, tuple(others))
-  wording, synonym = rng.randrange(4), rng.randrange(2)
+  asked = event if label else events.corrupt(event, rng, world, tuple(others))
+  wording, synonym = events.draw_way(rng)
   other_wording = wording if level == 1 else rng.randrange(4)
-  told = [tell(event, wording, synonym)]
-  told += [tell(other, rng.randrange(4), rng.randrange(2)) for other in others]
+  told = [events.tell(event, wording, synonym)]
+  told += [events.tell(other, *events.draw_way(rng)) for other in others]
   rng.shuffle(told)
   return Example(
     " ".join(told),
-    ask(asked, other_wording, synonym),
+    events.ask(asked, other_wording, synonym),
     label,
-    tell(event, other_wording, synonym),
-    seek(event, rng),
+    events.tell(event, other_wording, synonym),
+    events.seek(event, rng),
   )
 
 
@@ -121,7 +110,11 @@ def isa(rng: random.Random, world: World, level: int) -> Example:
   thing = rng.choice(world.things)
   category = words.CATEGORY_OF[thing]
   label = coin(rng)
-  asked = category if label else another(rng, tuple(words.CATEGORIES), category)
+  asked = (
+    category
+    if label
+    else events.another(rng, tuple(words.CATEGORIES), category)
+  )
   a_thing, a_category, asked = map(words.with_article, (thing, category, asked))
   if level > 1:
     person = rng.choice(world.people)

@@ -7,18 +7,8 @@ sentiment, acceptability                             one alone
 import dataclasses
 import random
 
-from prompt_tuning.tasks.microworld import senses, words
-from prompt_tuning.tasks.microworld.events import (
-  World,
-  another,
-  ask,
-  corrupt,
-  happenings,
-  seek,
-  sentence,
-  tell,
-  the,
-)
+from prompt_tuning.tasks.microworld import events, senses, words
+from prompt_tuning.tasks.microworld.events import World, sentence, the
 from prompt_tuning.tasks.microworld.skills import Example, coin
 
 
@@ -30,16 +20,16 @@ def entailment(
   Level 1 keeps the wording, level 2 changes voice and verb or asks for what
   follows ("Tom has the lemon", "… a fruit"), level 3 has two sentences.
   """
-  event, *others = happenings(rng, world, 2 if level > 2 else 1, domain)
+  event, *others = events.happenings(rng, world, 2 if level > 2 else 1, domain)
   label = coin(rng)
-  wording, synonym = rng.randrange(4), rng.randrange(2)
-  premise = [tell(event, wording, synonym)]
-  premise += [tell(o, rng.randrange(4), rng.randrange(2)) for o in others]
+  wording, synonym = events.draw_way(rng)
+  premise = [events.tell(event, wording, synonym)]
+  premise += [events.tell(o, *events.draw_way(rng)) for o in others]
   rng.shuffle(premise)
-  seen = event if label else corrupt(event, rng, world, tuple(others))
+  seen = event if label else events.corrupt(event, rng, world, tuple(others))
   if level > 1:
-    wording, synonym = rng.randrange(4), rng.randrange(2)
-  hypothesis = tell(seen, wording, synonym)
+    wording, synonym = events.draw_way(rng)
+  hypothesis = events.tell(seen, wording, synonym)
   if level > 1 and coin(rng, 0.4):
     consequence = _consequence(rng, world, event, others, label)
     hypothesis = consequence or hypothesis
@@ -47,8 +37,8 @@ def entailment(
     " ".join(premise),
     hypothesis,
     label,
-    tell(event, wording, synonym),
-    seek(event, rng),
+    events.tell(event, wording, synonym),
+    events.seek(event, rng),
   )
 
 
@@ -69,9 +59,9 @@ def _consequence(rng, world, event, others, label):
     return ""
   category = words.CATEGORY_OF[thing]
   if not label:
-    category = another(rng, tuple(words.CATEGORIES), category)
+    category = events.another(rng, tuple(words.CATEGORIES), category)
   broad = dataclasses.replace(event, object=words.with_article(category))
-  return tell(broad, 0, rng.randrange(2))
+  return events.tell(broad, 0, rng.randrange(2))
 
 
 def paraphrase(
@@ -82,33 +72,33 @@ def paraphrase(
   Level 1 keeps the wording, level 2 changes voice and verb, level 3 has a
   second event in one text that the other text may borrow words from.
   """
-  event = happenings(rng, world, 1, domain)[0]
+  event = events.happenings(rng, world, 1, domain)[0]
   label = coin(rng)
-  seen = event if label else corrupt(event, rng, world)
-  wording, synonym = rng.randrange(4), rng.randrange(2)
-  first = tell(event, wording, synonym)
+  seen = event if label else events.corrupt(event, rng, world)
+  wording, synonym = events.draw_way(rng)
+  first = events.tell(event, wording, synonym)
   if level > 1:
-    wording, synonym = rng.randrange(4), rng.randrange(2)
-  second = tell(seen, wording, synonym)
+    wording, synonym = events.draw_way(rng)
+  second = events.tell(seen, wording, synonym)
   if coin(rng):
     first, second = second, first
-  return Example(first, second, label, "", seek(event, rng))
+  return Example(first, second, label, "", events.seek(event, rng))
 
 
 def same_question(rng: random.Random, world: World, level: int) -> Example:
   """Do two questions about the market ask the same?"""
-  event = happenings(rng, world, 1, "market")[0]
+  event = events.happenings(rng, world, 1, "market")[0]
   label = coin(rng)
   ways = rng.sample(("", "Why", "How"), 2)
   asked, ways = event, ways if not label and coin(rng, 0.2) else ways[:1] * 2
   if not label and ways[0] == ways[1]:
-    asked = corrupt(event, rng, world)
-  wording, synonym = rng.randrange(4), rng.randrange(2)
-  first = ask(event, wording, synonym, ways[0])
+    asked = events.corrupt(event, rng, world)
+  wording, synonym = events.draw_way(rng)
+  first = events.ask(event, wording, synonym, ways[0])
   if level > 1:
-    wording, synonym = rng.randrange(4), rng.randrange(2)
-  second = ask(asked, wording, synonym, ways[1])
-  return Example(first, second, label, "", seek(event, rng))
+    wording, synonym = events.draw_way(rng)
+  second = events.ask(asked, wording, synonym, ways[1])
+  return Example(first, second, label, "", events.seek(event, rng))
 
 
 def wic(rng: random.Random, world: World, level: int) -> Example:

@@ -8,16 +8,15 @@ of the same files, WSC's corrections included.
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
 from typing import Any
 
 from prompt_tuning import tables
-from prompt_tuning.tables import BadRow, field
+from prompt_tuning.tables import BadRow, Row, field
 from prompt_tuning.tasks.casts import HIDDEN
-
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,74 +36,69 @@ class Tsv:
   labels: tuple[str, ...] = ("0", "1")
 
 
-_PAIR = {"sentence1": "sentence1", "sentence2": "sentence2"}
-_NLI = {"premise": "sentence1", "hypothesis": "sentence2"}
+@dataclasses.dataclass(frozen=True)
+class Jsonl:
+  """A task of SuperGLUE.
+
+  Attributes:
+    folder: its folder.
+    texts: its fields that are texts, in the order in which T5 reads them.
+    labels: the labels as they stand in the file, in the order of the classes;
+      () for a task whose rows are made in a way of its own.
+  """
+
+  folder: str
+  texts: tuple[str, ...] = ()
+  labels: tuple[str, ...] = ()
+
+
+_SENTENCE = {"sentence": "sentence"}
+_PAIR = {name: name for name in ("sentence1", "sentence2")}
+_QUESTIONS = {name: name for name in ("question1", "question2")}
+_NLI = {"hypothesis": "sentence2", "premise": "sentence1"}
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 _ENTAILMENT = ("entailment", "not_entailment")
+_TRUTH = ("False", "True")
 
 GLUE = {
-  "cola": Tsv("CoLA", {"sentence": "sentence"}, "is_acceptable"),
-  "sst2": Tsv("SST-2", {"sentence": "sentence"}, "label"),
+  "cola": Tsv("CoLA", _SENTENCE, "is_acceptable"),
+  "sst2": Tsv("SST-2", _SENTENCE, "label"),
   "mrpc": Tsv(
-    "MRPC",
-    {"sentence1": "#1 String", "sentence2": "#2 String"},
-    "Quality",
+    "MRPC", {"sentence1": "#1 String", "sentence2": "#2 String"}, "Quality"
   ),
-  "qqp": Tsv(
-    "QQP", {name: name for name in ("question1", "question2")}, "is_duplicate"
-  ),
+  "qqp": Tsv("QQP", _QUESTIONS, "is_duplicate"),
   "stsb": Tsv("STS-B", _PAIR, "score", ()),
   "mnli": Tsv("MNLI", _NLI, "gold_label", _NLI_LABELS),
   "mnli_matched": Tsv("MNLI", _NLI, "gold_label", _NLI_LABELS),
   "mnli_mismatched": Tsv("MNLI", _NLI, "gold_label", _NLI_LABELS),
   "qnli": Tsv(
-    "QNLI",
-    {"question": "question", "sentence": "sentence"},
-    "label",
-    _ENTAILMENT,
+    "QNLI", {"question": "question", **_SENTENCE}, "label", _ENTAILMENT
   ),
   "rte": Tsv("RTE", _PAIR, "label", _ENTAILMENT),
   "wnli": Tsv("WNLI", _PAIR, "label"),
   "ax": Tsv("MNLI", _NLI, "", _NLI_LABELS),
 }
+_INFERENCE = ("hypothesis", "premise")
+_COPA = ("choice1", "choice2", "premise", "question")
+_CB = ("entailment", "contradiction", "neutral")
 SUPER_GLUE = {
-  "boolq": "BoolQ",
-  "cb": "CB",
-  "copa": "COPA",
-  "multirc": "MultiRC",
-  "record": "ReCoRD",
-  "rte": "RTE",
-  "wic": "WiC",
-  "wsc.fixed": "WSC",
-  "axb": "AX-b",
-  "axg": "AX-g",
+  "boolq": Jsonl("BoolQ", ("passage", "question"), _TRUTH),
+  "cb": Jsonl("CB", _INFERENCE, _CB),
+  "copa": Jsonl("COPA", _COPA, ("0", "1")),
+  "multirc": Jsonl("MultiRC"),
+  "record": Jsonl("ReCoRD"),
+  "rte": Jsonl("RTE", _INFERENCE, _ENTAILMENT),
+  "wic": Jsonl("WiC", ("sentence1", "sentence2", "word"), _TRUTH),
+  "wsc.fixed": Jsonl("WSC", ("text",), _TRUTH),
+  "axb": Jsonl("AX-b", ("sentence1", "sentence2"), _ENTAILMENT),
+  "axg": Jsonl("AX-g", _INFERENCE, _ENTAILMENT),
+}
+FOLDERS = {
+  benchmark: {task: files.folder for task, files in tasks.items()}
+  for benchmark, tasks in (("glue", GLUE), ("super_glue", SUPER_GLUE))
 }
 _DIAGNOSTIC = ("MNLI/diagnostic.tsv", "diagnostic/diagnostic.tsv", "AX.tsv")
 """Where GLUE's diagnostic set lies, as different downloads have it."""
-FOLDERS = {
-  "glue": {task: tsv.folder for task, tsv in GLUE.items()},
-  "super_glue": SUPER_GLUE,
-}
-_TEXTS = {
-  "boolq": ("question", "passage"),
-  "cb": ("premise", "hypothesis"),
-  "copa": ("premise", "choice1", "choice2", "question"),
-  "rte": ("premise", "hypothesis"),
-  "wic": ("word", "sentence1", "sentence2"),
-  "wsc.fixed": ("text",),
-  "axb": ("sentence1", "sentence2"),
-  "axg": ("premise", "hypothesis"),
-}
-_CLASSES = {
-  "boolq": ("False", "True"),
-  "cb": ("entailment", "contradiction", "neutral"),
-  "copa": ("0", "1"),
-  "rte": _ENTAILMENT,
-  "wic": ("False", "True"),
-  "wsc.fixed": ("False", "True"),
-  "axb": _ENTAILMENT,
-  "axg": _ENTAILMENT,
-}
 
 
 def read(
@@ -124,23 +118,20 @@ def read(
   """
   if benchmark == "glue":
     return _read_glue(folder, task, split)
-  place = folder / SUPER_GLUE[task] / _super_glue_file(task, split)
-  found = tables.read(_existing(place), MAKERS.get(task) or _plain(task))
-  return [row for rows in found.items for row in rows]
-
-
-def _super_glue_file(task: str, split: str) -> str:
+  name = "val" if split == "validation" else split
   if task in ("axb", "axg"):
-    return f"{SUPER_GLUE[task]}.jsonl"
-  return {"validation": "val"}.get(split, split) + ".jsonl"
+    name = SUPER_GLUE[task].folder
+  file = _existing(folder / SUPER_GLUE[task].folder / f"{name}.jsonl")
+  make = MAKERS.get(task) or functools.partial(_plain, task)
+  return [row for rows in tables.read(file, make).items for row in rows]
 
 
-def _existing(place: pathlib.Path) -> pathlib.Path:
-  if place.is_file():
-    return place
-  have = sorted(p.name for p in place.parent.glob("*")) or "nothing"
+def _existing(file: pathlib.Path) -> pathlib.Path:
+  if file.is_file():
+    return file
+  have = sorted(p.name for p in file.parent.glob("*")) or "nothing"
   raise FileNotFoundError(
-    f"There is no {place}; its folder holds {have}. Unzip the official "
+    f"There is no {file}; its folder holds {have}. Unzip the official "
     "download of the benchmark as it is."
   )
 
@@ -150,15 +141,15 @@ def _read_glue(folder: pathlib.Path, task: str, split: str) -> list[Row]:
   name = split.replace("validation", "dev")
   if task in ("mnli_matched", "mnli_mismatched"):
     name += task.removeprefix("mnli")
-  place = folder / spec.folder / f"{name}.tsv"
+  file = folder / spec.folder / f"{name}.tsv"
   if task == "ax":
-    places = [folder / file for file in _DIAGNOSTIC]
-    place = next(filter(pathlib.Path.is_file, places), places[0])
+    files = [folder / name for name in _DIAGNOSTIC]
+    file = next(filter(pathlib.Path.is_file, files), files[0])
   names = None
   if task == "cola" and split != "test":  # these two have no line of names
     names = ("source", "is_acceptable", "star", "sentence")
 
-  def make(row: tables.Row) -> Row:
+  def make(row: Row) -> Row:
     return {
       **{name: field(row, column) for name, column in spec.fields.items()},
       "label": _glue_label(row, spec),
@@ -166,7 +157,7 @@ def _read_glue(folder: pathlib.Path, task: str, split: str) -> list[Row]:
 
   # QQP has rows that break off, which TFDS leaves out as well.
   table = tables.read(
-    _existing(place),
+    _existing(file),
     make,
     names=names,
     may_be_longer=True,
@@ -174,22 +165,19 @@ def _read_glue(folder: pathlib.Path, task: str, split: str) -> list[Row]:
   )
   if table.skipped:
     logging.getLogger(__name__).warning(
-      "%s: %d rows are bad and left out.", place, len(table.skipped)
+      "%s: %d rows are bad and left out.", file, len(table.skipped)
     )
   rows = zip(table.places, table.items, strict=True)
-  return [{**row, "idx": place} for place, row in rows]
+  return [{**row, "idx": i} for i, row in rows]
 
 
-def _glue_label(row: tables.Row, spec: Tsv) -> int | float:
+def _glue_label(row: Row, spec: Tsv) -> int | float:
   if spec.label not in row:
     return HIDDEN
   word = field(row, spec.label)
   if spec.labels:
     return _class(word, spec.labels, spec.label)
-  try:
-    return float(word)
-  except ValueError:
-    raise BadRow(f"the field {spec.label!r} is {word!r}, no number.") from None
+  return _number(word, spec.label, float)
 
 
 def _class(word: str, labels, name: str) -> int:
@@ -200,29 +188,27 @@ def _class(word: str, labels, name: str) -> int:
   return labels.index(word)
 
 
-def _plain(task: str) -> Callable[[tables.Row], list[Row]]:
+def _plain(task: str, row: Row) -> list[dict[str, Any]]:
   """One line, one row; the label is a word, a truth value or a number."""
-
-  def make(row: tables.Row) -> list[Row]:
-    made: Row = {name: field(row, name) for name in _TEXTS[task]}
-    made["idx"] = _idx(row)
-    made["label"] = HIDDEN
-    if "label" in row:
-      word = str(row["label"])
-      if task in ("boolq", "wic"):
-        word = word.capitalize()
-      made["label"] = _class(word, _CLASSES[task], "label")
-    return [made]
-
-  return make
+  made = {name: field(row, name) for name in SUPER_GLUE[task].texts}
+  label = HIDDEN
+  if "label" in row:
+    word = str(row["label"])
+    if task in ("boolq", "wic"):
+      word = word.capitalize()
+    label = _class(word, SUPER_GLUE[task].labels, "label")
+  return [{**made, "idx": _idx(row), "label": label}]
 
 
-def _idx(row: tables.Row) -> int:
-  word = field(row, "idx")
+def _idx(row: Row) -> int:
+  return _number(field(row, "idx"), "idx", int)
+
+
+def _number(word: str, name: str, kind: Callable[[str], Any]) -> Any:
   try:
-    return int(word)
+    return kind(word)
   except ValueError:
-    raise BadRow(f"the field 'idx' is {word!r}, no number.") from None
+    raise BadRow(f"the field {name!r} is {word!r}, no number.") from None
 
 
 def _part(row: Any, name: str, kind: type) -> Any:
@@ -234,7 +220,7 @@ def _part(row: Any, name: str, kind: type) -> Any:
   return value
 
 
-def _multirc(row: tables.Row) -> list[Row]:
+def _multirc(row: Row) -> list[Row]:
   paragraph = _part(row, "passage", dict)
   return [
     {
@@ -261,7 +247,7 @@ def _answer_label(answer: Mapping[str, Any]) -> int:
   return HIDDEN if label is None else int(label)
 
 
-def _record(row: tables.Row) -> list[Row]:
+def _record(row: Row) -> list[Row]:
   passage = _part(row, "passage", dict)
   text = _part(passage, "text", str)
   entities = {
@@ -282,9 +268,9 @@ def _record(row: tables.Row) -> list[Row]:
   ]
 
 
-def _wsc(row: tables.Row) -> list[Row]:
+def _wsc(row: Row) -> list[Row]:
   """A row of WSC with its spans made substrings of the text."""
-  (made,) = _plain("wsc.fixed")(row)
+  (made,) = _plain("wsc.fixed", row)
   target = _part(row, "target", dict)
   for span in ("span1", "span2"):
     made[f"{span}_index"] = _part(target, f"{span}_index", int)
@@ -292,7 +278,7 @@ def _wsc(row: tables.Row) -> list[Row]:
   return [made]
 
 
-def _span(made: Row, text: str, span: str) -> str:
+def _span(made: dict[str, Any], text: str, span: str) -> str:
   if text in made["text"] or text.startswith("Kamenev"):
     return text  # two names with other words between them cannot be mended
   if "theyscold" in text:
@@ -304,7 +290,7 @@ def _span(made: Row, text: str, span: str) -> str:
   return (first + text[1:]).rstrip(".").replace("\n", " ")
 
 
-MAKERS: dict[str, Callable[[tables.Row], list[Row]]] = {
+MAKERS: dict[str, Callable[[Row], list[Row]]] = {
   "multirc": _multirc,
   "record": _record,
   "wsc.fixed": _wsc,
@@ -319,9 +305,9 @@ def recognise(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path, str]]:
   for benchmark, names in FOLDERS.items():
     kind = "*.tsv" if benchmark == "glue" else "*.jsonl"
     for task, name in names.items():
-      for place in (folder / name, folder):
-        if task != "ax" and place.name == name and any(place.glob(kind)):
-          yield benchmark, place.parent, task
+      for own in (folder / name, folder):
+        if task != "ax" and own.name == name and any(own.glob(kind)):
+          yield benchmark, own.parent, task
   for file in map(pathlib.Path, _DIAGNOSTIC):
     for parent in (folder, folder.parent):
       whole = parent / file

@@ -4,16 +4,15 @@
     -> {"inputs": "premise: …", "targets": "yes"}
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import logging
-import math
 import string
-import zlib
 
 from prompt_tuning import spelling, tables
 from prompt_tuning.tables import BadRow, field
-from prompt_tuning.tasks import metrics
+from prompt_tuning.tasks import answers, metrics
+from prompt_tuning.tasks.rows.sources import unit_hash
 
 HELD_OUT = 0.1
 """The share of the training rows that validate if there is no other file."""
@@ -177,7 +176,11 @@ class OwnData:
     if split == "test" or self.validation:
       return table.items
     held_out = split == "validation"
-    kept = [row for row in table.items if _is_held_out(row) == held_out]
+    kept = [
+      example
+      for example in table.items
+      if (unit_hash(example["inputs"]) < HELD_OUT) == held_out
+    ]
     if not kept:
       raise ValueError(
         f"A tenth of the rows, by their text, cannot be held out of {path}: it "
@@ -203,7 +206,8 @@ class OwnData:
     word = words.get(target, target)
     if not word.strip():
       raise BadRow(f"the field {self.target!r} is empty.")
-    if OF_NUMBERS.intersection(self.metric) and not _is_number(word):
+    is_number = not answers.is_invalid(answers.number(word))
+    if OF_NUMBERS.intersection(self.metric) and not is_number:
       raise BadRow(f"the field {self.target!r} is {word!r}, no number.")
     return {"inputs": text, "targets": word}
 
@@ -212,14 +216,3 @@ def _value_and_word(label: str) -> tuple[str, str]:
   """A label in its two parts; a value may have a = in it, a word none."""
   value, equals, word = label.rpartition("=")
   return (value, word) if equals else (label, label)
-
-
-def _is_number(text: str) -> bool:
-  try:
-    return math.isfinite(float(text))
-  except ValueError:
-    return False
-
-
-def _is_held_out(example: Mapping[str, str]) -> bool:
-  return zlib.crc32(example["inputs"].encode("utf-8")) / 2**32 < HELD_OUT

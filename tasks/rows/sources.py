@@ -9,21 +9,19 @@ row is held out depends on its text alone, so equal texts and the questions
 about one passage stay together, and TFDS and the download agree.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import logging
 import os
 import pathlib
-from typing import Any
 import zlib
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from prompt_tuning.tables import Row
 from prompt_tuning.tasks.answers import text_of
 from prompt_tuning.tasks.rows import official
-
-Row = dict[str, Any]
 
 HELD_OUT, TRAIN_PART = "held_out", "train_part"
 _MOST_HELD_OUT = 2000
@@ -43,18 +41,23 @@ def use_folder(folder: str | os.PathLike) -> list[str]:
   Raises:
     ValueError: the folder holds no task of theirs.
   """
-  place = pathlib.Path(os.path.abspath(folder))  # "." has a name
-  found = list(official.recognise(place))
-  if not found:
-    known = [*official.FOLDERS["glue"].values(), *official.SUPER_GLUE.values()]
-    raise ValueError(
-      f"{place} is no download folder of GLUE or SuperGLUE. It must hold, or "
-      f"be, one of {', '.join(dict.fromkeys(known))}, with the official files "
-      "in it."
+  whole = pathlib.Path(os.path.abspath(folder))  # "." has a name
+  tasks = list(official.recognise(whole))
+  if not tasks:
+    known = dict.fromkeys(
+      n for b in official.FOLDERS.values() for n in b.values()
     )
-  for benchmark, parent, _ in found:
-    _folders[benchmark] = parent
-  return [f"{b}_{task.partition('.')[0]}" for b, _, task in found]
+    raise ValueError(
+      f"{whole} is no download folder of GLUE or SuperGLUE. It must hold, or "
+      f"be, one of {', '.join(known)}, with the official files in it."
+    )
+  _folders.update({benchmark: parent for benchmark, parent, _ in tasks})
+  return [f"{b}_{task.partition('.')[0]}" for b, _, task in tasks]
+
+
+def unit_hash(text: str) -> float:
+  """A number in [0, 1) that depends on a text alone."""
+  return zlib.crc32(text.encode("utf-8")) / 2**32
 
 
 def forget_folders() -> None:
@@ -96,16 +99,14 @@ class Source:
       return self._read(self.splits[split])
     rows = self._read(self.splits["train"])
     limit = min(0.1, _MOST_HELD_OUT / max(self.train_rows, 1))
-    wanted = split == HELD_OUT
-    return [row for row in rows if (self._place(row) < limit) == wanted]
+    is_wanted = split == HELD_OUT
+    return [row for row in rows if (self._draw(row) < limit) == is_wanted]
 
-  def _place(self, row: Row) -> float:
+  def _draw(self, row: Row) -> float:
     """A number in [0, 1) that depends on the row's text."""
-    if self.key:
-      text = row[self.key]
-    else:
-      text = "\n".join(v for _, v in sorted(row.items()) if isinstance(v, str))
-    return zlib.crc32(text.encode("utf-8")) / 2**32
+    texts = [v for _, v in sorted(row.items()) if isinstance(v, str)]
+    text = row[self.key] if self.key else "\n".join(texts)
+    return unit_hash(text)
 
   def _read(self, split: str) -> list[Row]:
     dataset, _, config = self.name.partition(":")[0].partition("/")
@@ -141,13 +142,13 @@ def _advice(name: str, builder, error: Exception) -> str:
   """What to fetch, and where to put it."""
   dataset = name.partition("/")[0]
   reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-  other = (
-    " Or unzip the benchmark's official download and give its folder with "
-    "--data."
-    if dataset in official.FOLDERS
-    else ""
-  )
-  inside = "/".join(builder.data_path.parts[-len(_parts(builder)) :])
+  other = ""
+  if dataset in official.FOLDERS:
+    other = " Or unzip the benchmark's official download and give its folder "
+    other += "with --data."
+  # The end of the path: the data set, its configuration if any, its version.
+  depth = 3 if builder.builder_config else 2
+  inside = "/".join(builder.data_path.parts[-depth:])
   return (
     f"The data set {name} is not in {builder.data_path} and could not be "
     f'fetched ({reason}). On a machine with a network run python -c "import '
@@ -156,11 +157,6 @@ def _advice(name: str, builder, error: Exception) -> str:
     f"{builder.data_path}; TFDS_DATA_DIR names another place to look in."
     f"{other}"
   )
-
-
-def _parts(builder) -> Iterable[str]:
-  config = builder.builder_config
-  return [builder.name, *([config.name] if config else []), "version"]
 
 
 def _plain(value):

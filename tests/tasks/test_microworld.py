@@ -10,6 +10,7 @@ import sentencepiece
 
 from prompt_tuning.tasks.microworld import (
   examples,
+  notes,
   prompts,
   senses,
   text,
@@ -71,8 +72,8 @@ def test_every_word_is_one_piece(pieces):
     *words.POSITIVE,
     *words.NEGATIVE,
     *senses.AMBIGUOUS,
-    *text.LABEL_WORDS,
-    *text.KEY_WORDS,
+    *notes.LABEL_WORDS,
+    *notes.KEY_WORDS,
     *itertools.chain(*words.INTRANSITIVE),
   )
   split = [word for word in lexicon if len(pieces.encode(word)) != 1]
@@ -129,8 +130,8 @@ def test_a_task_fits_the_token_limit(name, pieces):
 def test_labels_and_formats_stand_in_notes_only():
   """No skill's document has a label word or a task's key in it."""
   rng = random.Random(1)
-  reserved = set(text.LABEL_WORDS) - {"plum", "violin"}
-  keys = re.compile("|".join(rf"\b{key}:" for key in text.KEY_WORDS))
+  reserved = set(notes.LABEL_WORDS) - {"plum", "violin"}
+  keys = re.compile("|".join(rf"\b{key}:" for key in notes.KEY_WORDS))
   for kind in set(text.KINDS) - {"echo", "key"}:
     for _ in range(200):
       document = text.KINDS[kind](rng, rng.choice((1, 2, 3)))
@@ -143,7 +144,7 @@ def test_every_label_word_is_an_answer_in_some_note():
   answers = collections.Counter(
     text.KINDS["echo"](rng, 1).split()[-1].rstrip(".") for _ in range(3000)
   )
-  assert all(answers[label] for label in text.LABEL_WORDS)
+  assert all(answers[label] for label in notes.LABEL_WORDS)
 
 
 @pytest.mark.parametrize("name", TASKS)

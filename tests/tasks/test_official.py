@@ -259,7 +259,7 @@ def test_one_passage_is_not_split_between_held_out_and_the_rest():
   source = benchmark.registered["super_glue_multirc"].source
   row = {"paragraph": "P", "question": "one", "answer": "a"}
   other = {"paragraph": "P", "question": "two", "answer": "b"}
-  assert source._place(row) == source._place(other)
+  assert source._draw(row) == source._draw(other)
 
 
 def test_a_bad_row_of_a_download_is_named(tmp_path):
@@ -304,7 +304,7 @@ def test_a_folder_says_which_task_it_is(tmp_path):
   ],
 )
 def test_a_bad_part_of_a_row_is_named(task, row, message, tmp_path):
-  name = official.SUPER_GLUE[task]
+  name = official.SUPER_GLUE[task].folder
   folder = write(tmp_path, {f"{name}/val.jsonl": jsonl({"idx": 0, **row})})
   with pytest.raises(ValueError, match=f"val.jsonl, line 1: .*{message}"):
     official.read(folder, "super_glue", task, "validation")
