@@ -31,7 +31,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
   """
   path = folder.resolve() / LOCK
   file, times = _held.get(path, (None, 0))
-  if file is None or not _is_there(path, file):
+  while file is None or not _is_there(path, file):
     file, times = _locked(path), 0
   _held[path] = file, times + 1
   try:
@@ -41,6 +41,8 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     if times > 1:
       _held[path] = file, times - 1
     else:
+      # Whoever opened the file meanwhile sees that it is gone, and makes anew.
+      path.unlink(missing_ok=True)
       file.close()
 
 

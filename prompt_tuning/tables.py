@@ -1,20 +1,23 @@
-"""Rows of jsonl, csv and tsv files, with the place of everything that is bad.
+"""Rows of jsonl, json, csv and tsv files, with the place of what is bad.
 
-    train.jsonl, train.csv.gz, train.tsv.xz … -> {field: value} per row
+    train.jsonl, train.json, train.csv.gz, train.tsv.xz … -> {field: value}
 
-A csv file has quotes as spreadsheets write them; in a tsv file (or .txt) every
-tab separates and a quote is a letter, as in GLUE. Both have a line of names
-first; lines with nothing in any field are passed over. Nothing here knows of
-tasks or TensorFlow.
+A json file is a list of objects, one object a line, or SQuAD's nested form
+(`squad_rows`). A csv file has quotes as spreadsheets write them, and commas or
+semicolons between the fields, as its first line shows; in a tsv file (or .txt)
+every tab separates and a quote is a letter, as in GLUE. Both have a line of
+names first; lines with nothing in any field are passed over. Nothing here knows
+of tasks or TensorFlow.
 """
 
 import bz2
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import csv
 import dataclasses
 import difflib
 import gzip
 import io
+import itertools
 import json
 import lzma
 import os
@@ -26,7 +29,13 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "tsv"}
+_FORMATS = {
+  ".jsonl": "jsonl",
+  ".json": "json",
+  ".csv": "csv",
+  ".tsv": "tsv",
+  ".txt": "tsv",
+}
 _DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)
 _LONGEST_CELL = 2**31 - 1  # Python's csv refuses what is longer than 131,072
 
@@ -62,7 +71,7 @@ def read(
   """Makes something of every row of a file.
 
   Args:
-    path: .jsonl, .csv, .tsv or .txt, and .gz, .bz2 or .xz behind it.
+    path: .jsonl, .json, .csv, .tsv or .txt, and .gz, .bz2 or .xz behind it.
     make: from a row; raises `BadRow` for one that it cannot use.
     names: of the columns, for a csv or tsv file without a line of names.
     may_be_longer: drop what a csv or tsv row has behind the last named column,
@@ -159,7 +168,10 @@ def _rows(
       binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
     if kind == "jsonl":
-      yield from _objects(text)
+      yield from _objects(enumerate(text, 1))
+      return
+    if kind == "json":
+      yield from _whole(text.read())
       return
     for line, row in _cells(text, kind):
       if isinstance(row, list) and not any(row):
@@ -191,19 +203,76 @@ def _names(row: list[str] | BadRow, where: str) -> list[str]:
   return row
 
 
-def _objects(text: io.TextIOWrapper) -> Iterator[tuple[int, Row | BadRow]]:
-  for line, content in enumerate(text, 1):
+def _parsed(content: str) -> Any:
+  """A JSON value; NaN and infinity, which are none, are refused.
+
+  Raises:
+    ValueError: it is no JSON.
+  """
+
+  def refuse(name: str):
+    raise ValueError(f"{name} is no value of JSON; write null, or a text")
+
+  try:
+    return json.loads(content, parse_constant=refuse)
+  except RecursionError as error:
+    raise ValueError("it is nested too deeply") from error
+
+
+def _objects(
+  lines: Iterable[tuple[int, str]],
+) -> Iterator[tuple[int, Row | BadRow]]:
+  """The objects of numbered lines."""
+  for line, content in lines:
     if not content.strip():
       continue
     try:
-      row = json.loads(content)
-    except (ValueError, RecursionError) as error:
+      row = _parsed(content)
+    except ValueError as error:
       yield line, BadRow(f"this is no JSON ({error}).")
       continue
-    if isinstance(row, dict):
-      yield line, row
-    else:
-      yield line, BadRow('this is no JSON object, {"field": value, …}.')
+    yield line, _as_row(row)
+
+
+def _as_row(value: Any) -> Row | BadRow:
+  if isinstance(value, dict | BadRow):
+    return value
+  return BadRow('this is no JSON object, {"field": value, …}.')
+
+
+def _whole(content: str) -> Iterator[tuple[int, Row | BadRow]]:
+  """The rows of a json file; the number of a row stands for its line."""
+  try:
+    value = _parsed(content)
+  except ValueError:  # perhaps one object a line
+    yield from _objects(enumerate(content.splitlines(), 1))
+    return
+  if isinstance(value, dict) and isinstance(value.get("data"), list):
+    value = value["data"]
+    if any(isinstance(part, dict) and "paragraphs" in part for part in value):
+      value = list(squad_rows(value))
+  rows = value if isinstance(value, list) else [value]
+  yield from enumerate(map(_as_row, rows), 1)
+
+
+def squad_rows(articles: Sequence[Any]) -> Iterator[Row | BadRow]:
+  """A row for each question of SQuAD's nested form.
+
+  The fields are title, context, question, id and answers, a list of texts.
+  """
+  try:
+    for article in articles:
+      for paragraph in article["paragraphs"]:
+        for asked in paragraph["qas"]:
+          yield {
+            "title": article.get("title", ""),
+            "context": paragraph["context"],
+            "question": asked["question"],
+            "id": str(asked.get("id", "")),
+            "answers": [answer["text"] for answer in asked.get("answers", ())],
+          }
+  except (KeyError, TypeError, AttributeError) as error:
+    yield BadRow(f"this is not SQuAD's nested form ({error!r}).")
 
 
 def _cells(
@@ -211,7 +280,10 @@ def _cells(
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
   if kind == "csv":
     csv.field_size_limit(_LONGEST_CELL)
-    yield from _csv_rows(csv.reader(text, strict=True))
+    first = text.readline()
+    between = ";" if ";" in first and "," not in first else ","
+    lines = itertools.chain([first], text)
+    yield from _csv_rows(csv.reader(lines, strict=True, delimiter=between))
     return
   for line, content in enumerate(text, 1):
     yield line, content.rstrip("\r\n").split("\t")

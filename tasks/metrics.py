@@ -24,9 +24,22 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+SHORT_NAMES = {
+  "macro_f1": r"mean_\d+class_f1",
+  "matthews": "matthews_corrcoef",
+  "pearson": "pearson_corrcoef",
+  "spearman": "spearman_corrcoef",
+  "squad": "f1",
+}
+"""What a user calls a metric, and the pattern of the name in its scores."""
+
+
 def accuracy(targets, predictions) -> Scores:
-  """Share of right predictions."""
-  right = sum(t == p for t, p in zip(targets, predictions, strict=True))
+  """Share of right predictions; of a list of answers any is right."""
+  right = sum(
+    p in t if isinstance(t, list) else p == t
+    for t, p in zip(targets, predictions, strict=True)
+  )
   return {"accuracy": 100 * right / len(targets)}
 
 

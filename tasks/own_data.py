@@ -25,8 +25,9 @@ from prompt_tuning.tasks.rows import sources
 from prompt_tuning.tasks.rows.own_files import (
   METRICS,
   OF_NUMBERS,
-  OF_TEXT,
   OwnData,
+  labelled,
+  listed,
 )
 
 _known: dict[str, OwnData] = {}
@@ -59,8 +60,8 @@ def register(
     test,
     template,
     target,
-    _listed(labels),
-    _listed(metric),
+    labelled(labels),
+    listed(metric),
     skip_bad_rows,
   )
   if _known.get(name) == own:
@@ -79,6 +80,7 @@ def register(
     own.examples,
     own.splits,
     benchmark.TextToText(
+      fields=("answers",),
       postprocess=_postprocess(own),
       scores=[
         *(METRICS[name](len(own.classes)) for name in own.metric),
@@ -91,24 +93,10 @@ def register(
   return name
 
 
-def _listed(value: Sequence[str] | str) -> tuple[str, ...]:
-  """A comma-separated list, or a list."""
-  parts = value.split(",") if isinstance(value, str) else value
-  return tuple(str(part).strip() for part in parts if str(part).strip())
-
-
 def _postprocess(own: OwnData) -> Callable:
-  if OF_TEXT.intersection(own.metric):
-    return _one_answer
   if OF_NUMBERS.intersection(own.metric):
     return answers.number
-  if own.labels:
-    return answers.class_of(own.classes)
-  return answers.text
-
-
-def _one_answer(text: str, is_target: bool = False, **_) -> str | list[str]:
-  return [text] if is_target else text
+  return answers.class_of(own.classes) if own.labels else answers.answers
 
 
 @functools.cache

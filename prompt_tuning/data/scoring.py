@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import itertools
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import seqio
 
 from prompt_tuning.data import splits
 from prompt_tuning.tasks import declarations
+from prompt_tuning.tasks.metrics import SHORT_NAMES
 
 INVALID = "invalid"
 """The metric that counts predictions which are no valid answer; no score."""
@@ -43,7 +45,13 @@ def metrics(
       f"{examples.task} has no metric on predictions. Give the task a "
       "metric function of (targets, predictions)."
     )
-  targets = postprocess(examples, examples.target_texts(), is_target=True)
+  # What the vocabulary makes of a target is the target.
+  texts = examples.target_texts()
+  predictions = [
+    texts[i] if text == examples.said.get(i) else text
+    for i, text in enumerate(predictions)
+  ]
+  targets = postprocess(examples, texts, is_target=True)
   answers = postprocess(examples, predictions, is_target=False)
   is_hidden = declarations.declared(examples.task).is_hidden
   if is_hidden is not None:
@@ -69,8 +77,9 @@ def score(metrics: dict[str, float], select_by: str | None) -> float:
 
   Args:
     metrics: of one evaluation.
-    select_by: a metric's name; None means the mean of all, as benchmarks
-      average tasks with two metrics. The count of invalid predictions is none.
+    select_by: a metric's name, or its short one of `--metric`; None means the
+      mean of all, as benchmarks average tasks with two metrics. The count of
+      invalid predictions is none.
 
   Raises:
     ValueError: there is no such metric, or none at all.
@@ -83,6 +92,9 @@ def score(metrics: dict[str, float], select_by: str | None) -> float:
     )
   if select_by is None:
     return float(np.mean(list(scores.values())))
+  pattern = SHORT_NAMES.get(select_by, re.escape(select_by))
+  short = [name for name in scores if re.fullmatch(pattern, name)]
+  select_by = short[0] if len(short) == 1 else select_by
   if select_by not in scores:
     raise ValueError(
       f"SELECT_BY={select_by!r} is no metric of this task; it has "

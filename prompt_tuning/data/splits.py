@@ -48,6 +48,10 @@ class Sequences:
     """The length of the longest sequence."""
     return int(np.diff(self.starts).max(initial=0))
 
+  def split(self) -> list[Int[np.ndarray, "_"]]:
+    """The sequences one by one."""
+    return np.split(self.ids, self.starts[1:-1])
+
   def padded(
     self, index: Int[np.ndarray, "B"], length: int
   ) -> Int[np.ndarray, "B T"]:
@@ -69,6 +73,8 @@ class Examples:
     targets: ids of the targets, EOS included.
     fields: all other features of each example, for postprocessing.
     truncated: how many inputs and targets were cut, by feature.
+    said: by its place, a target's text as the vocabulary gives it back, where
+      that is another (double spaces, ligatures).
   """
 
   task: str
@@ -77,13 +83,14 @@ class Examples:
   targets: Sequences
   fields: list[dict[str, Any]]
   truncated: dict[str, int]
+  said: dict[int, str] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.inputs)
 
   def input_rows(self) -> list[Int[np.ndarray, "_"]]:
     """The ids of each input, EOS included."""
-    return np.split(self.inputs.ids, self.inputs.starts[1:-1])
+    return self.inputs.split()
 
   def input_texts(self) -> list[str]:
     """The inputs as text."""
@@ -150,7 +157,7 @@ def load(
     )
   check_lengths(lengths)
   if vocabulary is not None:
-    _check_labels(name, vocabulary)
+    _check_labels(name, vocabulary, lengths["targets"])
   with features.using(vocabulary):
     dataset = task.get_dataset(
       sequence_length=None, split=split, shuffle=False, num_epochs=1
@@ -179,8 +186,21 @@ def load(
     fields,
     truncated,
   )
+  if vocabulary is not None:
+    examples.said.update(_said(examples, vocabulary))
   _warn_of_losses(examples, lengths)
   return examples
+
+
+def _said(examples: Examples, vocabulary: Vocabulary) -> dict[int, str]:
+  """See `Examples.said`; what cannot be written at all is told elsewhere."""
+  changed: dict[str, str] = {}
+  for text in set(texts := examples.target_texts()):
+    ids = vocabulary.encode(text)
+    written = vocabulary.decode(ids)
+    if written != text and UNK not in ids:
+      changed[text] = written
+  return {i: changed[t] for i, t in enumerate(texts) if t in changed}
 
 
 def _warn_of_losses(examples: Examples, lengths: Mapping[str, int]) -> None:
@@ -193,20 +213,37 @@ def _warn_of_losses(examples: Examples, lengths: Mapping[str, int]) -> None:
         "%s: %d of %d %s were longer than %d tokens and were cut.",
         *(where, cut, count, feature, lengths[feature]),
       )
-  targets = np.split(examples.targets.ids, examples.targets.starts[1:-1])
-  unknown = sum(UNK in ids for ids in targets)
-  if unknown:
+  for feature, sequences, so in (
+    ("targets", examples.targets, "no prediction will equal them"),
+    ("inputs", examples.inputs, "the model sees that something stands there"),
+  ):
+    unknown = sum(UNK in ids for ids in sequences.split())
+    if unknown:
+      log.warning(
+        "%s: %d of %d %s have characters that the vocabulary cannot write; %s.",
+        *(where, unknown, count, feature, so),
+      )
+  if examples.said:
+    at, said = next(iter(examples.said.items()))
     log.warning(
-      "%s: %d of %d targets have characters that the vocabulary cannot write; "
-      "no prediction will equal them.",
-      *(where, unknown, count),
+      "%s: %d of %d targets are written otherwise by the vocabulary, the first "
+      "%r as %r; a prediction of that form counts as the target.",
+      *(where, len(examples.said), count, examples.target_texts()[at], said),
     )
 
 
-def _check_labels(name: str, vocabulary: Vocabulary) -> None:
+def _check_labels(name: str, vocabulary: Vocabulary, length: int) -> None:
   """Refuses labels that no prediction could ever be."""
   for label in declarations.declared(name).labels:
-    written = vocabulary.decode(vocabulary.encode(label))
+    ids = vocabulary.encode(label)
+    if len(ids) >= length:
+      raise ValueError(
+        f"The label {label!r} of {name} has {len(ids) + 1} tokens with its "
+        f"end, and TASK_FEATURE_LENGTHS['targets']={length} would cut it. Set "
+        f"it to {len(ids) + 1} or more, or let the model say a shorter word; "
+        "for your own files: --labels 'value=word,…'."
+      )
+    written = vocabulary.decode(ids)
     if written != label:
       raise ValueError(
         f"The label {label!r} of {name} cannot be written with the vocabulary "

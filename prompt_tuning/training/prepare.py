@@ -158,6 +158,12 @@ def prepare(
     if split
   }
 
+  # So is whatever the choice of the best prompt depends on: a perfect answer
+  # must have the score that it is chosen by.
+  for examples in scored_sets.get(tasks.validation_split or "", []):
+    perfect = scoring.metrics(examples, examples.target_texts())
+    scoring.score(perfect, tuning.select_by)
+
   # What trains stands in front of the frozen model, from its first values on.
   config = dataclasses.replace(model.config, dropout_rate=tuning.dropout_rate)
   dropping = dataclasses.replace(model, config=config)

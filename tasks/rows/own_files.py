@@ -4,8 +4,9 @@
     -> {"inputs": "premise: …", "targets": "yes"}
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import json
 import logging
 import string
 
@@ -30,6 +31,7 @@ METRICS: dict[str, Callable[[int], metrics.Metric]] = {
 OF_NUMBERS = {"pearson", "spearman"}
 _OF_CLASSES = {"f1", "macro_f1", "matthews"}
 OF_TEXT = {"squad"}
+_IS = "\x1f"  # between a value and its word, where both may have a =
 _ADVICE = (
   "Correct the row, or count and leave out bad rows with --skip_bad_rows."
 )
@@ -189,14 +191,23 @@ class OwnData:
       )
     return kept
 
+  def text(self, row: tables.Row) -> str:
+    """The input of a row.
+
+    Raises:
+      BadRow: a field of the template is missing or empty.
+    """
+    parts = []
+    for literal, name in self.placeholders:
+      value = field(row, name) if name else ""
+      if name and not value.strip():
+        raise BadRow(f"the field {name!r} is empty.")
+      parts.append(literal + value)
+    return "".join(parts)
+
   def _example(self, row: tables.Row) -> dict:
-    text = "".join(
-      literal + (field(row, name) if name else "")
-      for literal, name in self.placeholders
-    )
-    if not text.strip():
-      raise BadRow(f"the template {self.template!r} is empty with its fields.")
-    target = field(row, self.target)
+    text = self.text(row)
+    target, *others = self._answers(row)
     words = self.words
     if words and target not in words:
       raise BadRow(
@@ -209,10 +220,73 @@ class OwnData:
     is_number = not answers.is_invalid(answers.number(word))
     if OF_NUMBERS.intersection(self.metric) and not is_number:
       raise BadRow(f"the field {self.target!r} is {word!r}, no number.")
-    return {"inputs": text, "targets": word}
+    if self.labels and others:
+      raise BadRow(
+        f"the field {self.target!r} has several answers for a label."
+      )
+    return {"inputs": text, "targets": word, "answers": [word, *others]}
+
+  def _answers(self, row: tables.Row) -> list[str]:
+    """The right answers of a row: one text, or a list of them.
+
+    A list may stand under "text", as Hugging Face's SQuAD has it.
+    """
+    value = row.get(self.target)
+    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
+      value = value["text"]
+    if not isinstance(value, list):
+      return [field(row, self.target)]
+    if not value or not all(isinstance(answer, str) for answer in value):
+      raise BadRow(
+        f"the field {self.target!r} is {value!r:.60}, no list of answers."
+      )
+    return list(dict.fromkeys(value))
+
+
+def listed(value: Sequence[str] | str) -> tuple[str, ...]:
+  """A comma-separated list, or a list; where a text has commas, as JSON.
+
+  Raises:
+    ValueError: it begins as JSON and is none.
+  """
+  if isinstance(value, str) and value.lstrip().startswith("["):
+    try:
+      value = json.loads(value)
+    except ValueError as error:
+      raise ValueError(f"{value} is no list in JSON ({error}).") from error
+    if not all(isinstance(part, str) for part in value):
+      raise ValueError(f"{value} must be a list of texts.")
+    return tuple(value)
+  parts = value.split(",") if isinstance(value, str) else value
+  return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def labelled(value: Sequence[str] | str | Mapping[str, str]) -> tuple[str, ...]:
+  """LABELS as `value=word` texts.
+
+  They are a comma-separated list of `value` or `value=word`; where a value or a
+  word has commas or equals signs, a list in JSON of whole values, or an object
+  in JSON of words by value.
+
+  Raises:
+    ValueError: it begins as JSON and is none.
+  """
+  if isinstance(value, str) and value.lstrip().startswith("{"):
+    try:
+      value = json.loads(value)
+    except ValueError as error:
+      raise ValueError(f"LABELS={value} is no object in JSON ({error}).") from (
+        error
+      )
+  if isinstance(value, Mapping):
+    return tuple(f"{v}{_IS}{word}" for v, word in value.items())
+  is_json = isinstance(value, str) and value.lstrip().startswith("[")
+  parts = listed(value)
+  return tuple(f"{part}{_IS}{part}" for part in parts) if is_json else parts
 
 
 def _value_and_word(label: str) -> tuple[str, str]:
   """A label in its two parts; a value may have a = in it, a word none."""
-  value, equals, word = label.rpartition("=")
+  sign = _IS if _IS in label else "="
+  value, equals, word = label.rpartition(sign)
   return (value, word) if equals else (label, label)

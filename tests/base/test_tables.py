@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import json
 import lzma
 
 from hypothesis import given
@@ -72,7 +73,11 @@ def test_a_tsv_cell_is_what_stands_between_tabs(tmp_path_factory, cells):
     ("r.tsv", b"a\nx\n\xff\xfe\n", "line 3: the field 'a' is not UTF-8"),
     ("r.tsv", "Answer\nx\n", "no field 'a'; it has"),
     ("r.tsv", "aa\nx\n", "no field 'a'; did you mean 'aa'"),
-    ("r.json", "", "no known format; the name must end in .jsonl"),
+    ("r.xml", "", "no known format; the name must end in .jsonl"),
+    ("r.json", "", "r.json has no rows"),
+    ("r.jsonl", '{"a": NaN}', "line 1: this is no JSON .NaN is no value of"),
+    ("r.json", '[{"a": "x"}, 3]', "line 2: this is no JSON object"),
+    ("r.json", '{"data": [{"paragraphs": [{}]}]}', "not SQuAD's nested form"),
     ("r.csv", "", "r.csv has no rows"),
     ("r.tsv", "a\tb\n\n", "r.tsv has no rows"),
     ("r.csv", "\na,b,a\n1,2,3\n", "line 2: the field 'a' is named twice"),
@@ -149,3 +154,40 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
     read(tmp_path / "none.csv")
   with pytest.raises(FileNotFoundError, match="It is a folder"):
     read(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "name, text",
+  [
+    ("r.json", '[{"a": "x", "b": 1}, {"a": "y; z", "b": 2}]'),
+    ("r.json", '{"a": "x", "b": 1}\n{"a": "y; z", "b": 2}\n'),
+    ("r.json", '{"data": [{"a": "x", "b": 1}, {"a": "y; z", "b": 2}]}'),
+    ("r.csv", 'a;b\nx;1\n"y; z";2\n'),
+    ("r.csv", "a,b\nx,1\ny; z,2\n"),
+  ],
+)
+def test_every_form_of_a_file_gives_the_same_rows(tmp_path, name, text):
+  (tmp_path / name).write_text(text)
+  rows = tables.read(tmp_path / name, lambda row: row).items
+  assert [(row["a"], str(row["b"])) for row in rows] == [
+    ("x", "1"),
+    ("y; z", "2"),
+  ]
+
+
+def test_squads_nested_form_is_a_row_for_each_question(tmp_path):
+  asked = [
+    {"question": "Who?", "id": "7", "answers": [{"text": "A"}, {"text": "B"}]},
+    {"question": "Why?", "id": 8, "answers": [], "is_impossible": True},
+  ]
+  paragraph = {"context": "A and B.", "qas": asked}
+  content = {
+    "version": "1.1",
+    "data": [{"title": "t", "paragraphs": [paragraph]}],
+  }
+  (tmp_path / "dev.json").write_text(json.dumps(content))
+  shared = {"title": "t", "context": "A and B."}
+  assert tables.read(tmp_path / "dev.json", lambda row: row).items == [
+    {**shared, "question": "Who?", "id": "7", "answers": ["A", "B"]},
+    {**shared, "question": "Why?", "id": "8", "answers": []},
+  ]

@@ -11,7 +11,7 @@ import seqio
 from prompt_tuning import cli
 from prompt_tuning.data import registry, scoring, splits
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.tasks import own_data, register_all
+from prompt_tuning.tasks import declarations, own_data, register_all
 from prompt_tuning.tasks.rows import own_files
 
 LENGTHS = {"inputs": 96, "targets": 16}
@@ -145,7 +145,7 @@ def test_bad_rows_stop_the_task_or_are_counted(rows, caplog):
       "dev.csv, line 2: the field 'label' is empty. Correct the row",
     ),
     ("x,y, ", {}, "line 2: the field 'label' is empty"),
-    (" ,,1", {"template": "{a}{b}"}, "line 2: the template '{a}{b}' is empty"),
+    (" ,,1", {"template": "{a}{b}"}, "line 2: the field 'a' is empty"),
     ("x,y,nan", {"metric": "pearson"}, "'label' is 'nan', no number"),
     ("x,y,hi", {"metric": "pearson", "labels": "hi=x"}, "is 'x', no number"),
   ],
@@ -286,3 +286,37 @@ def test_sick_trains_as_own_data(tmp_path, capsys):
   assert "mean_3class_f1" in capsys.readouterr().out
   best = json.loads((tmp_path / "prompt.json").read_text())
   assert best["scores"]["validation"].keys() >= {"accuracy", "invalid"}
+
+
+def test_any_of_several_answers_is_right_and_the_first_is_trained_on(tmp_path):
+  file = tmp_path / "dev.jsonl"
+  answers = [["the cat", "a cat"], {"text": ["mat", "mat"]}, "dog"]
+  lines = (json.dumps({"a": "x", "b": "y", "label": one}) for one in answers)
+  file.write_text("\n".join(lines))
+  name = register(validation=str(file), metric="accuracy,squad")
+  examples = load(name, "validation")
+  assert examples.target_texts() == ["the cat", "mat", "dog"]
+  scores = scoring.metrics(examples, ["a cat", "mat", "cat"])
+  assert scores["accuracy"] == pytest.approx(200 / 3)
+  file.write_text(json.dumps({"a": "x", "b": "y", "label": []}))
+  with pytest.raises(ValueError, match="'label' is .., no list of answers"):
+    load(register(validation=str(file), metric="squad"), "validation")
+
+
+@pytest.mark.parametrize(
+  "labels",
+  ['["yes, it is", "a=b"]', '{"yes, it is": "yes, it is", "a=b": "a=b"}'],
+)
+def test_labels_may_have_commas_and_equals_signs(tmp_path, labels):
+  file = tmp_path / "dev.jsonl"
+  rows = [{"a": "x", "b": "y", "label": one} for one in ("a=b", "yes, it is")]
+  file.write_text("\n".join(map(json.dumps, rows)))
+  name = register(validation=str(file), labels=labels, metric="macro_f1")
+  assert declarations.declared(name).labels == ("yes, it is", "a=b")
+  assert load(name, "validation").target_texts() == ["a=b", "yes, it is"]
+
+
+@pytest.mark.parametrize("labels", ["[1, 2]", '["a"', '{"a"'])
+def test_labels_in_json_that_is_none_are_refused(rows, labels):
+  with pytest.raises(ValueError, match="must be a list of texts|in JSON"):
+    register(train=rows["train"], labels=labels)
