@@ -57,6 +57,7 @@ def test_the_folder_holds_what_the_readme_promises(tmp_path):
     "predictions",
     "prompt.json",
     "prompt.npy",
+    "settings.json",
   }
   assert any(p.name.startswith("events.out") for p in tmp_path.iterdir())
   rows = lines(tmp_path / "predictions" / f"toy_cat-test-{best}.jsonl")
