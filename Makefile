@@ -1,5 +1,6 @@
 # `make help` lists the targets. Each makes what it needs in .venv first, with
-# the versions pinned in constraints.txt; after that it starts at once.
+# the versions pinned in constraints.txt (Python 3.11) or constraints-3.12.txt
+# (newer ones); after that it starts at once.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,44 +8,52 @@ BIN := $(VENV)/bin
 
 # The same pins hold for the packages that are installed and for the ones that
 # build them (pip of before and after 25.3 ask for them by different names).
-PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-  $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := pins=$$($(BIN)/python -c "$$PINS") && \
+  PIP_CONSTRAINT=$$pins PIP_BUILD_CONSTRAINT=$$pins $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# A worker per core. A file stays with one worker, which makes its fixtures and
+# compiles its programs once.
+PARALLEL := --numprocesses=logical --dist=loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint constraints clean
+.PHONY: help demo test test-all lint constraints clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.test  ## prompt-tune a frozen T5 on the CPU and show what came of it
 	@$(BIN)/prompt-tuning demo
 
-test: $(VENV)/.test  ## pass the tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.test  ## pass the tests, on all cores (minutes)
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+test-all: $(VENV)/.test  ## and the studies whose results ship, run again
+	@$(BIN)/python -m pytest $(PARALLEL) -m ""
 
 lint: $(VENV)/.lint  ## check the style, the formatting and the types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright
 
-constraints:  ## resolve the newest versions and pin them in constraints.txt
+constraints:  ## resolve the newest versions and pin them (PYTHON: 3.11 or 3.12)
 	@$(PYTHON) -c "$$CHECK_OLDEST"
-	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	@set -e; pins=$$($(PYTHON) -c "$$PINS"); \
+	new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	echo "Resolving the newest versions in a new environment (about 3 minutes) ..."; \
 	$(PYTHON) -m venv "$$new"; \
 	"$$new/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[test,dev]'; \
 	"$$new/bin/python" -m pip freeze --quiet --all --exclude-editable > "$$new/freeze"; \
-	sed -n '/^#/p' constraints.txt > "$$new/pins"; \
+	sed -n '/^#/p' $$pins > "$$new/pins"; \
 	sed -e '/^pip==/d' -e 's/+[^;]*//' "$$new/freeze" >> "$$new/pins"; \
-	cp "$$new/pins" constraints.txt
+	cp "$$new/pins" $$pins; echo "Pinned in $$pins."
 
 clean:  ## remove all that make has made; the folders of runs stay
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last: an install that fails or is interrupted leaves none.
-$(VENV)/.test: setup.py pyproject.toml constraints.txt
+$(VENV)/.test: setup.py pyproject.toml constraints.txt constraints-3.12.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  $(PYTHON) -c "$$CHECK_PYTHON" && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Setting up $(VENV) with pinned packages (once: 0.8 GB to fetch, 2 to 5 minutes) ..."
@@ -69,10 +78,19 @@ if version == (3, 13) and not shutil.which('c++'):
 endef
 export CHECK_PYTHON
 
+define PINS
+import sys
+older = sys.version_info < (3, 12)  # JAX 0.10.2 and Flax 0.12.8 are its last
+print('constraints.txt' if older else 'constraints-3.12.txt')
+endef
+export PINS
+
 define CHECK_OLDEST
 import sys
-if sys.version_info[:2] != (3, 11):
-  sys.exit('The pins are resolved with Python 3.11, the oldest supported, so '
-           'that they fit all: make constraints PYTHON=python3.11')
+version = sys.version_info[:2]
+if version not in ((3, 11), (3, 12)):
+  sys.exit('$(PYTHON) is Python %d.%d. The pins are resolved with the oldest '
+           'Python that they serve, 3.11 for constraints.txt and 3.12 for '
+           'constraints-3.12.txt: make constraints PYTHON=python3.12' % version)
 endef
 export CHECK_OLDEST

@@ -127,6 +127,14 @@ class Fields(Mapping[str, Any]):
       raise self.refuse(name, "true or false")
     return value
 
+  def words(self, name: str, default: Any = MISSING) -> Any:
+    """A list of texts; the default as it is."""
+    value = self._value(name, default)
+    is_list = isinstance(value, list) and all(isinstance(x, str) for x in value)
+    if value is not default and not is_list:
+      raise self.refuse(name, "a list of texts")
+    return value
+
   def table(self, name: str) -> "Fields":
     """An object inside; an empty one where there is none."""
     return Fields(self._value(name, {}), f"{self.where}, {name}")

@@ -47,6 +47,12 @@ def tensor_hash(array) -> str:
   return digest.hexdigest()
 
 
+def file_hash(path) -> str:
+  """SHA-256 of a file's bytes."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def tree_hash(tree: PyTree) -> str:
   """SHA-256 over the paths and hashes of all leaves."""
   lines = (f"{k} {tensor_hash(v)}\n" for k, v in flatten(tree).items())

@@ -4,6 +4,7 @@ import functools
 import pathlib
 import tempfile
 
+import jax
 import numpy as np
 import sentencepiece
 
@@ -69,6 +70,19 @@ def prompted(
 ) -> t5.T5:
   """The network with a place for a prompt, or a bank of them."""
   return t5.T5(shape, Prompt(length, shape.emb_dim, num_prompts))
+
+
+@functools.cache
+def jitted(network: t5.T5, method: str | None = None):
+  """`network.apply` as one program a shape.
+
+  Without jit every operation is a program of its own, and compiling a hundred
+  of them takes seconds.
+  """
+  return jax.jit(
+    functools.partial(network.apply, method=method),
+    static_argnames="enable_dropout",
+  )
 
 
 def rows(*shape: int, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import pretrained
+from prompt_tuning.frozen import pretrained, t5x_checkpoints
 from prompt_tuning.prompts import analysis, checkpoints
 
 
@@ -93,6 +93,16 @@ def _model_facts(path) -> dict[str, Any]:
     "dtype": stored.dtype,
     "weights sha256": stored.hash(),
     "vocabulary": words,
+  } | _prompt_beside(path)
+
+
+def _prompt_beside(path) -> dict[str, Any]:
+  """The prompt in a checkpoint of t5x that was tuned with one."""
+  folder = t5x_checkpoints.find(pathlib.Path(path))
+  tensors = t5x_checkpoints.prompts(folder) if folder else {}
+  return {
+    f"prompt {name}": f"{tensor.shape}, a prompt that convert --to numpy writes"
+    for name, tensor in tensors.items()
   }
 
 
@@ -119,7 +129,10 @@ def convert(
   """
   if pathlib.Path(target).resolve() == pathlib.Path(source).resolve():
     raise ValueError(f"{source} would be written over itself. Name another.")
-  if checkpoints.is_prompt(source):
+  only_prompt = {*checkpoints.FORMATS} - {*pretrained.FORMATS}
+  if checkpoints.is_prompt(source) or (
+    to in only_prompt and _prompt_beside(source)
+  ):
     if dtype is not None:
       raise ValueError(
         f"--dtype {dtype} is of a model's weights; a prompt is always float32. "

@@ -1,11 +1,14 @@
 """This project's own model folder.
 
 config.json            the fields of T5Config, and `extra_ids`
-weights.safetensors    the parameter tree, any float dtype, with hashes
+weights.safetensors    the parameter tree, any float dtype, with hashes of its
+                       tensors and of the other two files
 vocabulary.model       SentencePiece pieces, without the sentinels
 """
 
+from collections.abc import Mapping
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -13,15 +16,19 @@ import shutil
 import jax
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import stored_model
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.vocabulary import BYTES, Vocabulary
 
+_FILES = "file_sha256"
 FORMAT = "prompt-tuning"
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-VOCABULARY = "vocabulary.model"
+CONFIG, WEIGHTS, VOCABULARY = (
+  "config.json",
+  "weights.safetensors",
+  "vocabulary.model",
+)
 
 
 def read(folder: pathlib.Path) -> stored_model.StoredModel:
@@ -34,22 +41,42 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   for name in (CONFIG, WEIGHTS):
     if not (folder / name).is_file():
       raise FileNotFoundError(f"The model folder {folder} has no {name}.")
-  settings = storage.read_json(folder / CONFIG)
-  if not isinstance(settings, dict):
-    raise ValueError(
-      f"{folder / CONFIG} does not describe a T5: it is no JSON object."
-    )
-  extra_ids = settings.pop("extra_ids", 0)
+  tensors, header = storage.open_tensors(folder / WEIGHTS)
+  _check_files(folder, header)
+  settings = dict(json_files.read_object(folder / CONFIG))
+  beside = json_files.Fields(
+    {name: settings.pop(name, None) for name in ("extra_ids", "vocabulary")},
+    folder / CONFIG,
+  )
+  extra_ids = beside.whole("extra_ids", 0, least=0)
   vocabulary = None
-  if settings.pop("vocabulary", None) == BYTES:
+  if beside.text("vocabulary", None) == BYTES:
     vocabulary = Vocabulary(BYTES, extra_ids)
   elif (folder / VOCABULARY).is_file():
     vocabulary = Vocabulary(str(folder / VOCABULARY), extra_ids)
-  tensors, _ = storage.open_tensors(folder / WEIGHTS)
-  config = stored_model.config_of(settings, folder / CONFIG)
   return stored_model.StoredModel(
-    str(folder), FORMAT, config, tensors, vocabulary
+    str(folder),
+    FORMAT,
+    stored_model.config_of(json_files.Fields(settings, folder / CONFIG)),
+    tensors,
+    vocabulary,
   )
+
+
+def _check_files(folder: pathlib.Path, header: Mapping[str, str]) -> None:
+  """Compares the files beside the weights with what was written with them."""
+  for name, written in json.loads(header.get(_FILES, "{}")).items():
+    file = folder / name
+    if not file.is_file():
+      raise FileNotFoundError(
+        f"The model folder {folder} has lost its {name}. Restore it from a "
+        "copy."
+      )
+    if storage.file_hash(file) != written:
+      raise ValueError(
+        f"{file} is not what was written with the weights (its hash differs). "
+        "Restore it from a copy, or save the model anew."
+      )
 
 
 def save(
@@ -70,7 +97,6 @@ def save(
     lambda x: np.asarray(x if dtype is None else x.astype(dtype)), params
   )
   check_finite(tree)
-  storage.save_tree(folder / WEIGHTS, tree)
   settings = dataclasses.asdict(config)
   if vocabulary is not None:
     settings["extra_ids"] = vocabulary.extra_ids
@@ -79,6 +105,11 @@ def save(
     else:
       copy_vocabulary(vocabulary, folder / VOCABULARY)
   storage.write_json(folder / CONFIG, settings)
+  beside = [folder / CONFIG]
+  if vocabulary is not None and vocabulary.path != BYTES:
+    beside.append(folder / VOCABULARY)
+  hashes = {file.name: storage.file_hash(file) for file in beside}
+  storage.save_tree(folder / WEIGHTS, tree, {_FILES: hashes})
   return folder
 
 

@@ -10,6 +10,7 @@ A path is a folder of this project (`model_folder`), of transformers
 import dataclasses
 import functools
 import importlib.resources
+import logging
 import os
 import pathlib
 
@@ -17,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prompt_tuning import json_files
 from prompt_tuning.frozen import (
   huggingface,
+  huggingface_config,
   model_folder,
   remote,
   stored_model,
@@ -62,8 +65,9 @@ class FrozenModel:
     """
     if self.vocabulary is None:
       raise ValueError(
-        f"The model {self.source} has no vocabulary. Put vocabulary.model into "
-        "its folder, or set VOCABULARY_PATH."
+        f"The model {self.source} has no vocabulary. Put its SentencePiece "
+        f"model into its folder as {model_folder.VOCABULARY} (or "
+        f"{huggingface.VOCABULARY}), or set VOCABULARY_PATH."
       )
     return self.vocabulary
 
@@ -112,7 +116,8 @@ def open_model(
     return t5x_checkpoints.read(checkpoint, expected)
   if not folder.is_dir():
     raise ValueError(f"{folder} is a file, not the folder of a model.")
-  if huggingface.is_model(folder):
+  file = folder / huggingface.CONFIG
+  if file.is_file() and huggingface_config.is_config(json_files.read(file)):
     return huggingface.read(folder)
   return model_folder.read(folder)
 
@@ -159,6 +164,11 @@ def load(
     own = dataclasses.replace(own, dtype=activation_dtype)
   vocabulary = vocabulary or stored.vocabulary
   _check_size(vocabulary, own, stored.path)
+  if vocabulary is None:
+    logging.getLogger(__name__).warning(
+      "%s has no vocabulary, so it can read no text. Set VOCABULARY_PATH.",
+      stored.path,
+    )
   params, stored_hash = stored.read(dtype)
   return FrozenModel(own, params, vocabulary, str(path), stored_hash)
 

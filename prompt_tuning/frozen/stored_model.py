@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 from prompt_tuning.model import t5
-from prompt_tuning.shapes import PyTree
+from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.storage import StoredTensor
 from prompt_tuning.vocabulary import Vocabulary
 
@@ -109,6 +109,7 @@ class StoredModel:
           f"The tensor {path} ({tensor.where}) was read with shape "
           f"{array.shape}, its file announced {tensor.shape}."
         )
+      _check_finite(array, f"{path} ({tensor.where})")
       yield path, array
 
 
@@ -148,10 +149,25 @@ def _hash(leaves: Iterable[tuple[str, Any]]) -> str:
 
 def _add(digest, path: str, leaf) -> None:
   digest.update(f"{path} {tuple(leaf.shape)}\n".encode())
+  for part in _chunks(leaf):
+    digest.update(part.view(np.uint8).data)
+
+
+def _chunks(leaf) -> Iterator[Float[np.ndarray, "_"]]:
+  """The numbers as float32, a part at a time."""
   values = np.asarray(leaf).reshape(-1)
   for begin in range(0, values.size, _CHUNK):
-    part = np.asarray(values[begin : begin + _CHUNK], np.float32, order="C")
-    digest.update(part.view(np.uint8).data)
+    yield np.asarray(values[begin : begin + _CHUNK], np.float32, order="C")
+
+
+def _check_finite(leaf, where: str) -> None:
+  bad = sum(int((~np.isfinite(part)).sum()) for part in _chunks(leaf))
+  if bad:
+    raise ValueError(
+      f"The tensor {where} has NaN or infinity in {bad} of {leaf.size} "
+      "numbers, so the model would answer nothing. Restore it from a copy, or "
+      "save it again in a wider type."
+    )
 
 
 def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
@@ -188,14 +204,36 @@ def _where(leaf, where) -> str:
   return leaf.where if isinstance(leaf, StoredTensor) else str(where)
 
 
-def config_of(settings: Mapping[str, Any], where) -> t5.T5Config:
+def config_of(settings: json_files.Fields) -> t5.T5Config:
   """A configuration from its fields by name.
 
   Raises:
     ValueError: a field is missing, unknown, or no T5 can have its value.
   """
-  activations = settings.get("mlp_activations", t5.T5Config.mlp_activations)
+  known = {field.name: field for field in dataclasses.fields(t5.T5Config)}
+  unknown = [name for name in settings if name not in known]
+  if unknown:
+    raise ValueError(
+      f"{settings.where} does not describe a T5: it has {unknown[0]!r}, which "
+      "is no field of T5Config."
+    )
+  values = {}
+  for name, field in known.items():
+    needed = field.default is dataclasses.MISSING
+    default = json_files.MISSING if needed else field.default
+    if name == "mlp_activations":
+      values[name] = tuple(settings.words(name, default))
+    elif name == "dropout_rate":
+      values[name] = settings.number(name, default, above=-1e-9)
+    elif name in ("dtype",):
+      values[name] = settings.text(name, default)
+    elif "bool" in str(field.type):
+      values[name] = settings.flag(name, default)
+    elif "float" in str(field.type):
+      values[name] = settings.number(name, default)
+    else:
+      values[name] = settings.whole(name, default)
   try:
-    return t5.T5Config(**{**settings, "mlp_activations": tuple(activations)})
-  except TypeError as error:
-    raise ValueError(f"{where} does not describe a T5: {error}.") from error
+    return t5.T5Config(**values)
+  except ValueError as error:
+    raise ValueError(f"{settings.where}: {error}") from error

@@ -79,7 +79,7 @@ def read(
   """
   # A tuned checkpoint has a prompt beside the frozen model.
   every = tensors(folder).items()
-  frozen = {k: v for k, v in every if "prompt" not in k.split("/")}
+  frozen = {path: tensor for path, tensor in every if not _is_prompt(path)}
   config = infer_config(frozen, folder)
   if expected is not None:
     config = dataclasses.replace(
@@ -90,6 +90,18 @@ def read(
     )
   kind = NATIVE if is_native(folder) else ORBAX
   return stored_model.StoredModel(str(folder), kind, config, frozen)
+
+
+def _is_prompt(path: str) -> bool:
+  """Whether a parameter is a prompt's: prompt/embedding, or of the original
+  code encoder/prompt/prompt/prompt."""
+  return "prompt" in path.split("/")
+
+
+def prompts(folder: pathlib.Path) -> dict[str, StoredTensor]:
+  """The parameters of prompts in a checkpoint."""
+  every = tensors(folder).items()
+  return {path: tensor for path, tensor in every if _is_prompt(path)}
 
 
 def tensors(folder: pathlib.Path) -> dict[str, StoredTensor]:

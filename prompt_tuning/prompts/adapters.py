@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 from prompt_tuning.prompts import initializers
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 KEY = "prompt_embeddings"
 _RECORD = "prompt_tuning_record"
+_TASK = "SEQ_2_SEQ_LM"
 _ACCEPTED = ("PROMPT_TUNING", "P_TUNING")
 _REASONS = {
   "PREFIX_TUNING": "it holds keys and values for every layer, not a prompt in "
@@ -45,7 +46,7 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
     FileNotFoundError: the weights are missing.
     ValueError: it is another kind of adapter, or damaged.
   """
-  settings = storage.read_json(folder / CONFIG)
+  settings = json_files.read_object(folder / CONFIG)
   kind = settings.get("peft_type")
   if kind not in _ACCEPTED:
     reason = _REASONS.get(str(kind), "it is no prompt tuning")
@@ -59,28 +60,45 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
       hint = f" {PICKLED} is a pickle, which is never loaded: save it with "
       hint += "PEFT as safetensors (safe_serialization=True)."
     raise FileNotFoundError(f"The adapter {folder} has no {WEIGHTS}.{hint}")
+  task = settings.text("task_type", _TASK)
+  if task != _TASK:
+    raise ValueError(
+      f"{folder / CONFIG} has task_type={task!r}: the adapter is for another "
+      f"kind of model ({settings.get('base_model_name_or_path')!r}), and a T5 "
+      f"takes those of {_TASK}."
+    )
   tensors, metadata = storage.open_tensors(folder / WEIGHTS)
   if KEY not in tensors:
     raise ValueError(
       f"{folder / WEIGHTS} has no tensor {KEY}; it has "
       f"{', '.join(sorted(tensors)) or 'none'}."
     )
+  more = sorted({*tensors} - {KEY})
+  if more or settings.get("modules_to_save"):
+    raise ValueError(
+      f"{folder / WEIGHTS} has trained weights beside the prompt "
+      f"({', '.join(more) or settings['modules_to_save']}): the adapter is a "
+      "prompt and a changed model (modules_to_save), and a prompt alone would "
+      "answer otherwise. Train it without modules_to_save."
+    )
   values = np.asarray(tensors[KEY].read(), np.float32)
   values = _first_part(values, settings, folder / WEIGHTS)
   initializers.check_prompt(values, folder / WEIGHTS)
   record = json.loads(metadata.get(_RECORD, "{}"))
-  base = settings.get("base_model_name_or_path")
+  base = settings.text("base_model_name_or_path", None)
   return values, {"model": {"source": base}, **record}
 
 
-def _first_part(values: np.ndarray, settings: Mapping, where) -> np.ndarray:
+def _first_part(
+  values: np.ndarray, settings: json_files.Fields, where
+) -> np.ndarray:
   """The rows that PEFT puts in front of the encoder's input."""
-  length = settings.get("num_virtual_tokens")
-  parts = settings.get("num_transformer_submodules")
+  length = settings.whole("num_virtual_tokens")
+  parts = settings.whole("num_transformer_submodules", None)
   rows = values.shape[0] if values.ndim == 2 else -1
   if rows == length:
     return values
-  if rows == 2 * (length or 0) and parts in (2, None):
+  if rows == 2 * length and parts in (2, None):
     logging.getLogger(__name__).warning(
       "%s holds %d rows for num_virtual_tokens=%d: the second half is PEFT's "
       "decoder part, which T5 never uses, and is left out.",

@@ -1,24 +1,32 @@
 """The artefact: `prompt.npy` [P, E] with `prompt.json` beside it.
 
 prompt.json says what the numbers are for: the task, the frozen model and its
-hash, how the prompt was made, its scores, and a hash of the tensor. Bare numpy
-files (of the original code too) and PEFT's adapters are prompts as well.
+hash, how the prompt was made, its scores, and a hash of the tensor. Files of
+arrays (`prompt_files`), PEFT's adapters and checkpoints of t5x that were tuned
+with a prompt are prompts as well.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import hashlib
 import importlib.metadata
+import io
+import json
+import logging
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from prompt_tuning import storage
-from prompt_tuning.frozen import pretrained
-from prompt_tuning.prompts import adapters, initializers
+from prompt_tuning import json_files, storage
+from prompt_tuning.frozen import pretrained, t5x_checkpoints
+from prompt_tuning.prompts import adapters, initializers, prompt_files
+
+_log = logging.getLogger(__name__)
 
 ARRAY, RECORD = "prompt.npy", "prompt.json"
+_RECORD_HASH = "record_sha256"
 UPSTREAM = "encoder.prompt.prompt.prompt"
 """The numpy file that the original code writes, in a folder per step."""
 
@@ -28,7 +36,7 @@ class SavedPrompt:
   """A prompt that was read.
 
   Attributes:
-    format: 'prompt-tuning', 'numpy' or 'PEFT'.
+    format: 'prompt-tuning', 'numpy', 't5x' or 'PEFT'.
     values: float32 [P, E].
     record: what prompt.json says; empty for a bare .npy file.
     path: where it came from.
@@ -48,7 +56,7 @@ class SavedPrompt:
 def save_prompt(
   folder: str | os.PathLike, values, record: Mapping[str, Any]
 ) -> pathlib.Path:
-  """Writes prompt.npy and prompt.json into a folder, each atomically.
+  """Writes prompt.npy and prompt.json into a folder, both or neither.
 
   Args:
     folder: is made where it is not there.
@@ -62,7 +70,6 @@ def save_prompt(
   folder = pathlib.Path(folder)
   values = np.asarray(values, np.float32)
   initializers.check_prompt(values, folder / ARRAY)
-  _save_numpy(folder / ARRAY, values)
   length, width = values.shape
   own = {
     "format": "prompt-tuning prompt, version 1",
@@ -70,8 +77,21 @@ def save_prompt(
     "width": width,
     "tensor_sha256": storage.tensor_hash(values),
   }
-  storage.write_json(folder / RECORD, {**own, **record, **own})
-  return folder
+  whole = {**own, **record, **own}
+  whole[_RECORD_HASH] = _hash_of(whole)
+  array = io.BytesIO()
+  np.save(array, values, allow_pickle=False)
+  text = json.dumps(whole, indent=2) + "\n"
+  return storage.write_together(
+    folder, {ARRAY: array.getvalue(), RECORD: text.encode()}
+  )
+
+
+def _hash_of(record: Mapping[str, Any]) -> str:
+  """Of what a record says, but for the hash itself."""
+  rest = {k: v for k, v in record.items() if k != _RECORD_HASH}
+  text = json.dumps(rest, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_prompt(path: str | os.PathLike) -> bool:
@@ -79,8 +99,8 @@ def is_prompt(path: str | os.PathLike) -> bool:
   path = pathlib.Path(path)
   if path.is_dir():
     names = (ARRAY, UPSTREAM, adapters.CONFIG)
-    return any((path / name).is_file() for name in names)
-  return path.suffix == ".npy" or path.name == UPSTREAM
+    return any(storage.current(path / name).is_file() for name in names)
+  return path.suffix in prompt_files.SUFFIXES or path.name == UPSTREAM
 
 
 def load_prompt(
@@ -121,27 +141,57 @@ def _read(path: pathlib.Path):
     values, record = adapters.read(path)
     return values, record, path / adapters.WEIGHTS, "PEFT"
 
-  # A folder of ours, or one that the original code wrote.
-  file = path
+  # A folder of ours, one that the original code wrote, or a run of t5x.
+  home, file = path.parent, storage.current(path)
   if path.is_dir():
-    files = [path / name for name in (ARRAY, UPSTREAM)]
+    home = path
+    files = [storage.current(path / name) for name in (ARRAY, UPSTREAM)]
     file = next((f for f in files if f.is_file()), None)
     if file is None:
-      several = path / "prompts"
-      hint = f" Its prompts are {several}/*." if several.is_dir() else ""
-      raise FileNotFoundError(
-        f"The folder {path} has no {ARRAY}, and is no adapter of PEFT.{hint}"
-      )
-  values = initializers.read_array(file)
+      return _read_t5x(path)
+  values = prompt_files.read_array(file)
   initializers.check_prompt(values, file)
 
   # A record is that of our own file only.
-  beside = file.parent / RECORD
-  if file.name != ARRAY or not beside.is_file():
+  if file.name != ARRAY:
     return values, {}, file, "numpy"
-  record = storage.read_json(beside)
+  beside = storage.current(home / RECORD)
+  if not beside.is_file():
+    _log.warning(
+      "%s has no %s beside it, so nobody can tell what model and task it is "
+      "for.",
+      *(file, RECORD),
+    )
+    return values, {}, file, "numpy"
+  record = json_files.read_object(beside)
   _check_record(record, values, file)
-  return values, record, file, "prompt-tuning"
+  return values, dict(record), file, "prompt-tuning"
+
+
+def _read_t5x(path: pathlib.Path):
+  """The prompt in a checkpoint of t5x, ours or the original code's.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  folder = t5x_checkpoints.find(path)
+  tensors = t5x_checkpoints.prompts(folder) if folder else {}
+  if len(tensors) == 1:
+    ((_, tensor),) = tensors.items()
+    values = tensor.read()
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    initializers.check_prompt(values, tensor.where)
+    return values, {}, folder, "t5x"
+  inside = [
+    str(place)
+    for place in sorted(path.glob("*")) + sorted(path.glob("prompts/*"))
+    if is_prompt(place)
+  ]
+  hint = f" Prompts are in {', '.join(inside[:3])}." if inside else ""
+  raise FileNotFoundError(
+    f"The folder {path} has no {ARRAY}, and is neither an adapter of PEFT nor "
+    f"a checkpoint of t5x with a prompt.{hint}"
+  )
 
 
 def _save_numpy(path, values) -> pathlib.Path:
@@ -195,12 +245,29 @@ def convert(
   return adapters.save(target, saved.values, base, saved.record)
 
 
-def _check_record(record, values, file) -> None:
-  expected = record.get("tensor_sha256")
+def _check_record(record: json_files.Fields, values, file) -> None:
+  """Compares a record with its prompt and with itself.
+
+  Raises:
+    ValueError: it is of another prompt, or no record.
+  """
+  expected = record.text("tensor_sha256", "")
   if expected and storage.tensor_hash(values) != expected:
     raise ValueError(
-      f"{file} is not the prompt that {file.parent / RECORD} describes (the "
-      "hash of the tensor differs). Restore both files from one copy."
+      f"{file} is not the prompt that {record.where} describes (the hash of "
+      "the tensor differs). Restore both files from one copy."
+    )
+  model = record.table("model")
+  for name in ("source", "hash"):
+    model.text(name, "")
+  if not expected or record.text(_RECORD_HASH, "") not in (
+    "",
+    _hash_of(record),
+  ):
+    _log.warning(
+      "%s was changed after it was written; what it says of the prompt may be "
+      "wrong.",
+      record.where,
     )
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prompt_tuning.prompts import prompt_files
 from prompt_tuning.shapes import Array, Float
 
 SPECIAL = 3
@@ -132,36 +133,15 @@ def from_string(text: str, most_common: int = 5000) -> Initializer:
 
 
 def from_array(path: str | os.PathLike) -> Initializer:
-  """A prompt from a .npy file [P, E]; it is never unpickled."""
+  """A prompt from a file [P, E], see `prompt_files`."""
 
   def initializer(key, length: int, source: Source):
     del key
-    values = read_array(path)
+    values = prompt_files.read_array(path)
     check_prompt(values, path, length, source.embedding.shape[1])
     return jnp.asarray(values, jnp.float32)
 
   return initializer
-
-
-def read_array(path: str | os.PathLike) -> np.ndarray:
-  """Reads a numpy file without unpickling.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is no numpy file, or would have to be unpickled.
-  """
-  if not os.path.isfile(path):
-    hint = (
-      " It is a folder; name the file in it." if os.path.isdir(path) else ""
-    )
-    raise FileNotFoundError(f"There is no prompt file {path}.{hint}")
-  try:
-    return np.load(path, allow_pickle=False)
-  except (ValueError, EOFError, OSError) as error:
-    raise ValueError(
-      f"{path} cannot be read as a numpy array ({error}). It is truncated, "
-      "damaged, or of another format."
-    ) from error
 
 
 def check_prompt(

@@ -193,7 +193,7 @@ def feature_converter(
     raise ValueError(
       f"PACK=True, but {type(module).__name__} is not known to keep packed "
       "segments apart: it needs masks by segment and relative positions. Set "
-      "PACK=False, or add it to prompt_tuning.t5x_models.PACKING."
+      "PACK=False, or add it to prompt_tuning.t5x.t5x_models.PACKING."
     )
   found = module_prompt(module)
   return t5x_features.PromptConverter(

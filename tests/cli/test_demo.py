@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import small_microworld
 
 from prompt_tuning.cli import demo
 from prompt_tuning.frozen import pretrained
@@ -11,14 +12,15 @@ from prompt_tuning.prompts import checkpoints
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-  """The demo in 600 steps: its folder, its rows and what it printed."""
+  """A shorter demo: its folder, its rows and what it printed."""
   import contextlib
   import io
 
   folder = tmp_path_factory.mktemp("demo")
   printed = io.StringIO()
-  with contextlib.redirect_stdout(printed):
-    rows = demo.demo(folder, steps=600)
+  fewer = {"train": 1000, "validation": 100, "test": 400}
+  with small_microworld.splits(fewer), contextlib.redirect_stdout(printed):
+    rows = demo.demo(folder, steps=120)
   return folder, rows, printed.getvalue()
 
 
@@ -30,6 +32,13 @@ def test_the_model_ships_in_less_than_8_megabytes():
 
 def test_prompt_tuning_beats_hand_written_prompts(ran):
   for row in ran[1]:
+    assert row.prompt_tuning >= row.by_hand + 10
+  assert max(row.prompt_tuning for row in ran[1]) >= 85
+
+
+@pytest.mark.slow
+def test_in_600_steps_every_task_reaches_85_percent(tmp_path):
+  for row in demo.demo(tmp_path, steps=600):
     assert row.prompt_tuning >= row.by_hand + 10
     assert row.prompt_tuning >= 85
 

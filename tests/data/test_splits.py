@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import toy_tasks
 
-from prompt_tuning.data import registry, scoring, splits
-from prompt_tuning.vocabulary import EOS, Vocabulary
+from prompt_tuning.data import splits
+from prompt_tuning.vocabulary import EOS
 
 
 def load(
@@ -54,38 +54,6 @@ def test_what_is_too_long_is_refused_if_asked():
 def test_bad_input_is_named(options, message):
   with pytest.raises(ValueError, match=message):
     load(**options)
-
-
-def test_a_task_with_another_vocabulary_is_refused():
-  size = toy_tasks.model().vocabulary.size
-  registry.check_vocabulary(toy_tasks.CAT, toy_tasks.model().vocabulary)
-  other = Vocabulary(toy_tasks.model().vocabulary.path, extra_ids=3)
-  with pytest.raises(ValueError, match=f"{size} ids.*{size - 7} ids"):
-    registry.check_vocabulary(toy_tasks.CAT, other)
-
-
-def test_labels_are_the_distinct_targets_of_the_training_split():
-  assert registry.labels(toy_tasks.CAT) == ["no", "yes"]
-  with pytest.raises(ValueError, match="more than 1 different targets"):
-    registry.labels(toy_tasks.CAT, at_most=1)
-
-
-def test_labels_are_those_that_a_task_names():
-  assert registry.labels("super_glue_cb") == [
-    "contradiction",
-    "entailment",
-    "neutral",
-  ]
-
-
-def test_metrics_are_the_tasks():
-  examples = load(split="test")
-  right = examples.target_texts()
-  assert scoring.metrics(examples, right) == {"accuracy": 100.0}
-  wrong = ["neither", *right[1:]]
-  assert scoring.metrics(examples, wrong)["accuracy"] == pytest.approx(
-    100 * 11 / 12
-  )
 
 
 def _row(examples, i):

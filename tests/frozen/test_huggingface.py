@@ -1,5 +1,6 @@
 """T5s of transformers: the same numbers here, there and back again."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -18,8 +19,14 @@ import pytest
 import safetensors.numpy
 import tiny_t5
 
-from prompt_tuning import storage
-from prompt_tuning.frozen import huggingface, pretrained, weight_files
+from prompt_tuning import json_files, storage
+from prompt_tuning.frozen import (
+  huggingface,
+  huggingface_config,
+  pretrained,
+  stored_model,
+  weight_files,
+)
 from prompt_tuning.model import decode, inject, t5
 from prompt_tuning.prompts import prompted
 from prompt_tuning.vocabulary import BYTES
@@ -38,27 +45,28 @@ def ours(model: pretrained.FrozenModel, given) -> dict[str, np.ndarray]:
   before = t5.shift_right(jnp.asarray(targets))
   plain = t5.T5(model.config)
   variables = {"params": model.params}
-  encoded = plain.apply(variables, inputs, method="encode")
+  encoded = tiny_t5.jitted(plain, "encode")(variables, inputs)
   spoken = dataclasses.replace(model, vocabulary=tiny_t5.vocabulary())
   together = prompted.with_prompts(spoken, [given["prompt"]])
   length = len(given["prompt"])
   reserved = inject.reserve(inputs, np.zeros(len(inputs), np.int32), length)
 
-  def loss(prompt):
+  def loss(prompt, frozen):
     bank = {"embedding": prompt[None]}
     logits = together.network.apply(
-      {"params": {**together.params, "prompt": bank}}, reserved, before
+      {"params": {**frozen, "prompt": bank}}, reserved, before
     )
     each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return (each * (targets > 0)).sum() / (targets > 0).sum(), logits
 
-  (value, steered), gradient = jax.value_and_grad(loss, has_aux=True)(
-    jnp.asarray(given["prompt"])
+  value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  (value, steered), gradient = value_and_gradient(
+    jnp.asarray(given["prompt"]), together.params
   )
   greedy = decode.make_decoder(plain, decode.Greedy(), targets.shape[1])
   return {
     "encoded": np.asarray(encoded * (inputs > 0)[..., None]),
-    "logits": np.asarray(plain.apply(variables, inputs, before)),
+    "logits": np.asarray(tiny_t5.jitted(plain)(variables, inputs, before)),
     "greedy": np.asarray(greedy(model.params, inputs, jax.random.key(0))),
     "prompted_logits": np.asarray(steered),
     "loss": np.asarray(value),
@@ -203,8 +211,9 @@ class PlayedTensor:
     return self.values
 
   def view(self, dtype):
-    self.values, self.dtype = self.values.view(dtype), f"torch.{dtype}"
-    return self
+    other = copy.copy(self)
+    other.values, other.dtype = self.values.view(dtype), f"torch.{dtype}"
+    return other
 
 
 @pytest.fixture
@@ -469,7 +478,25 @@ def test_a_tensor_that_does_not_fit_is_named_with_its_file(
   "changes, message",
   [
     ({"model_type": "bert"}, "type 'bert'.*known are t5"),
-    ({"feed_forward_proj": "swish"}, "feed_forward_proj='swish'"),
+    ({"feed_forward_proj": "cosine"}, 'feed_forward_proj="cosine"'),
+    ({"feed_forward_proj": "gated-"}, 'feed_forward_proj="gated-"'),
+    ({"dense_act_fn": "cosine"}, 'dense_act_fn="cosine"'),
+    ({"dense_act_fn": None, "is_gated_act": "yes"}, 'is_gated_act="yes"'),
+    ({"eos_token_id": [1, 2]}, r"eos_token_id=\[1, 2\]; a T5 has 1"),
+    ({"eos_token_id": 2}, "eos_token_id=2"),
+    ({"pad_token_id": True}, "pad_token_id=True"),
+    (
+      {"relative_attention_max_distance": 1},
+      "relative_attention_max_distance=1",
+    ),
+    ({"relative_attention_max_distance": 16}, "relpos_max_distance=16 must be"),
+    ({"dropout_rate": "text"}, 'dropout_rate="text"'),
+    ({"dropout_rate": 1}, "dropout_rate=1; it must be a number from 0"),
+    ({"num_heads": 2.0}, "num_heads=2.0; it must be a whole number"),
+    ({"d_kv": []}, r"d_kv=\[\]"),
+    ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon=NaN"),
+    ({"scale_decoder_outputs": "no"}, 'scale_decoder_outputs="no"'),
+    ({"vocab_size": None}, "has no 'vocab_size'"),
     ({"d_ff": 25}, "DenseReluDense.*asks for"),
     ({"num_layers": 3}, "no tensor encoder/layers_1/"),
     ({"decoder_start_token_id": 5}, "decoder_start_token_id=5"),
@@ -479,6 +506,118 @@ def test_a_tensor_that_does_not_fit_is_named_with_its_file(
 def test_a_wrong_configuration_is_refused(folder, changes, message):
   with pytest.raises(ValueError, match=message):
     pretrained.load(settings(folder, **changes))
+
+
+@pytest.mark.parametrize(
+  "changes, activations",
+  [
+    ({"feed_forward_proj": "gelu"}, ("gelu_exact",)),
+    ({"feed_forward_proj": "gelu_new"}, ("gelu",)),
+    ({"feed_forward_proj": "silu"}, ("silu",)),
+    ({"feed_forward_proj": "gated-gelu"}, ("gelu", "linear")),
+    ({"feed_forward_proj": "gated-gelu_new"}, ("gelu", "linear")),
+    ({"dense_act_fn": "gelu"}, ("gelu_exact", "linear")),
+    ({"dense_act_fn": "relu", "is_gated_act": False}, ("relu",)),
+    ({"feed_forward_proj": None}, ("relu",)),
+    ({"feed_forward_proj": None, "model_type": "mt5"}, ("gelu", "linear")),
+  ],
+  ids=str,
+)
+def test_the_activation_is_what_transformers_takes(
+  folder, changes, activations
+):
+  """`dense_act_fn` is what it computes with, where it stands."""
+  written = json_files.read_object(folder / "config.json")
+  plain = {**written, "dense_act_fn": None, "is_gated_act": None, **changes}
+  config = huggingface_config.config_of(
+    json_files.Fields(plain, "config.json"), has_head=True
+  )
+  assert config.mlp_activations == activations
+
+
+@pytest.mark.parametrize(
+  "changes, scales",
+  [
+    ({"scale_decoder_outputs": None, "tie_word_embeddings": True}, False),
+    ({"scale_decoder_outputs": True}, True),
+    ({"tie_word_embeddings": True}, True),
+    ({"tie_word_embeddings": False}, False),
+    ({"tie_word_embeddings": True, "model_type": "mt5"}, False),
+  ],
+  ids=str,
+)
+def test_the_logits_are_scaled_where_transformers_scales_them(changes, scales):
+  sizes = dict.fromkeys(("d_model", "num_heads", "d_ff", "num_layers"), 8)
+  given = {"model_type": "t5", "vocab_size": 60, **sizes, **changes}
+  fields = json_files.Fields(given, "config.json")
+  config = huggingface_config.config_of(fields, has_head=True)
+  assert config.scale_logits is scales
+
+
+def with_tensors(folder, change):
+  """The folder with other tensors."""
+  path = folder / weight_files.SINGLE
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  safetensors.numpy.save_file(tensors, path, {"format": "pt"})
+  return folder
+
+
+def test_a_second_table_counts_only_where_it_is_the_same(folder):
+  want = pretrained.load(folder).stored_hash
+
+  def copied(tensors):
+    for stack in ("encoder", "decoder"):
+      table = tensors["shared.weight"].copy()
+      tensors[f"{stack}.embed_tokens.weight"] = table
+
+  assert pretrained.load(with_tensors(folder, copied)).stored_hash == want
+
+  def other(tensors):
+    tensors["decoder.embed_tokens.weight"][7, 3] += 1
+
+  with pytest.raises(ValueError, match="decoder.embed_tokens.weight has other"):
+    pretrained.load(with_tensors(folder, other))
+
+
+def test_a_table_under_the_decoders_name_is_read(folder):
+  want = pretrained.load(folder).stored_hash
+
+  def renamed(tensors):
+    table = tensors.pop("shared.weight")
+    tensors["decoder.embed_tokens.weight"] = table
+
+  assert pretrained.load(with_tensors(folder, renamed)).stored_hash == want
+
+
+def test_a_lost_head_is_no_tied_head(folder):
+  def headless(tensors):
+    tensors.pop("lm_head.weight")
+
+  lost = settings(
+    with_tensors(folder, headless),
+    tie_word_embeddings=False,
+    scale_decoder_outputs=None,
+  )
+  with pytest.raises(ValueError, match="no lm_head.weight"):
+    pretrained.load(lost)
+
+
+def test_umt5_has_a_table_of_positions_for_each_layer(tmp_path):
+  config = tiny_t5.config(num_encoder_layers=2, relpos_per_layer=True)
+  params = tiny_t5.weights(config)
+  huggingface.save(tmp_path, config, params)
+  tensors = safetensors.numpy.load_file(tmp_path / weight_files.SINGLE)
+  bias = "layer.0.SelfAttention.relative_attention_bias.weight"
+  for i in range(2):
+    table = params["encoder"][f"layers_{i}"]["relpos_bias"]["rel_embedding"]
+    np.testing.assert_array_equal(tensors[f"encoder.block.{i}.{bias}"], table.T)
+  found = pretrained.load(tmp_path)
+  assert found.config == config
+  assert found.stored_hash == stored_model.weights_hash(params)
+  assert json.loads((tmp_path / "config.json").read_text())["model_type"] == (
+    "umt5"
+  )
 
 
 def test_a_configuration_without_a_size_is_refused(folder):

@@ -166,7 +166,12 @@ def test_damaged_weights_are_refused_by_name(folder):
 
 
 def reconfigured(folder, **changes):
-  """The folder with other settings; None takes one away."""
+  """The folder with other settings; None takes one away.
+
+  As 0.1.0 wrote it: the weights have no hash of the files beside them.
+  """
+  weights = folder / model_folder.WEIGHTS
+  storage.save_tree(weights, storage.load_tree(weights)[0])
   path = folder / model_folder.CONFIG
   settings = {**json.loads(path.read_text()), **changes}
   kept = {k: v for k, v in settings.items() if v is not None}
@@ -181,8 +186,59 @@ def test_a_configuration_with_a_field_too_few_or_too_many_is_refused(
   folder, changes, word
 ):
   reconfigured(folder, **changes)
-  with pytest.raises(ValueError, match=f"config.json does not.*{word}"):
+  with pytest.raises(ValueError, match=f"config.json .*{word}"):
     pretrained.load(folder)
+
+
+@pytest.mark.parametrize("name", [model_folder.CONFIG, model_folder.VOCABULARY])
+def test_a_file_beside_the_weights_that_was_changed_or_lost_is_refused(
+  folder, name
+):
+  content = (folder / name).read_bytes()
+  (folder / name).write_bytes(content.replace(b"a", b"b", 1))
+  with pytest.raises(ValueError, match=f"{name} is not what was written with"):
+    pretrained.load(folder)
+  (folder / name).unlink()
+  with pytest.raises(FileNotFoundError, match=name):
+    pretrained.load(folder)
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"emb_dim": 0}, "emb_dim=0; it must be a whole number of 1 or more"),
+    ({"emb_dim": True}, "emb_dim=true"),
+    ({"num_heads": "2"}, 'num_heads="2"'),
+    ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon=NaN"),
+    ({"logits_via_embedding": 1}, "logits_via_embedding=1; it must be true or"),
+    ({"mlp_activations": "gelu"}, "mlp_activations=.*a list of texts"),
+    ({"mlp_activations": ["gelu", "cosine"]}, "has 'cosine'; known are"),
+    ({"relpos_max_distance": 16}, "must be more than half of relpos_buckets"),
+    ({"dropout_rate": "none"}, "dropout_rate"),
+    ({"extra_ids": True}, "extra_ids=true"),
+  ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_by_its_key(
+  folder, changes, message
+):
+  reconfigured(folder, **changes)
+  with pytest.raises(ValueError, match=f"config.json.*{message}"):
+    pretrained.load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_refused_by_its_name(folder, value):
+  weights = folder / model_folder.WEIGHTS
+  tree, _ = storage.load_tree(weights)
+  tree["decoder"]["layers_0"]["mlp"]["wo"]["kernel"][3, 5] = value
+  storage.save_tree(weights, tree)
+  message = "decoder/layers_0/mlp/wo/kernel.* NaN or infinity in 1 of"
+  for read in (
+    pretrained.load,
+    lambda path: pretrained.open_model(path).hash(),
+  ):
+    with pytest.raises(ValueError, match=message):
+      read(folder)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "null", '"T5"', "{"])

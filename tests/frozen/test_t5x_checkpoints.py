@@ -285,7 +285,8 @@ def test_a_checkpoint_that_t5x_wrote_is_read():
   assert model.config == config
   assert model.num_parameters == 257_856
   tokens = tiny_t5.tokens(2, 5)
-  logits = t5.T5(config).apply({"params": model.params}, tokens, tokens)
+  answer = tiny_t5.jitted(t5.T5(config))
+  logits = answer({"params": model.params}, tokens, tokens)
   assert logits.shape == (2, 5, 32128)
   assert np.isfinite(logits).all()
 

@@ -4,7 +4,7 @@
 
 Needs t5x (made at cc342d4), see docs/t5x.md. A tiny T5 with a prompt, after 7
 steps, natively and by Orbax; weights and prompt are those of
-tests/test_t5x_checkpoints.py.
+tests/frozen/test_t5x_checkpoints.py.
 """
 
 import pathlib
@@ -15,7 +15,8 @@ import tempfile
 import jax
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+TESTS = HERE.parent
+sys.path[:0] = map(str, (TESTS, TESTS / "frozen", TESTS / "t5x_engine"))
 
 from t5x import checkpoints, partitioning, train_state  # noqa: E402
 import test_t5x_checkpoints as cases  # noqa: E402

@@ -3,7 +3,7 @@
     python tests/golden/make_t5x_network.py
 
 Needs t5x (made at cc342d4), see docs/t5x.md. Cases, weights and inputs are
-those of tests/test_t5x_network.py.
+those of tests/t5x_engine/test_t5x_network.py.
 """
 
 import pathlib
@@ -12,7 +12,8 @@ import sys
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+TESTS = HERE.parent
+sys.path[:0] = map(str, (TESTS, TESTS / "t5x_engine"))
 
 from t5x.examples.t5 import network  # noqa: E402
 import test_t5x_network as cases  # noqa: E402

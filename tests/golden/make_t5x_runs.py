@@ -4,7 +4,8 @@
 
 Needs t5x (made at cc342d4) with tensorflow-serving-api, see docs/t5x.md. Runs
 `python -m t5x.train`, `infer` and `export` with the gin files of this project
-on the model that ships; tests/test_t5x_runs.py says what is compared.
+on the model that ships; tests/t5x_engine/test_t5x_runs.py says what is
+compared.
 """
 
 import json
@@ -15,7 +16,8 @@ import tempfile
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+TESTS = HERE.parent
+sys.path[:0] = map(str, (TESTS, TESTS / "t5x_engine"))
 
 from t5x import partitioning as partitioning_of_t5x  # noqa: E402
 import t5x_peer  # noqa: E402

@@ -2,7 +2,7 @@ import pytest
 import tiny_t5
 import toy_tasks
 
-from prompt_tuning.data import scoring, splits
+from prompt_tuning.data import splits
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import decode
 from prompt_tuning.prompts import prompted
@@ -42,11 +42,3 @@ def test_ranking_answers_with_the_tasks_labels():
   decoding = infer.Decoding(decode.Rank())
   (result,) = evaluator([examples], decoding, tiny_t5.rows(1, 4, 16))
   assert set(result.predictions) <= {"yes", "no"}
-
-
-def test_the_score_is_the_mean_of_the_metrics_or_the_one_that_is_named():
-  metrics = {"f1": 80.0, "accuracy": 90.0}
-  assert scoring.score(metrics, None) == 85.0
-  assert scoring.score(metrics, "f1") == 80.0
-  with pytest.raises(ValueError, match="SELECT_BY='em' .* it has f1, accuracy"):
-    scoring.score(metrics, "em")

@@ -3,7 +3,7 @@ import tiny_t5
 import toy_tasks
 
 from prompt_tuning.data import splits
-from prompt_tuning.inference import prompt_design
+from prompt_tuning.inference import infer, prompt_design
 from prompt_tuning.model import t5
 
 TEXTS = ["the cat sat", "a dog ran", "the red house", "the mat"]
@@ -13,16 +13,18 @@ ANSWERS = ["yes", "no"]
 def log_p(text, answer):
   """From teacher forcing on one example."""
   vocabulary = tiny_t5.vocabulary()
-  source = tiny_t5.ids([*vocabulary.encode(text), 1])
-  target = tiny_t5.ids([*vocabulary.encode(answer), 1])
+  ids = [*vocabulary.encode(answer), 1]
+  # One shape for all, so that one program is compiled.
+  source = infer.padded([[*vocabulary.encode(text), 1]], 48)
+  target = infer.padded([ids], 8)
   logits = np.asarray(
-    t5.T5(tiny_t5.config()).apply(
+    tiny_t5.jitted(t5.T5(tiny_t5.config()))(
       {"params": toy_tasks.model().params}, source, t5.shift_right(target)
     )[0],
     np.float64,
   )
   logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
-  return logits[np.arange(target.shape[1]), target[0]].sum()
+  return logits[np.arange(len(ids)), ids].sum()
 
 
 def test_accuracy_is_the_share_of_examples_whose_answer_is_likeliest():

@@ -36,14 +36,11 @@ def run(strategy, inputs=INPUTS, max_length=L, *, seed=0, prompt=None):
   return np.asarray(write(params(prompt), inputs, jax.random.key(seed)))
 
 
-@functools.cache
-def forced():
-  return jax.jit(PLAIN.apply)
-
-
 def log_probabilities(targets, inputs=INPUTS):
   """Teacher-forced log p of every token at every place, [B, L, V]."""
-  logits = forced()({"params": params()}, inputs, t5.shift_right(targets))
+  logits = tiny_t5.jitted(PLAIN)(
+    {"params": params()}, inputs, t5.shift_right(targets)
+  )
   return np.asarray(jax.nn.log_softmax(logits))
 
 

@@ -17,15 +17,10 @@ CONFIG = tiny_t5.config()
 TARGETS = tiny_t5.tokens(2, 4, seed=9)
 
 
-@functools.cache
-def jitted(network):
-  return jax.jit(network.apply)
-
-
 def logits(network, prompt, inputs, targets=TARGETS, **kwargs):
   params = tiny_t5.weights(network.config, prompt=prompt)
   return np.asarray(
-    jitted(network)({"params": params}, inputs, targets, **kwargs)
+    tiny_t5.jitted(network)({"params": params}, inputs, targets, **kwargs)
   )
 
 
@@ -185,45 +180,6 @@ def test_a_placeholder_sends_no_gradient_into_the_embedding_table():
   assert set(np.flatnonzero(gradient.any(-1))) == read
 
 
-def test_a_prompt_stays_float32_under_bfloat16_activations():
-  config = tiny_t5.config(dtype="bfloat16")
-  network = tiny_t5.prompted(config, 3, 3)
-  inputs = tiny_t5.reserved(tiny_t5.tokens(1, 4), [1], 3)
-  made = jax.eval_shape(network.init, jax.random.key(0), inputs, TARGETS[:1])
-  gradient = jax.eval_shape(gradient_of(config, [2, 0]), made["params"])
-  for tree in (made["params"], gradient):
-    assert tree["prompt"]["embedding"].dtype == jnp.float32
-
-
-@pytest.mark.parametrize(
-  "num_prompts, shape, axes",
-  [
-    (None, (3, 16), ("prompt", "prompt_embed")),
-    (2, (2, 3, 16), ("prompts", "prompt", "prompt_embed")),
-  ],
-)
-def test_the_prompt_adds_one_parameter_with_its_axes(num_prompts, shape, axes):
-  network = tiny_t5.prompted(CONFIG, 3, num_prompts)
-  inputs = tiny_t5.reserved(tiny_t5.tokens(1, 4), [0], 3)
-  made = jax.eval_shape(network.init, jax.random.key(0), inputs, TARGETS[:1])
-  have = storage.flatten(made["params"])
-  added = have.keys() - storage.flatten(t5.abstract_parameters(CONFIG)).keys()
-  assert added == {"prompt/embedding"}
-  assert have["prompt/embedding"].shape == shape
-  assert made["params_axes"]["prompt"]["embedding_axes"].names == axes
-
-
-def test_a_prompt_starts_where_its_initializer_says():
-  def initializer(key, shape, dtype):
-    return jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)
-
-  prompt = Prompt(2, 3, initializer=initializer)
-  made = prompt.init(jax.random.key(0))
-  np.testing.assert_array_equal(
-    made["params"]["embedding"], [[0, 1, 2], [3, 4, 5]]
-  )
-
-
 def test_any_embedding_of_tokens_takes_a_prompt():
   module = inject.PromptedEmbedding(nn.Embed(20, 4), Prompt(2, 4))
   inputs = tiny_t5.ids([5, inject.PLACEHOLDER + 1, 6, 0])
@@ -234,6 +190,16 @@ def test_any_embedding_of_tokens_takes_a_prompt():
     module.apply(variables, inputs)[0],
     jnp.stack([words[5], rows[1], words[6], words[0]]),
   )
+
+
+def test_a_prompt_stays_float32_under_bfloat16_activations():
+  config = tiny_t5.config(dtype="bfloat16")
+  network = tiny_t5.prompted(config, 3, 3)
+  inputs = tiny_t5.reserved(tiny_t5.tokens(1, 4), [1], 3)
+  made = jax.eval_shape(network.init, jax.random.key(0), inputs, TARGETS[:1])
+  gradient = jax.eval_shape(gradient_of(config, [2, 0]), made["params"])
+  for tree in (made["params"], gradient):
+    assert tree["prompt"]["embedding"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize("prompt_id", [[-1, 0], [0, inject.PLACEHOLDER // 3]])

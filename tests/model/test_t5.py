@@ -2,7 +2,6 @@
 
 import dataclasses
 import fractions
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,9 @@ from prompt_tuning.model import freeze, layers, t5
 GATED = tiny_t5.config(num_encoder_layers=2)
 TIED = tiny_t5.config(
   mlp_activations=("relu",), logits_via_embedding=True, num_decoder_layers=2
+)
+UMT5 = tiny_t5.config(
+  num_encoder_layers=2, num_decoder_layers=2, relpos_per_layer=True
 )
 INPUTS, TARGETS = tiny_t5.tokens(2, 20), tiny_t5.tokens(2, 6, seed=1)
 
@@ -210,8 +212,9 @@ class Numpy:
       return dense(np.maximum(dense(x, "wi"), 0), "wo")
     return dense(gelu(dense(x, "wi_0")) * dense(x, "wi_1"), "wo")
 
-  def bias(self, stack, length, bidirectional):
-    table = self.params[f"{stack}/relpos_bias/rel_embedding"]
+  def bias(self, stack, i, length, bidirectional):
+    at = f"{stack}/layers_{i}" if self.config.relpos_per_layer else stack
+    table = self.params[f"{at}/relpos_bias/rel_embedding"]
     return np.array(
       [
         [
@@ -228,18 +231,18 @@ class Numpy:
     table = self.params["token_embedder/embedding"]
     size, length = len(inputs), len(decoder_inputs)
     x = table[inputs]
-    bias = self.bias("encoder", size, True)
     for i in range(self.config.num_encoder_layers):
+      bias = self.bias("encoder", i, size, True)
       at = f"encoder/layers_{i}"
       y = self.norm(x, f"{at}/pre_attention_layer_norm")
       x = x + self.attention(y, y, f"{at}/attention", bias, True)
       x = x + self.mlp(self.norm(x, f"{at}/pre_mlp_layer_norm"), f"{at}/mlp")
     encoded = self.norm(x, "encoder/encoder_norm")
     x = table[decoder_inputs]
-    bias = self.bias("decoder", length, False)
     none = np.zeros((self.config.num_heads, 1, 1))
     past = np.tril(np.ones((length, length), bool))
     for i in range(self.config.num_decoder_layers):
+      bias = self.bias("decoder", i, length, False)
       at = f"decoder/layers_{i}"
       y = self.norm(x, f"{at}/pre_self_attention_layer_norm")
       x = x + self.attention(y, y, f"{at}/self_attention", bias, past)
@@ -253,20 +256,18 @@ class Numpy:
     return x @ self.params["decoder/logits_dense/kernel"]
 
 
-@functools.cache
 def apply(config, method=None):
   """The jitted network of a shape."""
-  return jax.jit(
-    functools.partial(t5.T5(config).apply, method=method),
-    static_argnames="enable_dropout",
-  )
+  return tiny_t5.jitted(t5.T5(config), method)
 
 
 def logits(config, params, *args, **kwargs):
   return np.asarray(apply(config)({"params": params}, *args, **kwargs))
 
 
-@pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
+@pytest.mark.parametrize(
+  "config", [GATED, TIED, UMT5], ids=["1.1", "1.0", "umt5"]
+)
 def test_logits_equal_an_independent_numpy_t5(config):
   params = tiny_t5.weights(config)
   have = logits(config, params, INPUTS, TARGETS)
@@ -334,7 +335,9 @@ def test_segment_ids_isolate_packed_examples():
     )
 
 
-@pytest.mark.parametrize("config", [GATED, TIED], ids=["1.1", "1.0"])
+@pytest.mark.parametrize(
+  "config", [GATED, TIED, UMT5], ids=["1.1", "1.0", "umt5"]
+)
 def test_cached_decoding_gives_the_logits_of_teacher_forcing(config):
   params = tiny_t5.weights(config)
   inputs = INPUTS.copy()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tiny_t5
 
-from prompt_tuning.prompts import initializers
+from prompt_tuning.prompts import initializers, prompt_files
 
 KEY = jax.random.key(0)
 TABLE = tiny_t5.rows(60, 16, seed=3)
@@ -142,6 +142,6 @@ def test_an_initializer_that_cannot_work_says_why(build, message):
 
 def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match="It is a folder; name the file"):
-    initializers.read_array(tmp_path)
+    prompt_files.read_array(tmp_path)
   with pytest.raises(FileNotFoundError, match="no prompt file .*gone.npy"):
     initializers.from_array(tmp_path / "gone.npy")(KEY, 5, source())

@@ -65,6 +65,7 @@ def runs_in(row) -> list[tuple[Trial, dict]]:
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
   model = pretrained.load(pretrained.SHIPPED)

@@ -84,7 +84,7 @@ def token_losses(batch: dict[str, np.ndarray], config: t5.T5Config) -> list:
     for kind in ("segment_ids", "positions")
     if f"{name}_{kind}" in batch
   }
-  logits = network.apply(
+  logits = tiny_t5.jitted(network)(
     {"params": params},
     batch["encoder_input_tokens"],
     batch["decoder_input_tokens"],

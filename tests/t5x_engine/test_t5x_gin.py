@@ -18,6 +18,7 @@ import t5x_peer
 HERE = places.TESTS
 GIN = HERE.parent / "gin"
 RECORDED = HERE / "golden" / "t5x_configurables.json"
+MAKERS = sorted(path.name for path in (HERE / "golden").glob("make_t5x_*.py"))
 MODELS = sorted(
   path.name
   for path in (GIN / "t5x" / "models").glob("*.gin")
@@ -184,3 +185,14 @@ def test_the_record_is_what_t5x_says():
       assert maker.described(module, name) == about, f"{module}.{name}"
   wanted = maker.names_in_gin() | maker.names_in_code()
   assert wanted == {(m, n) for m, names in recorded.items() for n in names}
+
+
+@t5x_peer.needed("what they made before, in golden/")
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_maker_of_golden_values_finds_what_it_imports(maker):
+  path = HERE / "golden" / maker
+  code = f"import runpy; runpy.run_path({str(path)!r}, run_name='imported')"
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr[-3000:]

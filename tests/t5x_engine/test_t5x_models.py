@@ -29,7 +29,7 @@ NETWORKS = ("t5x_network", "own_network")
 
 def module(name: str):
   """A module of the package that imports t5x."""
-  return importlib.import_module(f"prompt_tuning.t5x_{name}")
+  return importlib.import_module(f"prompt_tuning.t5x.t5x_{name}")
 
 
 def network(name: str, length: int = P, config: t5.T5Config = CONFIG):

@@ -1,6 +1,5 @@
 """A user's files as a task, and what the command line makes of them."""
 
-import argparse
 import json
 import logging
 import pathlib
@@ -10,7 +9,6 @@ import pytest
 import seqio
 
 from prompt_tuning import cli
-from prompt_tuning.cli import data_flags
 from prompt_tuning.data import registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.tasks import own_data, register_all
@@ -229,37 +227,6 @@ def test_a_template_with_a_misspelt_field_names_the_closest(rows):
   name = register(train=rows["test"], template="{a} {labl}")
   with pytest.raises(ValueError, match="no field 'labl'; did you mean 'label'"):
     load(name, "train")
-
-
-def settings(command: str, *arguments: str):
-  parser = argparse.ArgumentParser()
-  data_flags.add(parser)
-  flags = parser.parse_args(arguments)
-  flags.command = command
-  return data_flags.settings(flags)
-
-
-def test_flags_are_settings_of_gin(tmp_path):
-  assert settings("train") == ([], [])
-  files, bindings = settings(
-    *("train", "--data", "t.csv", "--template", "{a} {b}"),
-    *("--test", "e.csv", "--skip_bad_rows"),
-  )
-  assert files == ["data/own_data.gin"]
-  assert "TEMPLATE='{a} {b}'" in bindings
-  assert {'TEST_SPLITS=("test",)', "SKIP_BAD_ROWS=True"} <= {*bindings}
-  only_test = settings("eval", "--test", "e.csv", "--template", "{a}")
-  assert "SPLIT='test'" in only_test[1]
-  folder = settings("eval", "--data", str(tmp_path))
-  assert folder == (["data/official.gin"], [f"DATA={str(tmp_path)!r}"])
-  with pytest.raises(ValueError, match="needs a --template"):
-    settings("train", "--data", "t.csv")
-  with pytest.raises(ValueError, match="infer takes --data only with --submis"):
-    settings("infer", "--data", "t.csv", "--template", "{a}")
-  with pytest.raises(ValueError, match="needs --data, the rows to train on"):
-    settings("train", "--validation", "t.csv", "--template", "{a}")
-  with pytest.raises(ValueError, match="is a folder, .* --metric cannot be"):
-    settings("train", "--data", str(tmp_path), "--metric", "f1")
 
 
 def run(*arguments: str) -> int:

@@ -96,7 +96,7 @@ def test_model_tuning_moves_all_but_the_prompt():
 def test_the_metrics_are_the_loss_and_accuracy_before_the_update():
   bank, example = tiny_t5.rows(2, P, 16), batch([0, 1])
   _, metrics = train(problem(2, z_loss=0.01), bank, [example])
-  logits = jax.jit(tiny_t5.prompted(CONFIG, P, 2).apply)(
+  logits = tiny_t5.jitted(tiny_t5.prompted(CONFIG, P, 2))(
     {"params": tiny_t5.weights(CONFIG, prompt=bank)},
     example["inputs"],
     t5.shift_right(example["targets"]),

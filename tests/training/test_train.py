@@ -234,56 +234,6 @@ def test_a_mistake_is_named(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize(
-  "make, setting, message",
-  [
-    (
-      toy_tasks.tasks,
-      {"batch_size": 0},
-      "BATCH_SIZE=0; a batch needs 1 example",
-    ),
-    (
-      toy_tasks.tasks,
-      {"test_splits": "test"},
-      r"Write TEST_SPLITS=\('test',\)",
-    ),
-    (
-      toy_tasks.tuning,
-      {"prompt_length": -3},
-      "PROMPT_LENGTH=-3; give 0 for no",
-    ),
-    (
-      toy_tasks.tuning,
-      {"dropout_rate": 1.5},
-      "DROPOUT_RATE=1.5; give a number from",
-    ),
-    (toy_tasks.tasks, {"names": []}, "MIXTURE_OR_TASK_NAME names nothing"),
-    (toy_tasks.tasks, {"names": ["a", "a"]}, "NAME=.* has 'a' twice"),
-    (toy_tasks.tasks, {"seeds": ()}, "SEEDS names nothing"),
-    (toy_tasks.tasks, {"seeds": (0, 0)}, "SEEDS=.* has 0 twice"),
-    (toy_tasks.tasks, {"seeds": (-1,)}, "SEEDS=.* give whole numbers from 0"),
-    (
-      toy_tasks.tasks,
-      {"task_feature_lengths": {"inputs": -5, "targets": 8}},
-      "no length for 'inputs', or none above 0",
-    ),
-    (
-      optimizers.adamw,
-      {"learning_rate": -1.0},
-      "LEARNING_RATE=-1.0; give 0 or",
-    ),
-    (
-      optimizers.adafactor,
-      {"learning_rate": float("inf")},
-      "LEARNING_RATE=inf",
-    ),
-  ],
-)
-def test_a_setting_out_of_bounds_is_named(make, setting, message):
-  with pytest.raises(ValueError, match=message):
-    make(**setting)
-
-
-@pytest.mark.parametrize(
   "setting, message",
   [
     (
@@ -393,8 +343,8 @@ def test_no_prompt_positions_is_the_plain_model(tmp_path):
     bare.reserve(tokens, tiny_t5.ids(0, 0, 0)), tokens
   )
   np.testing.assert_array_equal(
-    bare.network.apply({"params": bare.params}, tokens, tokens),
-    t5.T5(tiny_t5.config()).apply(
+    tiny_t5.jitted(bare.network)({"params": bare.params}, tokens, tokens),
+    tiny_t5.jitted(t5.T5(tiny_t5.config()))(
       {"params": toy_tasks.model().params}, tokens, tokens
     ),
   )

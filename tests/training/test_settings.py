@@ -1,0 +1,93 @@
+import pytest
+import toy_tasks
+
+from prompt_tuning.prompts import initializers
+from prompt_tuning.training import optimizers, settings
+
+
+@pytest.mark.parametrize(
+  "make, setting, message",
+  [
+    (
+      toy_tasks.tasks,
+      {"batch_size": 0},
+      "BATCH_SIZE=0; a batch needs 1 example",
+    ),
+    (
+      toy_tasks.tasks,
+      {"test_splits": "test"},
+      r"Write TEST_SPLITS=\('test',\)",
+    ),
+    (
+      toy_tasks.tuning,
+      {"prompt_length": -3},
+      "PROMPT_LENGTH=-3; give 0 for no",
+    ),
+    (
+      toy_tasks.tuning,
+      {"dropout_rate": 1.5},
+      "DROPOUT_RATE=1.5; give a number from",
+    ),
+    (toy_tasks.tasks, {"names": []}, "MIXTURE_OR_TASK_NAME names nothing"),
+    (toy_tasks.tasks, {"names": ["a", "a"]}, "NAME=.* has 'a' twice"),
+    (toy_tasks.tasks, {"seeds": ()}, "SEEDS names nothing"),
+    (toy_tasks.tasks, {"seeds": (0, 0)}, "SEEDS=.* has 0 twice"),
+    (toy_tasks.tasks, {"seeds": (-1,)}, "SEEDS=.* give whole numbers from 0"),
+    (
+      toy_tasks.tasks,
+      {"task_feature_lengths": {"inputs": -5, "targets": 8}},
+      "no length for 'inputs', or none above 0",
+    ),
+    (
+      optimizers.adamw,
+      {"learning_rate": -1.0},
+      "LEARNING_RATE=-1.0; give 0 or",
+    ),
+    (
+      optimizers.adafactor,
+      {"learning_rate": float("inf")},
+      "LEARNING_RATE=inf",
+    ),
+  ],
+)
+def test_a_setting_out_of_bounds_is_named(make, setting, message):
+  with pytest.raises(ValueError, match=message):
+    make(**setting)
+
+
+def test_there_is_a_prompt_for_every_task_seed_and_initialiser():
+  starts = initializers.random_uniform(), initializers.from_vocabulary()
+  tasks = toy_tasks.tasks([toy_tasks.CAT, toy_tasks.DOG], seeds=(0, 7))
+  members = settings.members_of(tasks, toy_tasks.tuning(initializer=starts))
+  assert members == [
+    (task, seed, start)
+    for task in (toy_tasks.CAT, toy_tasks.DOG)
+    for seed in (0, 7)
+    for start in starts
+  ]
+
+
+@pytest.mark.parametrize(
+  "seeds, starts, names",
+  [
+    ((0,), 1, ["toy_cat"]),
+    ((0, 7), 1, ["toy_cat-seed0", "toy_cat-seed7"]),
+    ((5,), 2, ["toy_cat-random_uniform", "toy_cat-from_vocabulary"]),
+  ],
+)
+def test_a_name_says_what_tells_a_prompt_from_the_others(seeds, starts, names):
+  ways = [initializers.random_uniform(), initializers.from_vocabulary()]
+  tuning = toy_tasks.tuning(initializer=ways[:starts])
+  members = settings.members_of(toy_tasks.tasks(seeds=seeds), tuning)
+  assert settings.names_of(members) == names
+
+
+def test_prompts_that_start_in_one_way_with_other_numbers_are_numbered():
+  ways = [initializers.random_uniform(scale) for scale in (0.1, 0.5)]
+  members = settings.members_of(
+    toy_tasks.tasks(), toy_tasks.tuning(initializer=ways)
+  )
+  assert settings.names_of(members) == [
+    "toy_cat-random_uniform-0",
+    "toy_cat-random_uniform-1",
+  ]
