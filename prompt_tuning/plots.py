@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
+import numpy as np
+
 from prompt_tuning import storage
 
 _LOSS = "loss"
@@ -18,8 +20,8 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
     path: of the .png file.
   """
   prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-  found = (name for row in rows for name in row if name not in _NOT_METRICS)
-  panels = [_LOSS, *dict.fromkeys(found)]
+  metrics = (name for row in rows for name in row if name not in _NOT_METRICS)
+  panels = [_LOSS, *dict.fromkeys(metrics)]
   drawing, *axes = _figure(5.0 * len(panels), len(panels))
   for axis, name in zip(axes, panels, strict=True):
     for i, prompt in enumerate(prompts):
@@ -37,8 +39,8 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
           label=prompt,
         )
     axis.set_xlabel("step")
-    title = "training loss (nats per token)" if name == _LOSS else name
-    axis.set_title(title if name == _LOSS else f"validation {name}")
+    loss = "training loss (nats per token)"
+    axis.set_title(loss if name == _LOSS else f"validation {name}")
     axis.grid(alpha=0.3)
   for axis in axes:
     if axis.get_legend_handles_labels()[0]:
@@ -72,8 +74,8 @@ def scores(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
   ways = [name for name in rows[0] if name not in ("task", "chance")]
   for i, way in enumerate(ways):
     values = [row[way] or 0.0 for row in rows]
-    places = [n + (i - (len(ways) - 1) / 2) * 0.2 for n in range(len(rows))]
-    bars = axis.bar(places, values, 0.18, label=way.replace("_", " "))
+    xs = [n + (i - (len(ways) - 1) / 2) * 0.2 for n in range(len(rows))]
+    bars = axis.bar(xs, values, 0.18, label=way.replace("_", " "))
     axis.bar_label(bars, fmt="%.0f", fontsize="x-small")
   axis.axhline(rows[0]["chance"], color="gray", ls=":", label="chance")
   axis.set_xticks(range(len(rows)), [row["task"] for row in rows])
@@ -97,23 +99,19 @@ def lines(
   drawing, axis = _figure(5.6)
   for name, line in series.items():
     xs = sorted(line)
-    means = [line[x][0] for x in xs]
-    low = [line[x][0] - line[x][1] for x in xs]
-    high = [line[x][0] + line[x][1] for x in xs]
+    means, spreads = np.array([line[x] for x in xs]).T
     (drawn,) = axis.plot(xs, means, marker="o", ms=4, label=name)
+    low, high = means - spreads, means + spreads
     axis.fill_between(xs, low, high, color=drawn.get_color(), alpha=0.2)
-  places = sorted({x for line in series.values() for x in line})
+  ticks = sorted({x for line in series.values() for x in line})
+  short = [f"{x / 1e6:.2g}M" if x >= 1e5 else f"{x:g}" for x in ticks]
   axis.set_xscale("log")
-  axis.set_xticks(places, [_short(x) for x in places])
+  axis.set_xticks(ticks, short)
   axis.set_xticks([], minor=True)
   axis.set_xlabel(x_label)
   _percent(axis, [value for line in series.values() for value in line.values()])
   axis.legend(fontsize="small")
   return _write(drawing, path)
-
-
-def _short(x: float) -> str:
-  return f"{x / 1e6:.2g}M" if x >= 1e5 else f"{x:g}"
 
 
 def points(
@@ -130,19 +128,14 @@ def points(
   width = 0.7 / max(len(names), 1)
   drawing, axis = _figure(4.7 + 0.3 * len(names) * len(groups))
   for i, name in enumerate(names):
-    found = [
-      (g, group[name])
+    shift = (i - (len(names) - 1) / 2) * width
+    drawn = [
+      (g + shift, *group[name])
       for g, group in enumerate(groups.values())
       if name in group
     ]
-    axis.errorbar(
-      [g + (i - (len(names) - 1) / 2) * width for g, _ in found],
-      [mean for _, (mean, _) in found],
-      yerr=[spread for _, (_, spread) in found],
-      fmt="o",
-      capsize=3,
-      label=name,
-    )
+    xs, means, spreads = zip(*drawn, strict=True)
+    axis.errorbar(xs, means, yerr=spreads, fmt="o", capsize=3, label=name)
   for g in range(1, len(groups)):
     axis.axvline(g - 0.5, color="gray", lw=0.5)
   axis.set_xlim(-0.5, len(groups) - 0.5)
@@ -173,17 +166,9 @@ def matrix(
   axis.imshow(values, cmap="viridis", vmin=-0.2, vmax=1)
   axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
   axis.set_yticks(range(len(names)), names)
-  for i in range(len(names)):
-    for j in range(len(names)):
-      if values[i][j] == values[i][j]:  # not nan
-        axis.text(
-          j,
-          i,
-          f"{values[i][j]:.2f}",
-          ha="center",
-          va="center",
-          color="white",
-          fontsize="x-small",
-        )
+  style = {"ha": "center", "va": "center", "fontsize": "x-small"}
+  for (i, j), value in np.ndenumerate(values):
+    if not np.isnan(value):
+      axis.text(j, i, f"{value:.2f}", color="white", **style)
   axis.set_title("cosine of mean prompts, other seeds", fontsize="medium")
   return _write(drawing, path)

@@ -264,6 +264,8 @@ def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f"There is no file {path}.")
+
+  # The header alone is read here, and checked by its own hash.
   try:
     file = safetensors.safe_open(path, framework="numpy").__enter__()
     header = dict(file.metadata() or {})
@@ -283,6 +285,7 @@ def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     if key not in slices:
       raise ValueError(f"{path} has lost its tensor {key}.")
 
+  # Each tensor is read later, one by one, and checked then.
   def read(key):
     array = file.get_tensor(key)
     if hashes.get(key, "") not in ("", tensor_hash(array)):

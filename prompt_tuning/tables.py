@@ -84,28 +84,28 @@ def read(
     ValueError: an unknown format, a damaged file, one without good rows, or a
       bad row; the message has file, line and field.
   """
-  place = pathlib.Path(path)
-  if not place.is_file():
-    hint = " It is a folder; name a file in it." if place.is_dir() else ""
-    raise FileNotFoundError(f"There is no file {place}.{hint}")
+  file = pathlib.Path(path)
+  if not file.is_file():
+    hint = " It is a folder; name a file in it." if file.is_dir() else ""
+    raise FileNotFoundError(f"There is no file {file}.{hint}")
   items, places, skipped = [], [], []
   try:
-    for i, (line, row) in enumerate(_rows(place, names, may_be_longer)):
+    for i, (line, row) in enumerate(_rows(file, names, may_be_longer)):
       try:
         if isinstance(row, BadRow):
           raise row
         items.append(make(_checked(row)))
         places.append(i)
       except BadRow as error:
-        message = f"{place}, line {line}: {error}"
+        message = f"{file}, line {line}: {error}"
         if not skip_bad_rows:
           raise ValueError(f"{message} {advice}") from error
         skipped.append(message)
   except _DAMAGED as error:
-    raise ValueError(f"{place} cannot be read ({error}).") from error
+    raise ValueError(f"{file} cannot be read ({error}).") from error
   if not items:
     why = f"has only bad rows; {skipped[0]}" if skipped else "has no rows."
-    raise ValueError(f"{place} {why}")
+    raise ValueError(f"{file} {why}")
   return Table(items, places, skipped)
 
 
@@ -149,21 +149,19 @@ def _is_text(value: str) -> bool:
 
 
 def _rows(
-  place: pathlib.Path, names: Sequence[str] | None, may_be_longer: bool
+  file: pathlib.Path, names: Sequence[str] | None, may_be_longer: bool
 ) -> Iterator[tuple[int, Row | BadRow]]:
   """(line, row) of a file; a row that is no row is a `BadRow`."""
-  suffixes = [suffix.lower() for suffix in place.suffixes[-2:]]
-  opener = _OPENERS.get(suffixes[-1]) if suffixes else None
-  if opener:
-    suffixes = suffixes[:-1]
-  kind = _FORMATS.get(suffixes[-1]) if suffixes else None
+  suffixes = ["", *(suffix.lower() for suffix in file.suffixes[-2:])]
+  opener = _OPENERS.get(suffixes[-1])
+  kind = _FORMATS.get(suffixes[-2 if opener else -1])
   if kind is None:
     raise ValueError(
-      f"{place} has no known format; the name must end in "
+      f"{file} has no known format; the name must end in "
       f"{', '.join(_FORMATS)}, with {', '.join(_OPENERS)} behind it if it is "
       "compressed."
     )
-  with (opener or open)(place, "rb") as binary:
+  with (opener or open)(file, "rb") as binary:
     text = io.TextIOWrapper(
       binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
@@ -173,11 +171,11 @@ def _rows(
     if kind == "json":
       yield from _whole(text.read())
       return
-    for line, row in _cells(text, kind):
+    for line, row in _csv_rows(text) if kind == "csv" else _tsv_rows(text):
       if isinstance(row, list) and not any(row):
         continue
       if names is None:
-        names = _names(row, f"{place}, line {line}")
+        names = _names(row, f"{file}, line {line}")
       elif isinstance(row, BadRow):
         yield line, row
       else:
@@ -275,16 +273,7 @@ def squad_rows(articles: Sequence[Any]) -> Iterator[Row | BadRow]:
     yield BadRow(f"this is not SQuAD's nested form ({error!r}).")
 
 
-def _cells(
-  text: io.TextIOWrapper, kind: str
-) -> Iterator[tuple[int, list[str] | BadRow]]:
-  if kind == "csv":
-    csv.field_size_limit(_LONGEST_CELL)
-    first = text.readline()
-    between = ";" if ";" in first and "," not in first else ","
-    lines = itertools.chain([first], text)
-    yield from _csv_rows(csv.reader(lines, strict=True, delimiter=between))
-    return
+def _tsv_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
   for line, content in enumerate(text, 1):
     yield line, content.rstrip("\r\n").split("\t")
 
@@ -302,7 +291,14 @@ def _named(
   return dict(zip(names, cells[:count], strict=True))
 
 
-def _csv_rows(reader) -> Iterator[tuple[int, list[str] | BadRow]]:
+def _csv_rows(
+  text: io.TextIOWrapper,
+) -> Iterator[tuple[int, list[str] | BadRow]]:
+  csv.field_size_limit(_LONGEST_CELL)
+  first = text.readline()
+  between = ";" if ";" in first and "," not in first else ","
+  lines = itertools.chain([first], text)
+  reader = csv.reader(lines, strict=True, delimiter=between)
   while True:
     line = reader.line_num + 1
     try:

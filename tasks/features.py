@@ -28,8 +28,8 @@ _in_use: contextvars.ContextVar[tuple[str, int] | None] = (
 @contextlib.contextmanager
 def using(vocabulary: Vocabulary | None) -> Iterator[None]:
   """Inside, the tasks are encoded with this vocabulary (None: no change)."""
-  given = vocabulary and (vocabulary.path, vocabulary.extra_ids)
-  token = _in_use.set(given or _in_use.get())
+  chosen = vocabulary and (vocabulary.path, vocabulary.extra_ids)
+  token = _in_use.set(chosen or _in_use.get())
   try:
     yield
   finally:

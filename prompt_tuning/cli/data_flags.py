@@ -67,6 +67,8 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
   }
   if not typed and not flags.skip_bad_rows:
     return [], []
+
+  # A folder is a benchmark's own: its task is known, so nothing else is set.
   is_folder = "DATA" in typed and pathlib.Path(typed["DATA"]).is_dir()
   if flags.command == "infer" and not (is_folder and flags.submission):
     raise ValueError(
@@ -87,6 +89,8 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
         "set. Give a file for a task of your own."
       )
     return [_OFFICIAL], [f"DATA={typed['DATA']!r}"]
+
+  # Files make a task of their own, which needs to be told how it reads them.
   if "TEMPLATE" not in typed:
     raise ValueError(
       "Your own data needs a --template that makes the input of a row's "
@@ -95,6 +99,8 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
     )
   if "DATA" not in typed and flags.command == "train":
     raise ValueError("Your own data needs --data, the rows to train on.")
+
+  # What each command would have to be told besides, which the files tell.
   bindings = [f"{macro}={value!r}" for macro, value in typed.items()]
   if flags.skip_bad_rows:
     bindings.append("SKIP_BAD_ROWS=True")

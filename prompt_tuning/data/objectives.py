@@ -50,15 +50,15 @@ class SpanCorruption:
     is_hidden = np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
     if self.random_roll:
       is_hidden = np.roll(is_hidden, rng.integers(length))
-    inputs, targets, found = [], [], 0
+    inputs, targets, spans = [], [], 0
     for i, token in enumerate(tokens):
       if not is_hidden[i]:
         inputs.append(token)
         continue
       if i == 0 or not is_hidden[i - 1]:
-        inputs.append(sentinel(found))
-        targets.append(sentinel(found))
-        found += 1
+        inputs.append(sentinel(spans))
+        targets.append(sentinel(spans))
+        spans += 1
       targets.append(token)
     return [*inputs, EOS], [*targets, EOS]
 

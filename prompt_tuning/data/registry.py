@@ -46,9 +46,9 @@ def mixtures() -> list[str]:
 
 def tasks_of(name: str) -> list[tuple[str, float]]:
   """The tasks of a mixture with their rates; a task alone has rate 1."""
-  found = find(name)
-  if isinstance(found, seqio.Mixture):
-    return [(t.name, float(found.get_rate(t))) for t in found.tasks]
+  mixture = find(name)
+  if isinstance(mixture, seqio.Mixture):
+    return [(t.name, float(mixture.get_rate(t))) for t in mixture.tasks]
   return [(name, 1.0)]
 
 
@@ -94,8 +94,8 @@ def labels(
 
   A task that declares labels (one of this project, one of `--data` with
   `--labels`, see `tasks.declarations`) has those; any other has the distinct
-  targets of its training split. The answers of a split
-  that is scored are never looked at: they would say what to choose from.
+  targets of its training split. The answers of a split that is scored are never
+  looked at: they would say what to choose from.
 
   Args:
     task: its name.
@@ -122,16 +122,16 @@ def _training_targets(task: seqio.Task, at_most: int) -> tuple[str, ...]:
   dataset = task.get_dataset(
     sequence_length=None, split="train", shuffle=False, num_epochs=1
   )
-  found: set[str] = set()
+  targets: set[str] = set()
   for row in dataset.as_numpy_iterator():
-    found.add(answers.text_of(row["targets_pretokenized"]))
-    if len(found) > at_most:
+    targets.add(answers.text_of(row["targets_pretokenized"]))
+    if len(targets) > at_most:
       raise ValueError(
         f"{task.name} has more than {at_most} different targets, too many for "
         "class labels. Decode greedily instead of by rank, or name the labels "
         "in decode.Rank.labels."
       )
-  return tuple(sorted(found))
+  return tuple(sorted(targets))
 
 
 def metric_names(task: str) -> list[str]:

@@ -56,9 +56,9 @@ class Sequences:
     self, index: Int[np.ndarray, "B"], length: int
   ) -> Int[np.ndarray, "B T"]:
     """The sequences of `index`, padded to `length`."""
-    place = self.starts[index][:, None] + np.arange(length)
-    inside = place < self.starts[index + 1][:, None]
-    safe = np.minimum(place, max(len(self.ids) - 1, 0))
+    at = self.starts[index][:, None] + np.arange(length)
+    inside = at < self.starts[index + 1][:, None]
+    safe = np.minimum(at, max(len(self.ids) - 1, 0))
     return np.where(inside, self.ids[safe], PAD).astype(np.int32)
 
 

@@ -77,12 +77,11 @@ class TextBatches:
 
   def __call__(self, at: int) -> dict[str, np.ndarray]:
     """The batch of step `at`."""
-    group, place = divmod(at, GROUP)
+    group, inside = divmod(at, GROUP)
     if group != self._group:
       self._group, self._pairs = group, self._sorted_pairs(group)
     rng = np.random.default_rng([self._seed, group, 1])
-    place = rng.permutation(GROUP)[place]
-    begin = place * self._batch_size
+    begin = rng.permutation(GROUP)[inside] * self._batch_size
     pairs = self._pairs[begin : begin + self._batch_size]
     inputs, targets = zip(*pairs, strict=True)
     return {
@@ -165,10 +164,7 @@ def staged(
     if index not in made:
       made.clear()
       made[index] = TextBatches(
-        stages[index],
-        vocabulary,
-        **options,
-        seed=seed + index,
+        stages[index], vocabulary, **options, seed=seed + index
       )
     return made[index](at)
 
@@ -177,8 +173,7 @@ def staged(
 
 def sentence_ends(vocabulary: Vocabulary) -> tuple[int, ...]:
   """The ids of the pieces that end a sentence."""
-  found = {vocabulary.encode(f"a{mark}")[-1] for mark in ".?!"}
-  return tuple(sorted(found))
+  return tuple(sorted({vocabulary.encode(f"a{mark}")[-1] for mark in ".?!"}))
 
 
 def lines(path) -> Callable[[int], Iterator[str]]:

@@ -57,11 +57,11 @@ def vote_texts(
     scores = np.zeros((len(texts), len(texts[0])))
   winners = []
   for b, written in enumerate(zip(*texts, strict=True)):
-    found: dict[str, tuple[int, float]] = {}
+    votes: dict[str, tuple[int, float]] = {}
     for n, text in enumerate(written):
-      votes, total = found.get(text, (0, 0.0))
-      found[text] = (votes + 1, total + float(scores[n, b]))
-    winners.append(max(found, key=found.__getitem__))
+      count, total = votes.get(text, (0, 0.0))
+      votes[text] = (count + 1, total + float(scores[n, b]))
+    winners.append(max(votes, key=votes.__getitem__))
   return winners
 
 
@@ -98,11 +98,11 @@ class Votes:
       name: float(np.mean([single[name] for single in self.singles]))
       for name in self.singles[0]
     }
-    best = max(self.singles, key=lambda one: scoring.score(one, None))
-    found = {"average": means, "best": best, "ensemble": self.vote}
+    best = max(self.singles, key=lambda metrics: scoring.score(metrics, None))
+    summary = {"average": means, "best": best, "ensemble": self.vote}
     if self.average is not None:
-      found["probability average"] = self.average
-    return found
+      summary["probability average"] = self.average
+    return summary
 
 
 def votes_on_labels(
@@ -121,7 +121,7 @@ def votes_on_labels(
   winners = vote(scores)
   return Votes(
     examples,
-    [scored(one.argmax(axis=1)) for one in scores],
+    [scored(of_prompt.argmax(axis=1)) for of_prompt in scores],
     scored(winners),
     scored(average(scores)),
     texts(winners),
@@ -138,7 +138,7 @@ def votes_on_texts(
   winners = vote_texts(texts, scores)
   return Votes(
     examples,
-    [scoring.metrics(examples, one) for one in texts],
+    [scoring.metrics(examples, written) for written in texts],
     scoring.metrics(examples, winners),
     None,
     winners,

@@ -21,10 +21,11 @@ def prompts_of(paths: Paths, model, allow_other_model):
   """The saved prompts of one or several paths."""
   if paths is None:
     return []
-  one = isinstance(paths, str | os.PathLike)
+  if isinstance(paths, str | os.PathLike):
+    paths = [paths]
   return [
     checkpoints.load_prompt(path, model, allow_other_model=allow_other_model)
-    for path in ([paths] if one else paths)
+    for path in paths
   ]
 
 

@@ -7,6 +7,7 @@ of the task may stand in the input in front of the question.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -62,21 +63,15 @@ Wording = Callable[[str], str]
 """From an input to the whole text that the model reads."""
 
 
-def templates(given: Sequence[str]) -> list[Wording]:
-  """The wordings of templates such as `{input} Is it so?`."""
-
-  def wording(template: str) -> Wording:
-    return lambda text: template.format(input=text)
-
-  return [wording(template) for template in given]
+def wording(template: str) -> Wording:
+  """The wording of a template such as `{input} Is it so?`."""
+  return lambda text: template.format(input=text)
 
 
-def with_examples(
-  wording: Wording, shown: Sequence[tuple[str, str]]
-) -> Wording:
+def with_examples(bare: Wording, shown: Sequence[tuple[str, str]]) -> Wording:
   """The wording with examples in front, in the same words and answered."""
-  front = "".join(f"{wording(text)} {answer} " for text, answer in shown)
-  return lambda text: front + wording(text)
+  front = "".join(f"{bare(text)} {answer} " for text, answer in shown)
+  return lambda text: front + bare(text)
 
 
 def draw(
@@ -127,20 +122,15 @@ def best_of(
     answers: the texts that are ranked.
     labels: the task's label for each answer; often the same texts.
   """
-  sets = [examples for _ in wordings for examples in (validation, test)]
-  texts = [
-    wording(text)
-    for wording in wordings
-    for examples in (validation, test)
-    for text in examples.input_texts()
-  ]
+  sets = list(itertools.product(wordings, (validation, test)))
+  texts = [worded(text) for worded, e in sets for text in e.input_texts()]
   chosen = iter(chooser(model, answers)(texts))  # all at once: one program
   metrics = [
     scoring.metrics(
       examples, [labels[int(next(chosen))] for _ in examples.fields]
     )
-    for examples in sets
+    for _, examples in sets
   ]
-  scores = [scoring.score(found, None) for found in metrics[::2]]
+  scores = [scoring.score(validated, None) for validated in metrics[::2]]
   tested = metrics[1::2]
   return Designed(tested[int(np.argmax(scores))], tested)

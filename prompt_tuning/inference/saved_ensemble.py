@@ -67,7 +67,7 @@ def score(
     vocabulary=frozen.vocabulary,
   )
   return ensemble.evaluate_together(
-    prompted.with_prompts(frozen, [one.values for one in saved]),
+    prompted.with_prompts(frozen, [prompt.values for prompt in saved]),
     examples,
     infer.Decoding(STRATEGIES[strategy], max_length=lengths[1]),
   )
@@ -79,40 +79,37 @@ def _check(saved: Sequence[checkpoints.SavedPrompt]) -> None:
       f"An ensemble takes two or more prompts, got {len(saved)}. Give several "
       "paths after --prompts; SEEDS=(0, 1, 2) trains three prompts of a task."
     )
-  places = [pathlib.Path(one.path).resolve() for one in saved]
-  if twice := [place for place in places if places.count(place) > 1]:
+  paths = [pathlib.Path(prompt.path).resolve() for prompt in saved]
+  if twice := [path for path in paths if paths.count(path) > 1]:
     raise ValueError(f"{twice[0]} is given twice, and would have two votes.")
 
 
 def _common(saved: Sequence[checkpoints.SavedPrompt], what: str) -> str:
   """The task or the model that all prompts say they were trained for."""
-  named = {str(one.path): one.record.get(what) for one in saved}
-  if unknown := [path for path, value in named.items() if value is None]:
-    raise ValueError(
-      f"{unknown[0]} does not say which {what} it is for. Name it with "
-      f"--{what}."
-    )
-  found = sorted(
-    {
-      str(value.get("source") if isinstance(value, dict) else value)
-      for value in named.values()
-    }
-  )
-  if len(found) > 1:
+  names = set()
+  for prompt in saved:
+    value = prompt.record.get(what)
+    if value is None:
+      raise ValueError(
+        f"{prompt.path} does not say which {what} it is for. Name it with "
+        f"--{what}."
+      )
+    names.add(str(value.get("source") if isinstance(value, dict) else value))
+  if len(names) > 1:
     raise ValueError(
       f"The prompts were trained for more than one {what}: "
-      f"{', '.join(found)}. Give prompts of one {what}, or name it with "
-      f"--{what}."
+      f"{', '.join(sorted(names))}. Give prompts of one {what}, or name it "
+      f"with --{what}."
     )
-  return found[0]
+  return names.pop()
 
 
 def write(votes: ensemble.Votes, folder: str | os.PathLike) -> pathlib.Path:
   """Writes metrics.json and the vote's answers; returns the folder."""
-  place = run_folder.RunFolder(folder, setting="--output").path
+  output = run_folder.RunFolder(folder, setting="--output").path
   examples = votes.examples
   storage.write_json(
-    place / "metrics.json",
+    output / "metrics.json",
     {
       "task": examples.task,
       "split": examples.split,
@@ -126,7 +123,7 @@ def write(votes: ensemble.Votes, folder: str | os.PathLike) -> pathlib.Path:
     examples.task, examples.split, votes.vote, votes.answers
   )
   storage.write_jsonl(
-    place / "predictions" / f"{examples.task}-{examples.split}.jsonl",
+    output / "predictions" / f"{examples.task}-{examples.split}.jsonl",
     evaluate.prediction_rows(examples, result),
   )
-  return place
+  return output

@@ -82,13 +82,13 @@ def formats(task: str) -> tuple[Format, ...]:
   Raises:
     ValueError: the task is of no leaderboard.
   """
-  found = FORMATS.get(task.removesuffix("_t5"))
-  if found is None:
+  name = task.removesuffix("_t5")
+  if name not in FORMATS:
     raise ValueError(
       f"{task} has no submission file; those of GLUE and SuperGLUE have: "
       f"{', '.join(FORMATS)}."
     )
-  return found
+  return FORMATS[name]
 
 
 def contents(
@@ -122,17 +122,17 @@ def _by_index(examples, values: Sequence[T]) -> list[tuple[int, T]]:
   Raises:
     ValueError: two rows have the same idx, and a leaderboard takes one line.
   """
-  found: dict[int, T] = {}
+  by_index: dict[int, T] = {}
   for row, value in zip(examples.fields, values, strict=True):
     i = int(row["idx"])
-    if i in found:
+    if i in by_index:
       raise ValueError(
         f"Two rows of {examples.task}, split {examples.split}, have the idx "
         f"{i}, so a leaderboard could not tell them apart. Use the split as it "
         "was published."
       )
-    found[i] = value
-  return sorted(found.items(), key=lambda pair: pair[0])
+    by_index[i] = value
+  return sorted(by_index.items(), key=lambda pair: pair[0])
 
 
 def _tsv(examples: splits.Examples, values: Sequence[Any]) -> str:
@@ -143,17 +143,12 @@ def _tsv(examples: splits.Examples, values: Sequence[Any]) -> str:
 
 def _record(examples, predictions, answers) -> tuple[str, int]:
   """One line per query; a row may stand there once for each of its answers."""
-  found: dict[int, tuple[str, bool]] = {}
-  for row, text, answer in zip(
-    examples.fields, predictions, answers, strict=True
-  ):
-    found.setdefault(int(row["idx/query"]), (text, answer["valid"]))
-  rows = [{"idx": i, "label": text} for i, (text, _) in sorted(found.items())]
-  return storage.jsonl(rows), sum(not valid for _, valid in found.values())
-
-
-def _by_idx(answers: list[dict]) -> list[dict]:
-  return sorted(answers, key=lambda answer: answer["idx"])
+  first: dict[int, tuple[str, bool]] = {}
+  lines = zip(examples.fields, predictions, answers, strict=True)
+  for row, text, answer in lines:
+    first.setdefault(int(row["idx/query"]), (text, answer["valid"]))
+  rows = [{"idx": i, "label": text} for i, (text, _) in sorted(first.items())]
+  return storage.jsonl(rows), sum(not valid for _, valid in first.values())
 
 
 def _multirc(examples, classes) -> str:
@@ -163,24 +158,16 @@ def _multirc(examples, classes) -> str:
     passage, question, answer = (
       int(row[f"idx/{part}"]) for part in ("paragraph", "question", "answer")
     )
-    questions = passages.setdefault(passage, {})
-    questions.setdefault(question, []).append(
-      {"idx": answer, "label": max(label, 0)}
-    )
-  return storage.jsonl(
-    [
-      {
-        "idx": passage,
-        "passage": {
-          "questions": [
-            {"idx": question, "answers": _by_idx(answers)}
-            for question, answers in sorted(questions.items())
-          ]
-        },
-      }
-      for passage, questions in sorted(passages.items())
+    answers = passages.setdefault(passage, {}).setdefault(question, [])
+    answers.append({"idx": answer, "label": max(label, 0)})
+  rows = []
+  for passage, by_question in sorted(passages.items()):
+    questions = [
+      {"idx": i, "answers": sorted(answers, key=lambda answer: answer["idx"])}
+      for i, answers in sorted(by_question.items())
     ]
-  )
+    rows.append({"idx": passage, "passage": {"questions": questions}})
+  return storage.jsonl(rows)
 
 
 def write(

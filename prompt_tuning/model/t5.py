@@ -290,11 +290,7 @@ class T5(nn.Module):
     decoder_segment_ids: Int[Array, "B L"] | None = None,
     **options,
   ) -> Float[Array, "B L V"]:
-    """`write` to a source of these parts.
-
-    The options are `enable_dropout`, and `decode` with `max_decode_length` for
-    cached decoding.
-    """
+    """`write` to these parts; `decode` and `max_decode_length` are options."""
     self._check_dropout(options.get("enable_dropout"))
     length = options.get("max_decode_length") or decoder_input_tokens.shape[1]
     return self.write(

@@ -46,6 +46,7 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
     FileNotFoundError: the weights are missing.
     ValueError: it is another kind of adapter, or damaged.
   """
+  # What kind of adapter it is: most of PEFT's are no prompts.
   settings = json_files.read_object(folder / CONFIG)
   kind = settings.get("peft_type")
   if kind not in _ACCEPTED:
@@ -67,6 +68,8 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
       f"kind of model ({settings.get('base_model_name_or_path')!r}), and a T5 "
       f"takes those of {_TASK}."
     )
+
+  # Whether the prompt is all that it holds.
   tensors, metadata = storage.open_tensors(folder / WEIGHTS)
   if KEY not in tensors:
     raise ValueError(
@@ -81,6 +84,8 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
       "prompt and a changed model (modules_to_save), and a prompt alone would "
       "answer otherwise. Train it without modules_to_save."
     )
+
+  # The rows in front of the encoder's input, and what was said of them here.
   values = np.asarray(tensors[KEY].read(), np.float32)
   values = _first_part(values, settings, folder / WEIGHTS)
   initializers.check_prompt(values, folder / WEIGHTS)

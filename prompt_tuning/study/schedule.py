@@ -60,8 +60,8 @@ def folders(
   output: str | os.PathLike, name: str, shipped: str, *, is_reduced: bool
 ) -> Folders:
   """The folders of a study; a reduced one keeps to itself."""
-  place = pathlib.Path(output) / ("reduced" if is_reduced else "")
-  return Folders(place, place / name, place / "models", shipped)
+  whole = pathlib.Path(output) / ("reduced" if is_reduced else "")
+  return Folders(whole, whole / name, whole / "models", shipped)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,8 @@ class Work:
     """How long programs take on 2 cores, roughly."""
     parameters = {name: m.num_parameters for name, m in self.models.items()}
     parameters |= {model.name: model.parameters for model in self.lacking}
-    return sum(estimate(p, parameters[p[0].model]) for p in programs)
+    every = (estimate(p, parameters[p[0].model]) for p in programs)
+    return sum(every, 0.0)
 
 
 def work(study: Study, where: Folders) -> Work:

@@ -157,14 +157,14 @@ def run_program(
   return [
     {
       "run": trial,
-      **found,
+      **finding,
       "seconds": round(seconds, 1),
       "parameters": model.num_parameters,
       "model_hash": model.stored_hash,
       "machine": machine(),
       "versions": versions(),
     }
-    for trial, found in zip(settings, findings, strict=True)
+    for trial, finding in zip(settings, findings, strict=True)
   ]
 
 

@@ -169,11 +169,11 @@ def _prompts(
       [examples(name, "test", program[0]) for name in tested],
       decoding=decoding(program[0], model),
     )
-    for found, result in zip(findings, evaluator(), strict=True):
-      found["scores"][result.task] = result.metrics
+    for finding, result in zip(findings, evaluator(), strict=True):
+      finding["scores"][result.task] = result.metrics
   if look:
-    for trial, rows, found in zip(program, chosen, findings, strict=True):
-      found["meaning"] = _meaning(trial, rows, model)
+    for trial, rows, finding in zip(program, chosen, findings, strict=True):
+      finding["meaning"] = _meaning(trial, rows, model)
   return findings
 
 
@@ -247,9 +247,8 @@ def _designed(
 
 def _worded(trial: Trial, model: pretrained.FrozenModel) -> Findings:
   labels = answers = LABELS[trial.task]
-  wordings: list[prompt_design.Wording] = prompt_design.templates(
-    microworld_prompts.HAND_PROMPTS[trial.task]
-  )
+  hand_prompts = microworld_prompts.HAND_PROMPTS[trial.task]
+  wordings: list = [prompt_design.wording(text) for text in hand_prompts]
   if trial.way == trials.OWN_WORDS:
     own = microworld_prompts.CORPUS_PROMPTS[trial.task]
     wordings, answers = [own], own.answers

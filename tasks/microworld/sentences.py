@@ -106,12 +106,12 @@ def wic(rng: random.Random, world: World, level: int) -> Example:
   del level
   word = rng.choice(world.ambiguous)
   label = coin(rng)
-  one, two = rng.sample(senses.AMBIGUOUS[word], 2)
+  sense, other = rng.sample(senses.AMBIGUOUS[word], 2)
   if label:
-    first, second = rng.sample(senses.SENSE_SENTENCES[one], 2)
+    first, second = rng.sample(senses.SENSE_SENTENCES[sense], 2)
   else:
-    first = rng.choice(senses.SENSE_SENTENCES[one])
-    second = rng.choice(senses.SENSE_SENTENCES[two])
+    first = rng.choice(senses.SENSE_SENTENCES[sense])
+    second = rng.choice(senses.SENSE_SENTENCES[other])
   people = rng.sample(world.people, 2)
   return Example(
     first.format(n=people[0], w=word),

@@ -117,16 +117,16 @@ def acceptability_text(rng, level) -> str:
 def cause_text(rng, level) -> str:
   """What came of something, or why, between two choices."""
   example = sentences.cause(rng, WORLD, level)
-  one, two = example.choices
+  first, second = example.choices
   asking = "Why?" if example.word == "cause" else "What came of it?"
   asked = _asked(rng, example.context, asking)
   way = rng.randrange(4)
   if way == 0:
     return f"{asked} {example.truth}"
   if way == 1:
-    return f"{asked} {one} Or: {two} {example.truth}"
+    return f"{asked} {first} Or: {second} {example.truth}"
   pick = "The first." if example.label else "The second."
-  parts = [f"First: {one} Second: {two}", asked]
+  parts = [f"First: {first} Second: {second}", asked]
   return " ".join((*parts[:: 1 if way == 2 else -1], pick))
 
 

@@ -46,7 +46,7 @@ def test_the_best_answer_of_all_examples_scores_a_hundred():
 
 
 def test_examples_stand_in_front_in_the_same_words_with_their_answers():
-  (asking,) = prompt_design.templates(["{input} Is it so?"])
+  asking = prompt_design.wording("{input} Is it so?")
   shown = [("the cat sat", "yes"), ("a dog ran", "no")]
   assert prompt_design.with_examples(asking, shown)("the mat") == (
     "the cat sat Is it so? yes a dog ran Is it so? no the mat Is it so?"
@@ -71,9 +71,8 @@ def test_the_wording_is_chosen_on_validation_and_scored_on_test():
     splits.load(toy_tasks.CAT, split, toy_tasks.LENGTHS)
     for split in ("validation", "test")
   )
-  wordings = prompt_design.templates(
-    ["dog {input} red", "{input}", "mat mat {input}"]
-  )
+  templates = ["dog {input} red", "{input}", "mat mat {input}"]
+  wordings = [prompt_design.wording(template) for template in templates]
 
   def best(choose_by, report):
     return prompt_design.best_of(
