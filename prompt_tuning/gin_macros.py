@@ -92,10 +92,13 @@ def check_flags(names: Iterable[str], known: Collection[str]) -> None:
   check_macros((name for name in unused if not elsewhere[name]), known)
   for name in unused:
     hint = spelling.hint(name, sorted(known), alike=0.6)
+    files = elsewhere[name][:3]
+    advice = "Leave it out, or add the file."
+    if all(file.startswith("t5x/") for file in files):
+      advice = "They are for t5x's launchers. Leave it out."
     raise ValueError(
-      f"{name} is set, but nothing in this run uses it; "
-      f"{', '.join(elsewhere[name][:3])} would. Leave it out, or add the file. "
-      f"{hint}".rstrip()
+      f"{name} is set, but nothing in this run uses it; {', '.join(files)} "
+      f"would. {advice} {hint}".rstrip()
     )
 
 

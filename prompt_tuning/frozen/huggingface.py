@@ -7,8 +7,10 @@
 torch keeps a matrix as (out, in), so kernels are transposed on the way.
 """
 
+import logging
 import os
 import pathlib
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ from prompt_tuning.vocabulary import BYTES, Vocabulary
 FORMAT = "Hugging Face"
 CONFIG, VOCABULARY = "config.json", "spiece.model"
 TOKENIZER = "tokenizer_config.json"
+_KNOWN = re.compile(r"<pad>|</s>|<unk>|<s>|<extra_id_\d+>")
 HEAD = "lm_head.weight"
 TABLE, ENCODER_TABLE, DECODER_TABLE = (
   "shared.weight",
@@ -162,10 +165,27 @@ def _vocabulary(folder: pathlib.Path, settings: Fields) -> Vocabulary | None:
   files = [folder / name for name in names if (folder / name).is_file()]
   if not files:
     return None
+  _note_added_tokens(tokenizer)
   default = 0 if settings["model_type"] in ("mt5", "umt5") else 100
   return Vocabulary(
     str(files[0]), tokenizer.whole("extra_ids", default, least=0)
   )
+
+
+def _note_added_tokens(tokenizer: Fields) -> None:
+  """Says which tokens a tokenizer has that no vocabulary file holds."""
+  added = [
+    str(entry.get("content"))
+    for entry in tokenizer.table("added_tokens_decoder").values()
+    if isinstance(entry, dict)
+    and not _KNOWN.fullmatch(str(entry.get("content")))
+  ]
+  if added:
+    logging.getLogger(__name__).warning(
+      "%s has added tokens (%s), which are read here as the letters they are "
+      "written with.",
+      *(tokenizer.where, ", ".join(added[:5])),
+    )
 
 
 def save(

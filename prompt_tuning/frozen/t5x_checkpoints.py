@@ -13,6 +13,7 @@ relative positions follows from the tensors' shapes.
 import ast
 from collections.abc import Mapping
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -33,6 +34,7 @@ NATIVE, ORBAX = "t5x native", "t5x Orbax"
 INDEX, METADATA, STATE = "checkpoint", "_METADATA", "state"
 HASHES = "tensor_sha256.json"
 _STEP = re.compile(r"checkpoint_(\d+)")
+_STACKED = re.compile(r"(encoder|decoder)/\1/(.+)")
 
 
 def find(path: pathlib.Path) -> pathlib.Path | None:
@@ -106,7 +108,33 @@ def prompts(folder: pathlib.Path) -> dict[str, StoredTensor]:
 
 def tensors(folder: pathlib.Path) -> dict[str, StoredTensor]:
   """Every parameter in a checkpoint of t5x, that of a prompt too."""
-  return (_open_native if is_native(folder) else _open_orbax)(folder)
+  opened = (_open_native if is_native(folder) else _open_orbax)(folder)
+  unstacked = {}
+  for path, tensor in opened.items():
+    unstacked |= _unstacked(path, tensor)
+  return unstacked
+
+
+def _unstacked(path: str, tensor: StoredTensor) -> dict[str, StoredTensor]:
+  """A tensor of all layers, as t5x's scalable_t5 scans over, by layer.
+
+  encoder/encoder/mlp/wo/kernel [M, layers, E]: encoder/layers_0/mlp/wo/kernel …
+  """
+  stacked = _STACKED.fullmatch(path)
+  if stacked is None:
+    return {path: tensor}
+  stack, rest = stacked.groups()
+  whole = functools.lru_cache(1)(tensor.read)
+  first, layers, *last = tensor.shape
+  return {
+    f"{stack}/layers_{i}/{rest}": StoredTensor(
+      (first, *last),
+      tensor.dtype,
+      lambda i=i: np.ascontiguousarray(whole()[:, i]),
+      f"{tensor.where}, layer {i}",
+    )
+    for i in range(layers)
+  }
 
 
 def infer_config(tensors: Mapping[str, Any], where) -> t5.T5Config:

@@ -187,7 +187,7 @@ def _read_t5x(path: pathlib.Path):
     for place in sorted(path.glob("*")) + sorted(path.glob("prompts/*"))
     if is_prompt(place)
   ]
-  hint = f" Prompts are in {', '.join(inside[:3])}." if inside else ""
+  hint = f" Its prompts are {', '.join(inside[:3])}." if inside else ""
   raise FileNotFoundError(
     f"The folder {path} has no {ARRAY}, and is neither an adapter of PEFT nor "
     f"a checkpoint of t5x with a prompt.{hint}"

@@ -650,3 +650,12 @@ def test_names_are_those_of_the_files():
   assert storage.flatten(t5.abstract_parameters(config)).keys() == (
     huggingface.tensor_names(config).keys()
   )
+
+
+def test_added_tokens_are_said(folder, caplog):
+  entries = {"60": {"content": "<ORG>"}, "59": {"content": "<extra_id_0>"}}
+  tokenizer = {"extra_ids": 10, "added_tokens_decoder": entries}
+  shutil.copy(tiny_t5.vocabulary().path, folder / huggingface.VOCABULARY)
+  (folder / huggingface.TOKENIZER).write_text(json.dumps(tokenizer))
+  pretrained.load(folder)
+  assert "has added tokens (<ORG>), which are read here as" in caplog.text

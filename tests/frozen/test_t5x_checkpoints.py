@@ -6,6 +6,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 from flax import serialization, traverse_util
@@ -17,7 +18,7 @@ import t5x_peer
 import tiny_t5
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import pretrained, t5x_checkpoints
+from prompt_tuning.frozen import pretrained, stored_model, t5x_checkpoints
 from prompt_tuning.model import t5
 
 GOLDEN = places.GOLDEN / "t5x_checkpoints.zip"
@@ -306,3 +307,29 @@ def test_t5x_reads_what_we_write(native):
     np.testing.assert_array_equal(theirs[path], ours[path], path)
   index = json.loads((native / t5x_checkpoints.HASHES).read_text())
   assert index.keys() == ours.keys()
+
+
+def test_layers_that_are_stacked_for_a_scan_are_read(tmp_path):
+  config = tiny_t5.config(num_encoder_layers=2, num_decoder_layers=3)
+  params = tiny_t5.weights(config)
+  stacked = {}
+  for path, leaf in storage.flatten(params).items():
+    layer = re.fullmatch(r"(encoder|decoder)/layers_(\d+)/(.+)", path)
+    if layer is None:
+      stacked[path] = leaf
+    else:
+      stack, _, rest = layer.groups()
+      stacked.setdefault(f"{stack}/{stack}/{rest}", []).append(leaf)
+  tree = storage.unflatten(
+    {
+      path: np.stack(leaf, axis=1) if isinstance(leaf, list) else leaf
+      for path, leaf in stacked.items()
+    }
+  )
+  folder = tmp_path / "checkpoint_5"
+  folder.mkdir()
+  content = {"version": 3, "optimizer": {"target": tree, "state": {"step": 5}}}
+  (folder / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
+  found = pretrained.load(folder)
+  assert found.config == config
+  assert found.stored_hash == stored_model.weights_hash(params)
