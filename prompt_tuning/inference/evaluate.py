@@ -25,12 +25,16 @@ class Result:
     split: the split's name.
     metrics: the task's metrics.
     predictions: a text per example.
+    probabilities: of the labels, for each example, where they were ranked.
   """
 
   task: str
   split: str
   metrics: dict[str, float]
   predictions: list[str]
+  probabilities: list[dict[str, float] | None] = dataclasses.field(
+    default_factory=list, compare=False
+  )
 
 
 class Evaluator:
@@ -75,16 +79,21 @@ class Evaluator:
       for i in indices:
         rows += self._sets[i].input_rows()
         prompt_id += [self._prompt_id[i]] * len(self._sets[i])
-      texts = iter(
-        self._predictors[decoding](
+      answers = iter(
+        self._predictors[decoding].answers(
           rows, prompt_id, params=params, show_progress=show_progress
         )
       )
       for i in indices:
         examples = self._sets[i]
-        own = [next(texts) for _ in range(len(examples))]
+        own = [next(answers) for _ in range(len(examples))]
+        texts = [answer.text for answer in own]
         results[i] = Result(
-          examples.task, examples.split, scoring.metrics(examples, own), own
+          examples.task,
+          examples.split,
+          scoring.metrics(examples, texts),
+          texts,
+          [answer.probabilities for answer in own],
         )
     return [results[i] for i in range(len(self._sets))]
 
@@ -117,13 +126,19 @@ def averages(results: Sequence[Result]) -> dict[str, float]:
 
 
 def prediction_rows(examples: splits.Examples, result: Result) -> list[dict]:
-  """The lines of a predictions file: input, target and prediction."""
+  """The lines of a predictions file: input, target and prediction.
+
+  Where labels were ranked, their probabilities stand there too.
+  """
+  shown = result.probabilities or [None] * len(examples)
   return [
     {"input": source, "target": target, "prediction": prediction}
-    for source, target, prediction in zip(
+    | ({"probabilities": shares} if shares else {})
+    for source, target, prediction, shares in zip(
       examples.input_texts(),
       examples.target_texts(),
       result.predictions,
+      shown,
       strict=True,
     )
   ]

@@ -9,9 +9,11 @@ A batch mixes prompts freely: each example names its own.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import sys
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from scipy import special
 import tqdm
 
 from prompt_tuning.model import decode
@@ -69,6 +71,18 @@ def target_length(
   return target_length
 
 
+class Answer(NamedTuple):
+  """What a model answers.
+
+  Attributes:
+    text: the answer.
+    probabilities: of each label among all, where labels were ranked.
+  """
+
+  text: str
+  probabilities: dict[str, float] | None = None
+
+
 class Predictor:
   """Turns rows of ids into texts.
 
@@ -121,7 +135,21 @@ class Predictor:
     params: PyTree | None = None,
     show_progress: bool = False,
   ) -> list[str]:
-    """Texts of rows of ids (EOS included), each with its own prompt.
+    """The texts of `answers`."""
+    answers = self.answers(
+      rows, prompt_id, params=params, show_progress=show_progress
+    )
+    return [answer.text for answer in answers]
+
+  def answers(
+    self,
+    rows: Sequence[Ids],
+    prompt_id: Ids,
+    *,
+    params: PyTree | None = None,
+    show_progress: bool = False,
+  ) -> list[Answer]:
+    """Answers to rows of ids (EOS included), each with its own prompt.
 
     Args:
       rows: the inputs.
@@ -132,9 +160,13 @@ class Predictor:
     if isinstance(self.decoding.strategy, decode.Rank):
       scores = self.label_scores(rows, prompt_id, params=params)
       labels = self.decoding.strategy.labels
-      return [labels[i] for i in scores.argmax(axis=1)]
+      shares = special.softmax(scores.astype(np.float64), axis=1)
+      return [
+        Answer(labels[i], dict(zip(labels, row.tolist(), strict=True)))
+        for i, row in zip(scores.argmax(axis=1), shares, strict=True)
+      ]
     params = self.prompted.params if params is None else params
-    texts: list[str] = []
+    answers: list[Answer] = []
     key = jax.random.key(self.decoding.seed)
     bar = tqdm.tqdm(
       total=len(rows),
@@ -145,9 +177,10 @@ class Predictor:
       for i, (here, tokens) in enumerate(self.batches(rows, prompt_id)):
         ids = self._decoder(params, tokens, jax.random.fold_in(key, i))
         count = here.stop - here.start
-        texts += map(self.prompted.vocabulary.decode, np.asarray(ids)[:count])
+        texts = map(self.prompted.vocabulary.decode, np.asarray(ids)[:count])
+        answers += map(Answer, texts)
         bar.update(count)
-    return texts
+    return answers
 
   def label_scores(
     self,

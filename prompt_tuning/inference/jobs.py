@@ -143,14 +143,13 @@ def infer_lines(
     )
   decoding = decoding or infer.decoding_for(task_feature_lengths)
   predicting = prompted_model.PromptedModel(model, prompts, decoding)
-  answers = predicting.predict(texts)
-  return storage.write_jsonl(
-    folder.path / "predictions.jsonl",
-    [
-      {"input": text, "prediction": answer}
-      for text, answer in zip(texts, answers, strict=True)
-    ],
-  )
+  answers = predicting.answers(texts)
+  rows = []
+  for text, answer in zip(texts, answers, strict=True):
+    rows.append({"input": text, "prediction": answer.text})
+    if answer.probabilities:
+      rows[-1]["probabilities"] = answer.probabilities
+  return storage.write_jsonl(folder.path / "predictions.jsonl", rows)
 
 
 def _lines(source: pathlib.Path) -> list[str]:

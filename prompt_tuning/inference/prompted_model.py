@@ -58,7 +58,13 @@ class PromptedModel:
   def predict(
     self, texts: Sequence[str], prompt_id: infer.Ids | int = 0
   ) -> list[str]:
-    """One prediction per text.
+    """The texts of `answers`."""
+    return [answer.text for answer in self.answers(texts, prompt_id)]
+
+  def answers(
+    self, texts: Sequence[str], prompt_id: infer.Ids | int = 0
+  ) -> list[infer.Answer]:
+    """One answer per text, with the labels' probabilities if they are ranked.
 
     Args:
       texts: inputs in the form that the prompts were trained on.
@@ -77,7 +83,7 @@ class PromptedModel:
       if not pieces:
         raise ValueError(f"Text {i} is empty ({text!r}).")
       rows.append([*pieces, EOS])
-    return self._predictor(rows, ids) if rows else []
+    return self._predictor.answers(rows, ids) if rows else []
 
   def _prompt_ids(self, prompt_id: infer.Ids | int, count: int) -> list[int]:
     """A prompt's place in the bank for each of the texts."""

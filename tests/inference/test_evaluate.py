@@ -42,3 +42,9 @@ def test_ranking_answers_with_the_tasks_labels():
   decoding = infer.Decoding(decode.Rank())
   (result,) = evaluator([examples], decoding, tiny_t5.rows(1, 4, 16))
   assert set(result.predictions) <= {"yes", "no"}
+  rows = evaluate.prediction_rows(examples, result)
+  for row in rows:
+    shares = row["probabilities"]
+    assert shares.keys() == {"yes", "no"}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert row["prediction"] == max(shares, key=shares.get)

@@ -140,3 +140,20 @@ def test_a_prompt_of_another_width_is_refused():
 def test_one_prompt_needs_no_list():
   (saved, *_) = prompts()
   assert len(PromptedModel(toy_tasks.model(), saved, SHORT).prompts) == 1
+
+
+def test_ranked_labels_come_with_their_probabilities():
+  labels = ("yes", "no", "the red house")
+  ranking = infer.Decoding(decode.Rank(labels))
+  several = PromptedModel(toy_tasks.model(), prompts(), ranking)
+  answers = several.answers(TEXTS, 1)
+  assert [answer.text for answer in answers] == several.predict(TEXTS, 1)
+  one = prompted.with_prompts(toy_tasks.model(), [prompts()[1].values])
+  encode = tiny_t5.vocabulary().encode
+  rows = [[*encode(text), 1] for text in TEXTS]
+  nats = infer.Predictor(one, ranking).label_scores(rows, [0] * len(rows))
+  for answer, row in zip(answers, np.exp(nats), strict=True):
+    want = dict(zip(labels, row / row.sum(), strict=True))
+    assert answer.probabilities == pytest.approx(want, rel=1e-4)
+  greedy = PromptedModel(toy_tasks.model(), prompts(), SHORT).answers(TEXTS)
+  assert {answer.probabilities for answer in greedy} == {None}
