@@ -206,7 +206,9 @@ def test_prompts_that_cannot_vote_are_refused(saved, names, message, capsys):
   )
   np.save(saved / "bare.npy", tiny_t5.rows(4, 16))
   np.save(saved / "empty.npy", tiny_t5.rows(4, 16)[:0])
-  (saved / "run" / "prompts").mkdir(parents=True, exist_ok=True)
+  checkpoints.save_prompt(
+    saved / "run" / "prompts" / "seed0", tiny_t5.rows(4, 16), kept
+  )
   assert command(saved, names) == 2
   assert message in capsys.readouterr().err
 
