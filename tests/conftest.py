@@ -14,6 +14,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# The programs of the tests are compiled for longer than they run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 # Compiled programs are kept: tests repeat them, within a run, across runs and
 # in the processes that they start.
 COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
