@@ -170,7 +170,7 @@ def hand_in(out, task: str | None = None, *more: str) -> int:
       *("infer", "--submission", *named, *more),
       "--gin_file=models/microworld.gin",
       "--gin_file=runs/infer.gin",
-      '--gin.TASK_FEATURE_LENGTHS={"inputs": 96, "targets": 8}',
+      '--gin.TASK_FEATURE_LENGTHS={"inputs": 96, "targets": 16}',
       f"--gin.INFER_OUTPUT_DIR={out}",
     ]
   )
