@@ -68,15 +68,16 @@ def fit(path, *, start=START, batches=batch, plan=PLAN, names=NAMES, **options):
     optimizers.per_prompt(options.pop("tx", optimizers.adafactor())),
     len(start),
   )
-  return loop.fit(
-    problem,
-    parts(start),
-    batches,
-    plan=plan,
-    folder=RunFolder(path),
-    names=names,
-    **{"evaluate": evaluate, **options},
-  )
+  with RunFolder(path).alone() as folder:
+    return loop.fit(
+      problem,
+      parts(start),
+      batches,
+      plan=plan,
+      folder=folder,
+      names=names,
+      **{"evaluate": evaluate, **options},
+    )
 
 
 def left(path, outcome):
