@@ -55,6 +55,7 @@ RUNTIME = [
   "tensorflow>=2.18",
   "tensorflow-datasets>=4.9",
   "tensorstore",
+  "tokenizers>=0.22",
   "tqdm",
 ]
 

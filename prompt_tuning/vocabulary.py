@@ -1,20 +1,27 @@
-"""Text to ids and back, by SentencePiece or bytes, without TensorFlow.
+"""Text to ids and back, by SentencePiece, tokenizers or bytes.
 
-Sentinels stand behind the pieces as in T5: `<extra_id_i>` has the id
-`size - 1 - i`, in a text too. The ids are those of
-`seqio.SentencePieceVocabulary`, which the tasks are encoded with.
+    pieces | sentinels | added tokens
+
+`<extra_id_i>` stands behind the pieces as in T5, the last first, in a text too;
+the ids are those of `seqio.SentencePieceVocabulary`. A tokenizer.json is read
+by its own library and not turned into a SentencePiece model: its normalizer,
+its pre-tokenizer and its model can be of many kinds, and its ids are those that
+the model was trained with, whatever they are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import pathlib
+import re
 from typing import Any
 
 from google.protobuf import message
 import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
+import tokenizers
 
+from prompt_tuning import json_files
 from prompt_tuning.shapes import EOS, PAD, UNK
 
 BYTES = "bytes"
@@ -45,6 +52,7 @@ class _Bytes:
     return special[i] if i < 3 else f"<0x{i - 3:02X}>"
 
 
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 SPECIAL = {"pad": PAD, "eos": EOS, "unk": UNK}
 
 
@@ -69,24 +77,104 @@ def _processor(path: str, extra_ids: int) -> Any:
     raise ValueError(f"{path} is no SentencePiece model ({error}).") from error
   have = {name: getattr(processor, f"{name}_id")() for name in SPECIAL}
   if have != SPECIAL:
-    shown = ", ".join(f"{name} {i}" for name, i in have.items())
-    raise ValueError(
-      f"{path} has the special ids {shown} (-1 is none); a T5 has pad 0, eos "
-      "1, unk 2. It is the vocabulary of another model, or was trained without "
-      "--pad_id=0 --eos_id=1 --unk_id=2."
-    )
+    raise _other_ids(path, have) from None
   return processor
 
 
-class Vocabulary:
-  """A SentencePiece model and the sentinels behind its pieces.
+def _other_ids(path: str, have: Mapping[str, int]) -> ValueError:
+  """The error for special ids that the network does not know."""
+  shown = ", ".join(f"{name} {i}" for name, i in have.items())
+  return ValueError(
+    f"{path} has the special ids {shown} (-1 is none); a T5 has pad 0, eos "
+    "1, unk 2. It is the vocabulary of another model, or was trained without "
+    "--pad_id=0 --eos_id=1 --unk_id=2."
+  )
 
-  Attributes:
-    path: the .model file, or "bytes" for the vocabulary of ByT5.
-    extra_ids: how many sentinels there are.
+
+class _Tokenizer:
+  """A tokenizer.json, with the methods of a SentencePiece processor.
+
+  Raises:
+    ValueError: it is none, or its special ids are not those of a T5.
   """
 
-  def __init__(self, path: str, extra_ids: int = 100):
+  def __init__(self, path: str):
+    try:
+      read = tokenizers.Tokenizer.from_file(path)
+    except Exception as error:  # the library raises Exception itself
+      raise ValueError(
+        f"{path} cannot be read by the tokenizers library ({error}). It is "
+        "damaged, or of a newer version: save the tokenizer anew."
+      ) from error
+    names = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
+    ids = {key: read.token_to_id(name) for key, name in names.items()}
+    have = {key: -1 if i is None else i for key, i in ids.items()}
+    if have != SPECIAL:
+      raise _other_ids(path, have)
+    # How long a text may be is the run's choice.
+    read.no_truncation()
+    read.no_padding()
+    self._read = read
+    self._size = max(read.get_vocab().values()) + 1
+
+  def get_piece_size(self) -> int:
+    return self._size
+
+  def encode(self, text, num_threads: int = 1):
+    del num_threads
+    if isinstance(text, str):
+      return self._read.encode(text, add_special_tokens=False).ids
+    encoded = self._read.encode_batch(text, add_special_tokens=False)
+    return [one.ids for one in encoded]
+
+  def decode(self, ids) -> str:
+    return self._read.decode(ids, skip_special_tokens=False)
+
+  def id_to_piece(self, i: int) -> str:
+    return self._read.id_to_token(i) or f"<unused_{i}>"
+
+
+def tokens_of(path: str | pathlib.Path) -> dict[str, int]:
+  """The added tokens of a tokenizer.json, sentinels among them.
+
+  Raises:
+    ValueError: the file is no JSON, or an entry is no token.
+  """
+  entries = json_files.read_object(path).get("added_tokens") or []
+  if not isinstance(entries, list):
+    entries = [entries]
+  found = {}
+  for entry in entries:
+    fields = json_files.Fields(entry, f"{path}, added_tokens")
+    found[fields.text("content")] = fields.whole("id", least=0)
+  return found
+
+
+class Vocabulary:
+  """A vocabulary file, the sentinels behind its pieces, and added tokens.
+
+  Args:
+    path: see below.
+    extra_ids: how many sentinels a SentencePiece model gets; a tokenizer.json
+      says itself what it has.
+    added: more tokens by their texts, wherever they stand in a text.
+
+  Attributes:
+    path: a SentencePiece model, a tokenizer.json (any name that ends in .json),
+      or "bytes" for the vocabulary of ByT5.
+    extra_ids: how many sentinels there are.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: a tokenizer.json is damaged, or `extra_ids` is negative.
+  """
+
+  def __init__(
+    self,
+    path: str,
+    extra_ids: int = 100,
+    added: Mapping[str, int] | None = None,
+  ):
     if path != BYTES and not pathlib.Path(path).is_file():
       raise FileNotFoundError(f"There is no vocabulary file {path}.")
     if extra_ids < 0:
@@ -94,23 +182,68 @@ class Vocabulary:
         f"EXTRA_IDS={extra_ids}; give the number of sentinels, T5 has 100."
       )
     self.path = str(path)
+    self._asked = dict(added or {})
+    self._own: dict[str, int] = {}
+    if self.is_json:
+      self._own = tokens_of(path)
+      extra_ids = sum(bool(_SENTINEL.fullmatch(name)) for name in self._own)
     self.extra_ids = extra_ids
+
+  @property
+  def is_json(self) -> bool:
+    """Whether it is a tokenizer.json."""
+    return self.path.endswith(".json")
 
   @functools.cached_property
   def _pieces(self) -> Any:
     if self.path == BYTES:
       return _Bytes(self.extra_ids)
+    if self.is_json:
+      return _Tokenizer(self.path)
     return _processor(self.path, self.extra_ids)
 
-  @property
-  def num_pieces(self) -> int:
-    """How many pieces there are without the sentinels."""
-    return self.size - self.extra_ids
+  @functools.cached_property
+  def added(self) -> dict[str, int]:
+    """The tokens by their texts that are no pieces or sentinels of the file.
 
-  @property
+    Raises:
+      ValueError: they are other special tokens than a T5 has.
+    """
+    count, given = self._pieces.get_piece_size(), {}
+    for text, i in self._asked.items():
+      special = {"<pad>": PAD, "</s>": EOS, "<unk>": UNK}.get(text, i)
+      if i != special or (i in SPECIAL.values() and self._name(i) != text):
+        raise ValueError(
+          f"The added token {text!r} has the id {i} in {self.path}; in a T5 "
+          f"{self._name(special)!r} has {special}, and 0, 1 and 2 are <pad>, "
+          "</s> and <unk>. The model was trained with other special ids."
+        )
+      if i >= count or self._name(i) != text:
+        given[text] = i
+    return given
+
+  @functools.cached_property
+  def _written(self) -> dict[int, str]:
+    """The tokens by id that stand between the words of a decoded text."""
+    tokens = {**self._own, **self.added}.items()
+    return {i: text for text, i in tokens if i > UNK}
+
+  def _name(self, i: int) -> str:
+    return self._pieces.id_to_piece(i).removeprefix("\u2581")
+
+  @functools.cached_property
+  def num_pieces(self) -> int:
+    """How many pieces there are in front of sentinels and added tokens."""
+    if self.is_json:
+      behind = [i for i in self._own.values() if i > UNK]
+      return min([self._pieces.get_piece_size(), *behind])
+    return self._pieces.get_piece_size() - self.extra_ids
+
+  @functools.cached_property
   def size(self) -> int:
-    """Pieces and sentinels."""
-    return self._pieces.get_piece_size()
+    """Pieces, sentinels and added tokens: one more than the largest id."""
+    last = max(self.added.values(), default=-1)
+    return max(self._pieces.get_piece_size(), last + 1)
 
   def sentinel(self, i: int) -> int:
     """The id of `<extra_id_i>`.
@@ -123,32 +256,61 @@ class Vocabulary:
         f"There is no sentinel <extra_id_{i}>: the vocabulary has "
         f"{self.extra_ids} of them. Cut longer texts into several."
       )
-    return self.size - 1 - i
+    name = f"<extra_id_{i}>"
+    own = {**self._own, **self.added}
+    return own.get(name, self.num_pieces + self.extra_ids - 1 - i)
+
+  @functools.cached_property
+  def _splits(self) -> re.Pattern | None:
+    """Finds added tokens in a text, the longest where several begin."""
+    longest = sorted(self.added, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest))) if longest else None
 
   def encode(self, text: str) -> list[int]:
     """Ids of a text, without EOS."""
-    return self._pieces.encode(text)
+    return self.encode_all([text])[0]
 
   def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
     """Ids of many texts."""
-    return self._pieces.encode(list(texts), num_threads=2)
+    if self._splits is None:
+      return self._pieces.encode(list(texts), num_threads=2)
+    return [[*self._ids(text, self._splits)] for text in texts]
+
+  def _ids(self, text: str, splits: re.Pattern) -> Iterator[int]:
+    """The ids of a text with added tokens; what is between begins a word."""
+    begin = 0
+    for token in splits.finditer(text):
+      yield from self._pieces.encode(text[begin : token.start()])
+      yield self.added[token[0]]
+      begin = token.end()
+    yield from self._pieces.encode(text[begin:])
 
   def decode(self, ids: Iterable[int] | np.ndarray) -> str:
     """Text of ids up to the first EOS; padding is dropped."""
+    parts: list[str] = []
     kept: list[int] = []
-    for token in ids:
+    for token in map(int, ids):
       if token == EOS:
         break
       if token == PAD:
         continue
-      kept.append(int(token) if token < self.size else UNK)
-    return self._pieces.decode(kept)
+      if token in self._written:
+        parts += [self._pieces.decode(kept), self._written[token]]
+        kept = []
+      else:
+        kept.append(token if token < self._pieces.get_piece_size() else UNK)
+    parts.append(self._pieces.decode(kept))
+    return " ".join(filter(None, parts))
 
   def piece(self, token: int) -> str:
-    """The piece of one id, as SentencePiece writes it."""
-    if token >= self.num_pieces:
-      i = self.size - 1 - token
-      return f"<extra_id_{i}>" if i >= 0 else f"<unused_{token}>"
+    """The piece of one id, as the vocabulary writes it."""
+    if token in self._written:
+      return self._written[token]
+    if token >= self._pieces.get_piece_size():
+      return f"<unused_{token}>"
+    behind = token - self.num_pieces
+    if 0 <= behind < self.extra_ids:
+      return f"<extra_id_{self.extra_ids - 1 - behind}>"
     return self._pieces.id_to_piece(int(token))
 
 

@@ -13,14 +13,16 @@ import contextvars
 import functools
 import os
 
+import numpy as np
 import seqio
+import tensorflow as tf
 
-from prompt_tuning.vocabulary import BYTES, Vocabulary
+from prompt_tuning.vocabulary import BYTES, EOS, UNK, Vocabulary
 
 T5 = "gs://t5-data/vocabs/cc_all.32000/sentencepiece.model"
 """The vocabulary of the published T5 models."""
 
-_in_use: contextvars.ContextVar[tuple[str, int] | None] = (
+_in_use: contextvars.ContextVar[seqio.Vocabulary | None] = (
   contextvars.ContextVar("vocabulary", default=None)
 )
 
@@ -28,21 +30,74 @@ _in_use: contextvars.ContextVar[tuple[str, int] | None] = (
 @contextlib.contextmanager
 def using(vocabulary: Vocabulary | None) -> Iterator[None]:
   """Inside, the tasks are encoded with this vocabulary (None: no change)."""
-  chosen = vocabulary and (vocabulary.path, vocabulary.extra_ids)
-  token = _in_use.set(chosen or _in_use.get())
+  token = _in_use.set(_in_use.get() if vocabulary is None else of(vocabulary))
   try:
     yield
   finally:
     _in_use.reset(token)
 
 
-_for_good: list[tuple[str, int]] = []  # the last one counts
+_for_good: list[seqio.Vocabulary] = []  # the last one counts
 
 
 def use(path: str, extra_ids: int) -> seqio.Vocabulary:
   """From now on the tasks are encoded with this vocabulary, in all threads."""
-  _for_good.append((path, extra_ids))
-  return _open(path, extra_ids)
+  is_json = path.endswith(".json")
+  vocabulary = of(Vocabulary(path)) if is_json else _open(path, extra_ids)
+  _for_good.append(vocabulary)
+  return vocabulary
+
+
+class _Own(seqio.Vocabulary):
+  """A vocabulary that seqio has no class for: its ids are made in Python."""
+
+  def __init__(self, vocabulary: Vocabulary):
+    super().__init__(extra_ids=0)  # its size has the sentinels in it
+    self.read = vocabulary
+
+  bos_id = None
+  eos_id = EOS
+  unk_id = UNK
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.read.size
+
+  def _encode(self, s: str) -> list[int]:
+    return self.read.encode(s)
+
+  def _decode(self, ids) -> str:
+    return self.read.decode(ids)
+
+  def _encode_tf(self, s):
+    def encode(text: bytes):
+      return np.array(self.read.encode(text.decode("utf-8")), np.int32)
+
+    if s.shape.rank:
+      spec = tf.RaggedTensorSpec([None], tf.int32)
+      return tf.map_fn(self._encode_tf, s, fn_output_signature=spec)
+    ids = tf.numpy_function(encode, [s], tf.int32)
+    ids.set_shape([None])
+    return ids
+
+  def _decode_tf(self, ids):
+    return tf.numpy_function(self.read.decode, [ids], tf.string)
+
+  def _key(self):
+    return self.read.path, tuple(sorted(self.read.added.items()))
+
+  def __eq__(self, other) -> bool:
+    return isinstance(other, _Own) and self._key() == other._key()
+
+  def __hash__(self) -> int:
+    return hash(self._key())
+
+
+def of(vocabulary: Vocabulary) -> seqio.Vocabulary:
+  """The same vocabulary for seqio; its own class wherever it has one."""
+  if vocabulary.is_json or vocabulary.added:
+    return _Own(vocabulary)
+  return _open(vocabulary.path, vocabulary.extra_ids)
 
 
 @functools.lru_cache(8)
@@ -55,7 +110,8 @@ def _open(path: str, extra_ids: int) -> seqio.Vocabulary:
 def current() -> seqio.Vocabulary:
   """The vocabulary in use."""
   default = (os.environ.get("TASK_VOCABULARY") or T5, 100)
-  return _open(*(_in_use.get() or (_for_good or [default])[-1]))
+  chosen = _in_use.get() or (_for_good or [None])[-1]
+  return chosen or _open(*default)
 
 
 class ModelVocabulary:

@@ -2,7 +2,8 @@
 
     config.json         the shape, by other names than T5Config's
     model.safetensors   the weights, in one file or several (`weight_files`)
-    spiece.model        the vocabulary, if it is there
+    spiece.model        the vocabulary, if it is there; else tokenizer.json
+    tokenizer_config.json, added_tokens.json    tokens that were added to it
 
 torch keeps a matrix as (out, in), so kernels are transposed on the way.
 """
@@ -10,13 +11,13 @@ torch keeps a matrix as (out, in), so kernels are transposed on the way.
 import logging
 import os
 import pathlib
-import re
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import json_files, storage
+from prompt_tuning import vocabulary as vocabularies
 from prompt_tuning.frozen import (
   huggingface_config,
   model_folder,
@@ -25,14 +26,13 @@ from prompt_tuning.frozen import (
 )
 from prompt_tuning.json_files import Fields
 from prompt_tuning.model import t5
-from prompt_tuning.shapes import PyTree
+from prompt_tuning.shapes import EOS, PAD, PyTree
 from prompt_tuning.storage import StoredTensor
 from prompt_tuning.vocabulary import BYTES, Vocabulary
 
 FORMAT = "Hugging Face"
 CONFIG, VOCABULARY = "config.json", "spiece.model"
-TOKENIZER = "tokenizer_config.json"
-_KNOWN = re.compile(r"<pad>|</s>|<unk>|<s>|<extra_id_\d+>")
+TOKENIZER, ADDED = "tokenizer_config.json", "added_tokens.json"
 HEAD = "lm_head.weight"
 TABLE, ENCODER_TABLE, DECODER_TABLE = (
   "shared.weight",
@@ -159,33 +159,62 @@ def _vocabulary(folder: pathlib.Path, settings: Fields) -> Vocabulary | None:
   if (folder / TOKENIZER).is_file():
     tokenizer = json_files.read_object(folder / TOKENIZER)
   kinds = (tokenizer.get("tokenizer_class"), settings.get("tokenizer_class"))
+  added = _added_tokens(folder, tokenizer)
   if "ByT5Tokenizer" in kinds:
-    return Vocabulary(BYTES, 0)
-  names = (VOCABULARY, model_folder.VOCABULARY)
+    # The original's sentinels are bytes, not the ids that transformers adds.
+    plain = {k: i for k, i in added.items() if not k.startswith("<extra_id_")}
+    return Vocabulary(BYTES, 0, plain)
+  names = (VOCABULARY, model_folder.VOCABULARY, model_folder.TOKENIZER)
   files = [folder / name for name in names if (folder / name).is_file()]
   if not files:
     return None
-  _note_added_tokens(tokenizer)
   default = 0 if settings["model_type"] in ("mt5", "umt5") else 100
-  return Vocabulary(
-    str(files[0]), tokenizer.whole("extra_ids", default, least=0)
-  )
+  extra_ids = tokenizer.whole("extra_ids", default, least=0)
+  vocabulary = Vocabulary(str(files[0]), extra_ids, added)
+  for name, want in (("pad_token", PAD), ("eos_token", EOS)):
+    token = tokenizer.get(name)
+    token = token.get("content") if isinstance(token, dict) else token
+    if token is not None and token != vocabulary.piece(want):
+      raise ValueError(
+        f"{folder / TOKENIZER} has {name}={token!r}; a T5 has "
+        f"{vocabulary.piece(want)!r} there, with the id {want}. The model was "
+        "trained with other special tokens, which are not read."
+      )
+  return vocabulary
 
 
-def _note_added_tokens(tokenizer: Fields) -> None:
-  """Says which tokens a tokenizer has that no vocabulary file holds."""
-  added = [
-    str(entry.get("content"))
-    for entry in tokenizer.table("added_tokens_decoder").values()
-    if isinstance(entry, dict)
-    and not _KNOWN.fullmatch(str(entry.get("content")))
-  ]
-  if added:
-    logging.getLogger(__name__).warning(
-      "%s has added tokens (%s), which are read here as the letters they are "
-      "written with.",
-      *(tokenizer.where, ", ".join(added[:5])),
-    )
+def _added_tokens(folder: pathlib.Path, tokenizer: Fields) -> dict[str, int]:
+  """The tokens that a tokenizer has beside its pieces, of all its files.
+
+  Raises:
+    ValueError: an entry is none, or files give a token different ids.
+  """
+  entries = []
+  for i, entry in tokenizer.table("added_tokens_decoder").items():
+    fields = Fields(entry, f"{tokenizer.where}, added_tokens_decoder")
+    if not i.isdecimal():
+      raise ValueError(f"{fields.where} has the id {i!r}, which is no number.")
+    entries.append((fields.text("content"), int(i), tokenizer.where))
+    if fields.flag("single_word", False):
+      logging.getLogger(__name__).warning(
+        "%s says single_word of %r; here it is read inside of words too.",
+        *(tokenizer.where, entries[-1][0]),
+      )
+  if (folder / ADDED).is_file():
+    more = json_files.read_object(folder / ADDED)
+    entries += [(k, more.whole(k, least=0), more.where) for k in more]
+  if (folder / model_folder.TOKENIZER).is_file():
+    path = folder / model_folder.TOKENIZER
+    tokens = vocabularies.tokens_of(path)
+    entries += [(text, i, path) for text, i in tokens.items()]
+  added: dict[str, int] = {}
+  for text, i, where in entries:
+    if added.setdefault(text, i) != i:
+      raise ValueError(
+        f"{where} gives the token {text!r} the id {i}, another file of the "
+        f"tokenizer gives it {added[text]}. The files are not of one model."
+      )
+  return added
 
 
 def save(
@@ -203,7 +232,7 @@ def save(
     folder: where to.
     config: the model's shape.
     params: its weights.
-    vocabulary: written as spiece.model.
+    vocabulary: written as spiece.model or tokenizer.json, as it is.
     dtype: cast the weights to it.
     shard_bytes: weights beyond it go into several files.
 
@@ -230,10 +259,18 @@ def save(
   if vocabulary is not None:
     tokenizer: dict[str, Any] = {"tokenizer_class": "ByT5Tokenizer"}
     if vocabulary.path != BYTES:
-      model_folder.copy_vocabulary(vocabulary, folder / VOCABULARY)
+      name = model_folder.TOKENIZER if vocabulary.is_json else VOCABULARY
+      model_folder.copy_vocabulary(vocabulary, folder / name)
+      for other in {VOCABULARY, model_folder.TOKENIZER} - {name}:
+        (folder / other).unlink(missing_ok=True)
       tokenizer = {
         "tokenizer_class": "T5Tokenizer",
         "extra_ids": vocabulary.extra_ids,
+      }
+    if vocabulary.added:
+      tokenizer["added_tokens_decoder"] = {
+        str(i): {"content": text, "special": False}
+        for text, i in vocabulary.added.items()
       }
     storage.write_json(folder / TOKENIZER, tokenizer)
   storage.write_json(folder / CONFIG, settings)

@@ -1,9 +1,10 @@
 """This project's own model folder.
 
-config.json            the fields of T5Config, and `extra_ids`
+config.json            the fields of T5Config, `extra_ids`, `added_tokens`
 weights.safetensors    the parameter tree, any float dtype, with hashes of its
                        tensors and of the other two files
-vocabulary.model       SentencePiece pieces, without the sentinels
+vocabulary.model       SentencePiece pieces, without the sentinels; or
+tokenizer.json         a vocabulary of the tokenizers library
 """
 
 from collections.abc import Mapping
@@ -24,11 +25,9 @@ from prompt_tuning.vocabulary import BYTES, Vocabulary
 
 _FILES = "file_sha256"
 FORMAT = "prompt-tuning"
-CONFIG, WEIGHTS, VOCABULARY = (
-  "config.json",
-  "weights.safetensors",
-  "vocabulary.model",
-)
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+VOCABULARY, TOKENIZER = "vocabulary.model", "tokenizer.json"
+_BESIDE = ("extra_ids", "added_tokens", "vocabulary")  # no fields of T5Config
 
 
 def read(folder: pathlib.Path) -> stored_model.StoredModel:
@@ -45,15 +44,19 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   _check_files(folder, header)
   settings = dict(json_files.read_object(folder / CONFIG))
   beside = json_files.Fields(
-    {name: settings.pop(name, None) for name in ("extra_ids", "vocabulary")},
+    {name: settings.pop(name, None) for name in _BESIDE},
     folder / CONFIG,
   )
   extra_ids = beside.whole("extra_ids", 0, least=0)
+  tokens = beside.table("added_tokens")
+  added = {text: tokens.whole(text, least=0) for text in tokens}
   vocabulary = None
   if beside.text("vocabulary", None) == BYTES:
-    vocabulary = Vocabulary(BYTES, extra_ids)
-  elif (folder / VOCABULARY).is_file():
-    vocabulary = Vocabulary(str(folder / VOCABULARY), extra_ids)
+    vocabulary = Vocabulary(BYTES, extra_ids, added)
+  else:
+    for name in (VOCABULARY, TOKENIZER):
+      if vocabulary is None and (folder / name).is_file():
+        vocabulary = Vocabulary(str(folder / name), extra_ids, added)
   return stored_model.StoredModel(
     str(folder),
     FORMAT,
@@ -98,16 +101,21 @@ def save(
   )
   check_finite(tree)
   settings = dataclasses.asdict(config)
+  beside = [folder / CONFIG]
   if vocabulary is not None:
     settings["extra_ids"] = vocabulary.extra_ids
+    if vocabulary.added:
+      settings["added_tokens"] = vocabulary.added
     if vocabulary.path == BYTES:
       settings["vocabulary"] = BYTES
     else:
-      copy_vocabulary(vocabulary, folder / VOCABULARY)
+      name = TOKENIZER if vocabulary.is_json else VOCABULARY
+      copy_vocabulary(vocabulary, folder / name)
+      beside.append(folder / name)
+      # What a model of another kind left here would be read in its place.
+      other = VOCABULARY if vocabulary.is_json else TOKENIZER
+      (folder / other).unlink(missing_ok=True)
   storage.write_json(folder / CONFIG, settings)
-  beside = [folder / CONFIG]
-  if vocabulary is not None and vocabulary.path != BYTES:
-    beside.append(folder / VOCABULARY)
   hashes = {file.name: storage.file_hash(file) for file in beside}
   storage.save_tree(folder / WEIGHTS, tree, {_FILES: hashes})
   return folder
@@ -128,7 +136,7 @@ def check_finite(tree: PyTree) -> None:
 
 
 def copy_vocabulary(vocabulary: Vocabulary, target: pathlib.Path) -> None:
-  """Copies the SentencePiece model, unless it stands there already."""
+  """Copies the vocabulary's file, unless it stands there already."""
   if not target.exists() or not target.samefile(vocabulary.path):
     storage.write_atomically(
       target, lambda name: shutil.copyfile(vocabulary.path, name)

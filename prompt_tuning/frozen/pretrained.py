@@ -67,7 +67,8 @@ class FrozenModel:
       raise ValueError(
         f"The model {self.source} has no vocabulary. Put its SentencePiece "
         f"model into its folder as {model_folder.VOCABULARY} (or "
-        f"{huggingface.VOCABULARY}), or set VOCABULARY_PATH."
+        f"{huggingface.VOCABULARY}), or its {model_folder.TOKENIZER}, or set "
+        "VOCABULARY_PATH."
       )
     return self.vocabulary
 

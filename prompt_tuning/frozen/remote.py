@@ -18,7 +18,13 @@ CACHE = "PROMPT_TUNING_CACHE"
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _OPTIMIZER = re.compile(r"(^|/)state\.param_states\.")
-_SMALL_FILES = ("config.json", "tokenizer_config.json", huggingface.VOCABULARY)
+_SMALL_FILES = (
+  huggingface.CONFIG,
+  huggingface.VOCABULARY,
+  huggingface.TOKENIZER,
+  huggingface.ADDED,
+  "tokenizer.json",
+)
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:

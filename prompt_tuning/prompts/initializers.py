@@ -9,6 +9,7 @@ random uniform, sampled vocabulary and class labels.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import math
 import os
 
 import jax
@@ -44,8 +45,11 @@ Initializer = Callable[[Array, int, Source], Float[Array, "P E"]]
 
 def random_uniform(scale: float = 0.5) -> Initializer:
   """Numbers uniform in [-scale, scale]; the paper's range is 0.5."""
-  if scale < 0:
-    raise ValueError(f"The scale of random_uniform is {scale}; give 0 or more.")
+  is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+  if not is_number or not 0 <= scale < math.inf:
+    raise ValueError(
+      f"The scale of random_uniform is {scale!r}; give a number of 0 or more."
+    )
 
   def initializer(key, length: int, source: Source):
     shape = (length, source.embedding.shape[1])
@@ -54,12 +58,30 @@ def random_uniform(scale: float = 0.5) -> Initializer:
   return initializer
 
 
+def _check_most_common(most_common) -> None:
+  """Refuses what cannot be a number of pieces.
+
+  Raises:
+    ValueError: it is no whole number of 1 or more.
+  """
+  is_whole = isinstance(most_common, int | np.integer)
+  if not is_whole or isinstance(most_common, bool) or most_common < 1:
+    raise ValueError(
+      f"most_common={most_common!r} is not a number of pieces to draw from; "
+      "give a whole number of 1 or more (5000 if it is left out)."
+    )
+
+
 def from_vocabulary(most_common: int = 5000) -> Initializer:
   """Embeddings of different pieces drawn from the `most_common` first.
 
   A SentencePiece vocabulary is in the order of frequency. PAD, EOS, UNK and
   sentinels are left out. A prompt longer than that repeats pieces.
+
+  Raises:
+    ValueError: `most_common` is no whole number of 1 or more.
   """
+  _check_most_common(most_common)
 
   def initializer(key, length: int, source: Source):
     end = min(SPECIAL + most_common, source.num_pieces)
@@ -86,7 +108,18 @@ def from_class_labels(
   Args:
     class_labels: the labels; by default the distinct targets of the task.
     most_common: for the rest, as in `from_vocabulary`.
+
+  Raises:
+    ValueError: an argument is none of these.
   """
+  _check_most_common(most_common)
+  if isinstance(class_labels, str) or not all(
+    isinstance(label, str) for label in class_labels
+  ):
+    raise ValueError(
+      f"class_labels={class_labels!r} is no list of texts; give the labels as "
+      "in ('yes', 'no')."
+    )
 
   def initializer(key, length: int, source: Source):
     names = list(class_labels or source.labels)
@@ -115,7 +148,14 @@ def from_class_labels(
 
 
 def from_string(text: str, most_common: int = 5000) -> Initializer:
-  """The embeddings of a text's pieces, then sampled vocabulary."""
+  """The embeddings of a text's pieces, then sampled vocabulary.
+
+  Raises:
+    ValueError: the text is none, or `most_common` is no number of pieces.
+  """
+  _check_most_common(most_common)
+  if not isinstance(text, str):
+    raise ValueError(f"from_string starts from a text, not from {text!r}.")
 
   def initializer(key, length: int, source: Source):
     ids = source.encode(text)

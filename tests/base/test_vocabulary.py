@@ -1,5 +1,9 @@
-"""Ids of a SentencePiece vocabulary and of the sentinels behind it."""
+"""Ids of a vocabulary, of the sentinels behind it and of added tokens."""
 
+import json
+
+import hypothesis
+from hypothesis import strategies
 import places
 import pytest
 import sentencepiece
@@ -7,6 +11,10 @@ import tiny_t5
 
 from prompt_tuning.vocabulary import EOS, PAD, UNK, Vocabulary
 
+GOLDEN = places.TESTS / "golden" / "tokenizers"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
+TOKENIZER = str(GOLDEN / "tokenizer.json")
+ADDED = {"<ORG>": 45, "<ORGS>": 46}
 T5_MODEL = places.SHARED / "data" / "t5_vocab.model"
 
 
@@ -122,3 +130,128 @@ def test_a_vocabulary_with_other_special_ids_is_refused(tmp_path):
   )
   with pytest.raises(ValueError, match="pad -1, eos 2, unk 0.*T5 has pad 0"):
     Vocabulary(str(tmp_path / "plain.model")).encode("the cat")
+
+
+def both() -> list[Vocabulary]:
+  """A tokenizer.json, and the pieces it came from with its added tokens."""
+  pieces = tiny_t5.vocabulary(extra_ids=10)
+  return [Vocabulary(TOKENIZER), Vocabulary(pieces.path, 10, ADDED)]
+
+
+@pytest.mark.parametrize("text", EXPECTED)
+def test_ids_are_those_of_transformers(text):
+  for vocabulary in both():
+    assert vocabulary.encode(text) == EXPECTED[text]
+    assert vocabulary.encode_all([text, text]) == [EXPECTED[text]] * 2
+
+
+def test_a_tokenizer_says_itself_what_it_has():
+  for vocabulary in both():
+    assert (vocabulary.num_pieces, vocabulary.extra_ids) == (35, 10)
+    assert vocabulary.size == 47
+    assert vocabulary.sentinel(0) == 44 and vocabulary.sentinel(9) == 35
+    names = [vocabulary.piece(i) for i in (0, 1, 2, 44, 35, 45, 46, 47)]
+    assert names == (
+      "<pad> </s> <unk> <extra_id_0> <extra_id_9> <ORG> <ORGS> <unused_47>"
+    ).split(" ")
+    with pytest.raises(ValueError, match="no sentinel <extra_id_10>"):
+      vocabulary.sentinel(10)
+
+
+@pytest.mark.parametrize(
+  "text", [*tiny_t5.TEXTS, "the <ORG> cat", "<ORGS> sat", "<extra_id_3> cat"]
+)
+def test_what_a_tokenizer_encodes_it_gives_back(text):
+  for vocabulary in both():
+    assert vocabulary.decode([*vocabulary.encode(text), EOS, 5]) == text
+
+
+@hypothesis.given(strategies.text("the catsroum<>?,. \n\u00e4", max_size=40))
+def test_a_tokenizer_cuts_as_the_pieces_it_came_from(text):
+  tokenizer, pieces = both()
+  assert tokenizer.encode(text) == pieces.encode(text)
+
+
+def test_an_added_token_may_stand_at_an_id_of_its_own():
+  vocabulary = Vocabulary(tiny_t5.vocabulary().path, 10, {"<X>": 59})
+  assert vocabulary.encode("cat <X>")[-1] == 59 and vocabulary.size == 60
+  assert vocabulary.decode([59, 50]) == "<X>" + " " + vocabulary.decode([UNK])
+  assert vocabulary.num_pieces == tiny_t5.vocabulary().num_pieces
+
+
+def test_tokens_that_are_there_already_are_none():
+  plain = tiny_t5.vocabulary(extra_ids=10)
+  there = {"<pad>": 0, "</s>": 1, "<unk>": 2, "<extra_id_0>": 44, "t": 8}
+  there = {
+    k: i for k, i in there.items() if plain.piece(i).strip("\u2581") == k
+  }
+  assert len(there) >= 4
+  vocabulary = Vocabulary(plain.path, 10, there)
+  assert vocabulary.added == {} and vocabulary.encode("</s>") == plain.encode(
+    "</s>"
+  )
+
+
+def test_a_sentinel_at_another_id_is_read_there():
+  vocabulary = Vocabulary(tiny_t5.vocabulary().path, 10, {"<extra_id_0>": 50})
+  assert vocabulary.encode("<extra_id_0>") == [50] == [vocabulary.sentinel(0)]
+  assert vocabulary.sentinel(1) == 43
+
+
+@pytest.mark.parametrize("added", [{"</s>": 2}, {"<pad>": 45}, {"<ORG>": 1}])
+def test_other_special_tokens_are_refused_by_name(added):
+  (name,) = added
+  vocabulary = Vocabulary(tiny_t5.vocabulary().path, 10, added)
+  with pytest.raises(ValueError, match=f"added token '{name}' has the id"):
+    vocabulary.encode("the cat")
+
+
+def changed(tmp_path, change) -> str:
+  """The tokenizer.json with a change."""
+  whole = json.loads((GOLDEN / "tokenizer.json").read_text())
+  change(whole)
+  path = tmp_path / "tokenizer.json"
+  path.write_text(json.dumps(whole))
+  return str(path)
+
+
+def test_a_tokenizer_with_other_special_ids_is_refused(tmp_path):
+  def swap(whole):  # as MADLAD-400's: unk 0, eos 2
+    whole["added_tokens"] = []
+    vocabulary = whole["model"]["vocab"]
+    vocabulary[0], vocabulary[2] = vocabulary[2], vocabulary[0]
+
+  with pytest.raises(ValueError, match="pad 2, eos 1, unk 0.*T5 has pad 0"):
+    Vocabulary(changed(tmp_path, swap)).encode("the cat")
+
+
+def test_a_tokenizer_that_cuts_and_pads_does_neither_here(tmp_path):
+  def cut(whole):
+    whole["truncation"] = {
+      "direction": "Right",
+      "max_length": 3,
+      "strategy": "LongestFirst",
+      "stride": 0,
+    }
+    whole["padding"] = {
+      "strategy": {"Fixed": 9},
+      "direction": "Right",
+      "pad_to_multiple_of": None,
+      "pad_id": 0,
+      "pad_type_id": 0,
+      "pad_token": "<pad>",
+    }
+
+  vocabulary = Vocabulary(changed(tmp_path, cut))
+  text = "  the   cat "
+  assert vocabulary.encode_all([text, ""]) == [EXPECTED[text], []]
+
+
+@pytest.mark.parametrize(
+  "text", ["{}", "[]", "{", '{"added_tokens": 3}', '{"added_tokens": [{}]}']
+)
+def test_a_file_that_is_no_tokenizer_is_named(text, tmp_path):
+  path = tmp_path / "tokenizer.json"
+  path.write_text(text)
+  with pytest.raises(ValueError, match="tokenizer.json"):
+    Vocabulary(str(path)).encode("the cat")

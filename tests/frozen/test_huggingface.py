@@ -31,6 +31,9 @@ from prompt_tuning.model import decode, inject, t5
 from prompt_tuning.prompts import prompted
 from prompt_tuning.vocabulary import BYTES
 
+TOKENIZERS = places.TESTS / "golden" / "tokenizers"
+EXPECTED = json.loads((TOKENIZERS / "expected.json").read_text())
+ADDED = {"45": {"content": "<ORG>"}, "46": {"content": "<ORGS>"}}
 GOLDEN = places.GOLDEN / "huggingface"
 VARIANTS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 
@@ -652,10 +655,81 @@ def test_names_are_those_of_the_files():
   )
 
 
-def test_added_tokens_are_said(folder, caplog):
-  entries = {"60": {"content": "<ORG>"}, "59": {"content": "<extra_id_0>"}}
-  tokenizer = {"extra_ids": 10, "added_tokens_decoder": entries}
+def with_files(folder, **files):
+  """The folder with tiny_t5's pieces and more files, by their stems."""
   shutil.copy(tiny_t5.vocabulary().path, folder / huggingface.VOCABULARY)
-  (folder / huggingface.TOKENIZER).write_text(json.dumps(tokenizer))
-  pretrained.load(folder)
-  assert "has added tokens (<ORG>), which are read here as" in caplog.text
+  for name, value in files.items():
+    (folder / f"{name}.json").write_text(json.dumps(value))
+  return folder
+
+
+def test_added_tokens_are_used_whichever_file_says_them(folder):
+  entries = {"59": {"content": "<ORG>"}, "44": {"content": "<extra_id_0>"}}
+  config = {"extra_ids": 10, "added_tokens_decoder": entries}
+  more = {"<PER>": 50, "<ORG>": 59}
+  with_files(folder, tokenizer_config=config, added_tokens=more)
+  vocabulary = pretrained.load(folder).vocabulary
+  assert vocabulary.added == {"<ORG>": 59, "<PER>": 50}
+  the = tiny_t5.vocabulary().encode("the")
+  assert vocabulary.encode("the <ORG>the<PER>") == [*the, 59, *the, 50]
+  assert vocabulary.decode([*the, 59, 50]) == "the <ORG> <PER>"
+
+
+def test_files_that_give_a_token_two_ids_are_refused(folder):
+  entries = {"59": {"content": "<ORG>"}}
+  config = {"extra_ids": 10, "added_tokens_decoder": entries}
+  with_files(folder, tokenizer_config=config, added_tokens={"<ORG>": 58})
+  with pytest.raises(ValueError, match="added_tokens.json.*'<ORG>' the id 58"):
+    pretrained.load(folder)
+
+
+def test_added_tokens_beyond_the_table_are_refused(folder):
+  config = {"extra_ids": 10, "added_tokens_decoder": {"60": {"content": "<X>"}}}
+  with pytest.raises(ValueError, match="has 61 ids, .* embeds 60"):
+    pretrained.load(with_files(folder, tokenizer_config=config))
+
+
+@pytest.mark.parametrize("name", ["eos_token", "pad_token"])
+@pytest.mark.parametrize("token", ["<s>", {"content": "<s>"}])
+def test_other_special_tokens_of_a_tokenizer_are_refused(folder, name, token):
+  with_files(folder, tokenizer_config={name: token, "extra_ids": 10})
+  with pytest.raises(ValueError, match=f"has {name}='<s>'; a T5 has"):
+    pretrained.load(folder)
+
+
+@pytest.mark.parametrize("to", ["prompt-tuning", "huggingface"])
+@pytest.mark.parametrize("kind", ["pieces", "tokenizer"])
+def test_a_vocabulary_with_added_tokens_is_the_same_when_saved(
+  to, kind, folder, tmp_path
+):
+  if kind == "pieces":
+    config = {"extra_ids": 10, "added_tokens_decoder": ADDED}
+    with_files(folder, tokenizer_config=config)
+  else:
+    shutil.copy(TOKENIZERS / "tokenizer.json", folder)
+  model = pretrained.load(folder)
+  # What a model of the other kind left there is not read in its place.
+  pretrained.save(tmp_path / "to", model, to)
+  other = pretrained.load(folder)
+  saved = pretrained.load(pretrained.save(tmp_path / "to", other, to))
+  for text, ids in EXPECTED.items():
+    assert saved.vocabulary.encode(text) == ids
+  assert saved.vocabulary.size == model.vocabulary.size == 47
+  assert saved.vocabulary.num_pieces == 35
+
+
+def test_a_folder_saved_over_one_of_another_vocabulary_has_its_own(
+  folder, tmp_path
+):
+  with_files(folder, tokenizer_config={"extra_ids": 12})
+  other = shutil.copytree(folder, tmp_path / "other")
+  shutil.copy(TOKENIZERS / "tokenizer.json", other)
+  (other / huggingface.VOCABULARY).unlink()
+  (other / huggingface.TOKENIZER).unlink()
+  pieces, tokenizer = pretrained.load(folder), pretrained.load(other)
+  for to in pretrained.FORMATS.keys() - {"t5x"}:
+    for model in (pieces, tokenizer, pieces):
+      saved = pretrained.load(pretrained.save(tmp_path / to, model, to))
+      assert saved.vocabulary.is_json == model.vocabulary.is_json
+      assert saved.vocabulary.size == model.vocabulary.size == 47
+      assert saved.vocabulary.extra_ids == model.vocabulary.extra_ids

@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -145,3 +147,33 @@ def test_a_missing_file_is_named(tmp_path):
     prompt_files.read_array(tmp_path)
   with pytest.raises(FileNotFoundError, match="no prompt file .*gone.npy"):
     initializers.from_array(tmp_path / "gone.npy")(KEY, 5, source())
+
+
+@pytest.mark.parametrize("value", [0, -1, True, False, 1.5, "7", None])
+@pytest.mark.parametrize("name", ["vocabulary", "class_labels", "string"])
+def test_a_number_of_pieces_that_is_none_is_refused_at_construction(
+  name, value
+):
+  # Without the checker of annotations, which runs in tests only.
+  build = inspect.unwrap(getattr(initializers, f"from_{name}"))
+  more = {"text": "the cat"} if name == "string" else {}
+  with pytest.raises(ValueError, match="most_common=.* whole number of 1 or"):
+    build(most_common=value, **more)
+
+
+@pytest.mark.parametrize(
+  "build, value, message",
+  [
+    ("from_class_labels", "yes", "no list of texts; give .*'yes', 'no'"),
+    ("from_class_labels", [1, 0], "no list of texts"),
+    ("from_string", 7, "starts from a text, not from 7"),
+    ("random_uniform", True, "scale of random_uniform is True"),
+    ("random_uniform", "0.5", "scale of random_uniform is '0.5'"),
+    ("random_uniform", float("nan"), "scale of random_uniform is nan"),
+  ],
+)
+def test_an_argument_of_another_kind_is_refused_at_construction(
+  build, value, message
+):
+  with pytest.raises(ValueError, match=message):
+    inspect.unwrap(getattr(initializers, build))(value)

@@ -7,12 +7,14 @@ import pathlib
 import places
 import pytest
 import seqio
+import tiny_t5
 
 from prompt_tuning import cli
 from prompt_tuning.data import registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.tasks import declarations, own_data, register_all
 from prompt_tuning.tasks.rows import own_files
+from prompt_tuning.vocabulary import Vocabulary
 
 LENGTHS = {"inputs": 96, "targets": 16}
 TEMPLATE = "hypothesis: {b} premise: {a}"
@@ -59,6 +61,24 @@ def test_rows_become_examples_by_the_template(rows):
     "f1": pytest.approx(200 / 3),
     "invalid": 1.0,
   }
+
+
+def test_tasks_are_read_with_the_added_tokens_of_the_model(rows, tmp_path):
+  file = tmp_path / "marked.jsonl"
+  file.write_text('{"a": "the <ORG> cat", "b": "<ORG>", "label": "the <ORG>"}')
+  name = register(train=str(file), validation=str(file), template="{b} {a}")
+  tokenizer = places.GOLDEN / "tokenizers" / "tokenizer.json"
+  pieces = tiny_t5.vocabulary(10).path
+  for vocabulary in (
+    Vocabulary(str(tokenizer)),
+    Vocabulary(pieces, 10, {"<ORG>": 45}),
+  ):
+    (ids,) = (
+      found := splits.load(name, "train", LENGTHS, vocabulary=vocabulary)
+    ).inputs.split()
+    assert ids.tolist() == [*vocabulary.encode("<ORG> the <ORG> cat"), 1]
+    assert ids.tolist().count(45) == 2
+    assert not found.said and found.target_texts() == ["the <ORG>"]
 
 
 def test_without_a_validation_file_a_tenth_of_train_is_held_out(rows):
