@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 
 import jax
@@ -130,16 +131,24 @@ def test_a_truncated_file_is_refused(tmp_path):
   [
     (lambda: initializers.random_uniform(-1.0), "scale of random_uniform"),
     (lambda: initializers.from_class_labels(), "no class labels"),
-    (lambda: initializers.from_class_labels("abcdef"), "no room for 6 class"),
+    (
+      lambda: initializers.from_class_labels(tuple("abcdef")),
+      "no room for 6 class",
+    ),
     (lambda: initializers.from_class_labels(("",)), "has no pieces"),
     (lambda: initializers.from_string(""), "is empty"),
     (lambda: initializers.from_string("the cat " * 9), "Set it to"),
-    (lambda: initializers.from_vocabulary(0), "no piece to draw from"),
   ],
 )
 def test_an_initializer_that_cannot_work_says_why(build, message):
   with pytest.raises(ValueError, match=message):
     build()(KEY, 5, source())
+
+
+def test_a_vocabulary_without_pieces_says_so():
+  empty = dataclasses.replace(source(), num_pieces=3)
+  with pytest.raises(ValueError, match="no piece to draw from"):
+    initializers.from_vocabulary()(KEY, 5, empty)
 
 
 def test_a_missing_file_is_named(tmp_path):
