@@ -1,6 +1,7 @@
 """JSON that others wrote, checked as it is read: file and key in each message.
 
-    path -> read: an object -> Fields -> values of the kind and range asked for
+    path -> read, text -> parse
+    an object -> Fields -> values of the kind and range asked for
 
 A file may be truncated, hand-edited, or of another program; whatever it holds,
 it is used as it says or refused by name.
@@ -25,14 +26,32 @@ def read(path: str | os.PathLike) -> Any:
   Raises:
     ValueError: the file is no JSON; the message names it.
   """
+  return parse(pathlib.Path(path).read_bytes(), path)
+
+
+def parse(text: str | bytes, where: str | os.PathLike) -> Any:
+  """The value of a text that stands in the file `where`.
+
+  Raises:
+    ValueError: the text is no JSON; the message names the file.
+  """
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
   except (ValueError, RecursionError) as error:
     reason = error if isinstance(error, ValueError) else "nested too deeply"
     raise ValueError(
-      f"{path} is not valid JSON ({reason}). It may have been truncated; "
+      f"{where} is not valid JSON ({reason}). It may have been truncated; "
       "restore it or remove it."
     ) from error
+
+
+def parse_object(text: str | bytes, where: str | os.PathLike) -> "Fields":
+  """The object of a text that stands in the file `where`.
+
+  Raises:
+    ValueError: the text is no JSON, or is something else.
+  """
+  return Fields(parse(text, where), where)
 
 
 def read_object(path: str | os.PathLike) -> "Fields":

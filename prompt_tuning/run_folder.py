@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prompt_tuning import locks, storage
+from prompt_tuning import json_files, locks, storage
 from prompt_tuning.shapes import PyTree
 
 SETTINGS = "settings.json"
@@ -133,7 +133,7 @@ class RunFolder:
     """Compares with the settings in the folder, or writes them there."""
     file = self.path / SETTINGS
     if file.is_file():
-      self._compare(storage.read_json(file), file)
+      self._compare(json_files.read_object(file), file)
     elif not self.checkpoint_steps():
       with self.writing():
         storage.write_json(file, self.settings)

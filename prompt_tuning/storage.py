@@ -23,6 +23,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from prompt_tuning import json_files
 from prompt_tuning.shapes import PyTree
 
 _HASHES = "tensor_sha256"
@@ -182,21 +183,6 @@ def write_json(path, value) -> pathlib.Path:
   return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path):
-  """Reads JSON.
-
-  Raises:
-    ValueError: the file is no JSON; the message names it.
-  """
-  try:
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(
-      f"{path} is not valid JSON ({error}). It may have been truncated; "
-      "restore it or remove it."
-    ) from error
-
-
 def save_tree(path, tree: PyTree, metadata: Mapping[str, Any] | None = None):
   """Writes a tree of arrays as safetensors, atomically, with hashes."""
   header = {k: json.dumps(v) for k, v in (metadata or {}).items()}
@@ -270,8 +256,7 @@ def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     file = safetensors.safe_open(path, framework="numpy").__enter__()
     header = dict(file.metadata() or {})
     slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-    hashes = json.loads(header.get(_HASHES, "{}"))
-  except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+  except (safetensors.SafetensorError, OSError) as error:
     raise ValueError(
       f"{path} cannot be read as safetensors ({error}). It is truncated or "
       "damaged: restore it from a copy, or remove it."
@@ -281,6 +266,9 @@ def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
       f"{path}: its metadata are not what was written (their hash differs). "
       "Restore the file from a copy, or remove it."
     )
+  hashes = json_files.parse_object(
+    header.pop(_HASHES, "{}"), f"{path}, its metadata {_HASHES}"
+  )
   for key in hashes:
     if key not in slices:
       raise ValueError(f"{path} has lost its tensor {key}.")
@@ -295,7 +283,6 @@ def open_tensors(path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
       )
     return array
 
-  header.pop(_HASHES, None)
   return {
     key: StoredTensor(
       tuple(part.get_shape()),
@@ -315,9 +302,9 @@ def load_tree(path) -> tuple[dict, dict[str, Any]]:
     ValueError: the file is truncated or a tensor is not what was written.
   """
   tensors, header = open_tensors(path)
-  try:
-    metadata = {key: json.loads(value) for key, value in header.items()}
-  except json.JSONDecodeError as error:
-    raise ValueError(f"{path}: its metadata are no JSON ({error}).") from error
+  metadata = {
+    key: json_files.parse(value, f"{path}, its metadata {key},")
+    for key, value in header.items()
+  }
   tree = unflatten({key: tensor.read() for key, tensor in tensors.items()})
   return tree, metadata

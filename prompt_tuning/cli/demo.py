@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from prompt_tuning import plots, storage
+from prompt_tuning import json_files, plots, storage
 from prompt_tuning.data import splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import infer, prompt_design, prompted_model
@@ -137,7 +137,7 @@ Try next:
 
 def shipped_results() -> dict:
   """What `benchmarks/microworld.py` measured before: accuracies by task."""
-  return storage.read_json(pretrained.shipped_folder() / RESULTS)
+  return json_files.read(pretrained.shipped_folder() / RESULTS)
 
 
 def tasks(

@@ -9,7 +9,6 @@ tokenizer.json         a vocabulary of the tokenizers library
 
 from collections.abc import Mapping
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -68,7 +67,11 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
 
 def _check_files(folder: pathlib.Path, header: Mapping[str, str]) -> None:
   """Compares the files beside the weights with what was written with them."""
-  for name, written in json.loads(header.get(_FILES, "{}")).items():
+  hashes = json_files.parse_object(
+    header.get(_FILES, "{}"), f"{folder / WEIGHTS}, its metadata {_FILES}"
+  )
+  for name in hashes:
+    written = hashes.text(name)
     file = folder / name
     if not file.is_file():
       raise FileNotFoundError(

@@ -24,7 +24,7 @@ from typing import Any
 from flax import serialization, traverse_util
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import model_folder, stored_model, zarr_arrays
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
@@ -192,7 +192,11 @@ def _open_native(folder: pathlib.Path) -> dict[str, StoredTensor]:
     ) from error
   hashes = {}
   if (folder / HASHES).is_file():
-    hashes = storage.read_json(folder / HASHES)
+    fields = json_files.read_object(folder / HASHES)
+    hashes = {path: fields.text(path) for path in fields}
+    for path in hashes:
+      if path not in leaves:
+        raise ValueError(f"{index} has lost the tensor {path} of {HASHES}.")
   opened = {}
   for path, leaf in leaves.items():
     if leaf is None:
@@ -228,7 +232,7 @@ def _hashed(tensor: StoredTensor, expected: str | None) -> StoredTensor:
 
 def _open_orbax(folder: pathlib.Path) -> dict[str, StoredTensor]:
   state = folder if (folder / METADATA).is_file() else folder / STATE
-  metadata = storage.read_json(state / METADATA)
+  metadata = json_files.read_object(state / METADATA)
   return orbax_tensors(f"file://{state.resolve()}", metadata)
 
 

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import model_folder
 from prompt_tuning.storage import StoredTensor
 
@@ -45,7 +45,9 @@ def read(folder: pathlib.Path) -> Mapping[str, StoredTensor]:
 
 def _open_shards(index: pathlib.Path, open_file) -> Mapping[str, StoredTensor]:
   folder = index.parent
-  weight_map = storage.read_json(index).get("weight_map", {})
+  weight_map = json_files.read_object(index).texts("weight_map")
+  if not weight_map:
+    raise ValueError(f"{index} places no tensor: its weight_map is empty.")
   opened = {}
   for shard in sorted(set(weight_map.values())):
     if not (folder / shard).is_file():

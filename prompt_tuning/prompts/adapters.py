@@ -89,7 +89,9 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
   values = np.asarray(tensors[KEY].read(), np.float32)
   values = _first_part(values, settings, folder / WEIGHTS)
   initializers.check_prompt(values, folder / WEIGHTS)
-  record = json.loads(metadata.get(_RECORD, "{}"))
+  record = json_files.parse_object(
+    metadata.get(_RECORD, "{}"), f"{folder / WEIGHTS}, its metadata {_RECORD}"
+  )
   base = settings.text("base_model_name_or_path", None)
   return values, {"model": {"source": base}, **record}
 

@@ -7,8 +7,8 @@ deviation over the seeds, as the paper's figures show them.
 """
 
 from collections.abc import Iterable, Sequence
+import dataclasses
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prompt_tuning import json_files
 from prompt_tuning.study.trials import Study, Trial
 from prompt_tuning.tables import Row
 from prompt_tuning.tasks import microworld
@@ -57,15 +58,49 @@ def load(path: str | os.PathLike) -> list[dict]:
   rows = []
   for line, text in enumerate(file.read_text("utf-8").splitlines(), 1):
     try:
-      row = json.loads(text)
-      trial_of(row)
-    except (ValueError, TypeError, KeyError) as error:
+      row = dict(json_files.parse_object(text, "it"))
+      _check(json_files.Fields(row, "it"))
+    except (ValueError, TypeError) as error:
       raise ValueError(
         f"{file}, line {line} is no row of a study ({error}). Remove the "
         "line; its run is done again."
       ) from error
     rows.append(row)
   return rows
+
+
+def _check(row: json_files.Fields) -> None:
+  """Refuses a row that lacks what tables and figures are made of.
+
+  Raises:
+    ValueError: a field is missing, or of another kind.
+    TypeError: it has a setting that no trial has.
+  """
+  # The trial; a setting that an older row lacks has its default.
+  run = row.table("run")
+  run.text("task")
+  run.words("tests")
+  for field in dataclasses.fields(Trial):
+    if isinstance(field.default, bool):
+      run.flag(field.name, None)
+    elif isinstance(field.default, int):
+      run.whole(field.name, None, least=0)
+    elif isinstance(field.default, float):
+      run.number(field.name, None, above=-1e-9)
+    elif field.name != "tests":
+      run.text(field.name, None)
+  trial_of(row)
+
+  # The numbers: of a task, and of an ensemble's ways to answer.
+  tables = [row.table(name) for name in ("scores", "summary")]
+  for scores in (table.table(name) for table in tables for name in table):
+    for metric, value in scores.items():
+      if isinstance(value, bool) or not isinstance(value, int | float):
+        raise scores.refuse(metric, "a number")
+  row.whole("parameters")
+  row.text("model_hash")
+  row.text("machine")
+  row.number("seconds", above=-1e-9)
 
 
 def trial_of(row: Row) -> Trial:

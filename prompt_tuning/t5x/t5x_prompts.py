@@ -7,7 +7,6 @@ t5x saves a checkpoint  -> MODEL_DIR/prompt.npy, prompt.json
 
 from collections.abc import Callable, Mapping
 import functools
-import json
 import os
 import pathlib
 import tempfile
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow as tf
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
 from prompt_tuning.prompts import checkpoints, initializers, prompt
 from prompt_tuning.t5x import t5x_data
@@ -108,7 +107,7 @@ def _read_table_elsewhere(checkpoint: str):
     about = f"{state}/{t5x_checkpoints.METADATA}"
     if tf.io.gfile.exists(about):
       with tf.io.gfile.GFile(about) as file:
-        metadata = json.loads(file.read())
+        metadata = json_files.parse_object(file.read(), about)
       found = t5x_checkpoints.orbax_tensors(state, metadata, _TABLE)
       return found[_TABLE].read()
   raise ValueError(

@@ -252,7 +252,7 @@ def listed(value: Sequence[str] | str) -> tuple[str, ...]:
   if isinstance(value, str) and value.lstrip().startswith("["):
     try:
       value = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ValueError(f"{value} is no list in JSON ({error}).") from error
     if not all(isinstance(part, str) for part in value):
       raise ValueError(f"{value} must be a list of texts.")
@@ -274,7 +274,7 @@ def labelled(value: Sequence[str] | str | Mapping[str, str]) -> tuple[str, ...]:
   if isinstance(value, str) and value.lstrip().startswith("{"):
     try:
       value = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ValueError(f"LABELS={value} is no object in JSON ({error}).") from (
         error
       )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from prompt_tuning import storage
+from prompt_tuning import json_files, storage
 
 TREE = {
   "b": {"c": np.arange(6, dtype=np.float32).reshape(2, 3)},
@@ -212,7 +212,7 @@ def test_a_full_disk_is_an_oserror_and_leaves_what_was_there(tmp_path):
 def test_json_comes_back(tmp_path):
   value = {"a": [1, 2.5, None], "b": "ü"}
   path = storage.write_json(tmp_path / "a.json", value)
-  assert storage.read_json(path) == value
+  assert json_files.read(path) == value
   assert json.loads(path.read_text(encoding="utf-8")) == value
 
 
@@ -221,4 +221,4 @@ def test_what_is_no_json_is_named(tmp_path, content):
   path = tmp_path / "broken.json"
   path.write_bytes(content)
   with pytest.raises(ValueError, match="broken.json is not valid JSON"):
-    storage.read_json(path)
+    json_files.read(path)

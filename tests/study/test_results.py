@@ -21,6 +21,7 @@ def row(task, seed, accuracy, length=20, **more):
     "parameters": 10,
     "seconds": 6.0,
     "machine": "2 cores of paper",
+    "model_hash": "0" * 64,
     "versions": {"jax": "1"},
     **more,
   }
@@ -152,3 +153,23 @@ def test_a_line_that_is_no_row_is_named(tmp_path):
   with pytest.raises(ValueError, match="line 2 is no row of a study"):
     results.load(file)
   assert results.load(tmp_path / "nothing.jsonl") == []
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"run": {"task": "microworld_a", "tests": [], "seed": "0"}}, "seed=.0."),
+    ({"run": {"task": "microworld_a", "tests": [], "tusk": 1}}, "tusk"),
+    ({"run": 3}, "holds a number, not an object"),
+    ({"scores": {"microworld_a": {"accuracy": "50"}}}, 'accuracy="50"'),
+    ({"scores": []}, "holds a list, not an object"),
+    ({"parameters": None}, "no 'parameters'"),
+    ({"model_hash": 7}, "model_hash=7; it must be a text"),
+    ({"seconds": "long"}, "seconds"),
+  ],
+)
+def test_a_row_with_a_field_of_another_kind_is_named(change, message, tmp_path):
+  bad = row("microworld_a", 0, 50.0) | change
+  file = storage.write_jsonl(tmp_path / "rows.jsonl", [bad])
+  with pytest.raises(ValueError, match=f"line 1 is no row .*{message}"):
+    results.load(file)
