@@ -2,7 +2,7 @@
 
     tokens [B, T] -> `t5` (of `layers`) -> logits [B, L, V] -> `losses` [N]
                        ^ `inject` swaps prompt rows in among the embedded words
-    tokens [B, T] -> `decode` -> ids [B, L]
+    tokens [B, T] -> `decode` (by `beams` of `cached` places) -> ids [B, L]
 
 `freeze` splits the parameters into those that train and the others. Nothing
 here knows a file, a task or an optimizer.

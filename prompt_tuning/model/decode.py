@@ -1,9 +1,10 @@
 """From a prompted input to text ids: greedy, sampling, beams, and ranking.
 
-    encode once -> keys and values of every layer once -> one position at a time
+    tokens [B, T] -> the most likely, drawn or searched (`beams`) ids [B, L]
 
 A strategy is a small dataclass. `make_decoder` turns it into one jitted
-function; `make_ranker` scores given labels instead of writing freely.
+function, `make_scored_decoder` into one of several targets and their
+log-probabilities; `make_ranker` scores given labels instead of writing freely.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,10 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from prompt_tuning.model import losses, t5
-from prompt_tuning.shapes import Array, Float, Int, PyTree
+from prompt_tuning.model import beams, losses, t5
+from prompt_tuning.model.cached import Steps
+from prompt_tuning.shapes import Array, Bool, Float, Int, PyTree
 from prompt_tuning.vocabulary import EOS, PAD
-
-_NEVER = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +93,97 @@ Strategy = Writer | Rank
 def make_decoder(
   network: t5.T5, strategy: Writer, max_length: int
 ) -> Callable[..., Int[Array, "B L"]]:
-  """A jitted function (params, tokens [B, T], key) -> ids [B, max_length].
+  """A jitted function (params, tokens [B, T], key, first) -> ids [B, L].
 
-  The ids end with EOS where the target is shorter, and PAD follows. The key is
-  used by `Sample` only.
+  The ids end with EOS where the target is shorter than L = `max_length`, and
+  PAD follows. `Sample` uses the key: example i draws by the key and the number
+  `first + i` (first is 0 if it is not given), whatever the batch.
   """
 
-  def decoder(params: PyTree, tokens: Int[Array, "B T"], key: Array):
-    steps = _Steps(network, params, tokens, max_length)
+  def decoder(
+    params: PyTree,
+    tokens: Int[Array, "B T"],
+    key: Array,
+    first: Int[Array, ""] | int = 0,
+  ):
+    steps = Steps(network, params, tokens, max_length)
     if isinstance(strategy, Beam):
-      return _beam(steps, strategy)
-    return _one_by_one(steps, strategy, key)
+      ids, _ = beams.search(steps, strategy.num_beams, strategy.alpha)
+      return ids[:, 0]
+    keys = _keys(strategy, key, first, steps.batch, 1)
+    return _one_by_one(steps, strategy, keys, is_scored=False)[0]
 
   return jax.jit(decoder)
+
+
+Targets = tuple[Int[Array, "B K L"], Float[Array, "B K"]]
+"""Several targets of each example, and their log-probabilities in nats."""
+
+
+def make_scored_decoder(
+  network: t5.T5, strategy: Writer, max_length: int, count: int = 1
+) -> Callable[..., Targets]:
+  """The decoder of `count` targets with their log-probabilities, best first.
+
+  The log-probability is the sum over a target's tokens, EOS included, in nats;
+  it is the network's own, so a sample's knows no temperature, top_k or top_p.
+  Samples stand in its order, beams in that of their scores. There may be equal
+  samples, and beams that are none (`is_target`).
+
+  Raises:
+    ValueError: the strategy has not so many targets.
+  """
+  check_count(strategy, count)
+
+  def decoder(
+    params: PyTree,
+    tokens: Int[Array, "B T"],
+    key: Array,
+    first: Int[Array, ""] | int = 0,
+  ):
+    steps = Steps(network, params, tokens, max_length)
+    if isinstance(strategy, Beam):
+      return beams.search(steps, strategy.num_beams, strategy.alpha, count)
+    keys = _keys(strategy, key, first, steps.batch, count)
+    several = steps.repeated(count) if count > 1 else steps
+    ids, log_p = _one_by_one(several, strategy, keys, is_scored=True)
+    log_p = log_p.reshape(-1, count)
+    log_p, order = lax.top_k(log_p, count)
+    ids = ids.reshape(*log_p.shape, max_length)
+    return jnp.take_along_axis(ids, order[..., None], axis=1), log_p
+
+  return jax.jit(decoder)
+
+
+def is_target(log_p: Float[Array, "*_"]) -> Bool[Array, "*_"]:
+  """Which of a scored decoder's targets are some; beams may be too many."""
+  return log_p > beams.NEVER / 2
+
+
+def check_count(strategy: Strategy, count: int) -> None:
+  """Refuses more targets (NUM_DECODES) than a strategy has.
+
+  Raises:
+    ValueError: with the setting that has as many.
+  """
+  if isinstance(count, bool) or count < 1:
+    raise ValueError(
+      f"num_decodes (NUM_DECODES) must be a whole number, at least 1, got "
+      f"{count!r}."
+    )
+  if count > 1 and isinstance(strategy, Greedy | Rank):
+    name = type(strategy).__name__
+    rank = " Rank gives every label's probability anyway."
+    raise ValueError(
+      f"NUM_DECODES={count} asks for several answers, and DECODING is {name}, "
+      "which has one. Set DECODING to @decode.Beam() or @decode.Sample()."
+      f"{rank if name == 'Rank' else ''}"
+    )
+  if isinstance(strategy, Beam) and count > strategy.num_beams:
+    raise ValueError(
+      f"NUM_DECODES={count} asks for more answers than there are beams, "
+      f"{strategy.num_beams}. Set decode.Beam.num_beams to {count} or more."
+    )
 
 
 def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
@@ -133,46 +211,15 @@ def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
   return jax.jit(ranker)
 
 
-class _Steps:
-  """Cached decoding of a batch: `logits` of the next place, `cache` updated."""
-
-  def __init__(self, network, params, tokens, max_length):
-    self.network, self.max_length = network, max_length
-    self.variables = {"params": params}
-    source = network.apply(self.variables, tokens, method="read")
-    self.source = network.apply(self.variables, source, method="remembered")
-    self.batch = tokens.shape[0]
-
-  def repeated(self, copies: int) -> "_Steps":
-    """The same with each example `copies` times, one behind the other."""
-    other = object.__new__(_Steps)
-    other.__dict__.update(self.__dict__)
-    other.batch = self.batch * copies
-    other.source = jax.tree.map(
-      lambda x: jnp.repeat(x, copies, axis=0), self.source
-    )
-    return other
-
-  def _decode(self, cache, ids):
-    return self.network.apply(
-      {**self.variables, **cache},
-      self.source,
-      ids,
-      cache_length=self.max_length,
-      mutable=["cache"],
-      method="write",
-    )
-
-  def empty_cache(self) -> PyTree:
-    """A cache for `max_length` places, filled with zeros."""
-    ids = jnp.zeros((self.batch, self.max_length), jnp.int32)
-    _, shapes = jax.eval_shape(self._decode, {}, ids)
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-  def __call__(self, cache, last: Int[Array, "B"]):
-    """Logits [B, V] of the place after `last`, and the cache with it."""
-    logits, cache = self._decode(cache, last[:, None])
-    return logits[:, 0], cache
+def _keys(
+  strategy: Writer, key: Array, first: Array | int, batch: int, count: int
+) -> Array | None:
+  """A key for each of `count` samples of each example, [B * count]."""
+  if not isinstance(strategy, Sample):
+    return None
+  many = jax.vmap(jax.random.fold_in, (None, 0))
+  of_examples = many(key, first + jnp.arange(batch))
+  return jax.vmap(many, (0, None))(of_examples, jnp.arange(count)).reshape(-1)
 
 
 class _Written(NamedTuple):
@@ -180,18 +227,24 @@ class _Written(NamedTuple):
   ids: Array  # [B, L]
   last: Array  # [B]
   done: Array  # [B]
+  log_p: Array  # [B], of what is written; zeros unless it is asked for
   cache: PyTree
 
 
-def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, "B L"]:
-  """Greedy decoding and sampling."""
+def _one_by_one(
+  steps: Steps,
+  strategy: Greedy | Sample,
+  keys: Array | None,
+  *,
+  is_scored: bool,
+) -> tuple[Int[Array, "B L"], Float[Array, "B"]]:
+  """Greedy decoding and sampling: the ids and their log-probabilities."""
 
   def pick(logits, place):
     if isinstance(strategy, Greedy):
       return jnp.argmax(logits, axis=-1)
-    return jax.random.categorical(
-      jax.random.fold_in(key, place), _restricted(logits, strategy)
-    )
+    here = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+    return jax.vmap(jax.random.categorical)(here, _restricted(logits, strategy))
 
   def body(state: _Written) -> _Written:
     logits, cache = steps(state.cache, state.last)
@@ -200,9 +253,13 @@ def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, "B L"]:
     ids = lax.dynamic_update_slice_in_dim(
       state.ids, chosen[:, None], state.place, axis=1
     )
-    return _Written(
-      state.place + 1, ids, chosen, state.done | (chosen == EOS), cache
-    )
+    log_p = state.log_p
+    if is_scored:
+      every = jax.nn.log_softmax(logits)
+      own = jnp.take_along_axis(every, chosen[:, None], axis=1)[:, 0]
+      log_p = log_p + jnp.where(state.done, 0.0, own)
+    done = state.done | (chosen == EOS)
+    return _Written(state.place + 1, ids, chosen, done, log_p, cache)
 
   def more(state: _Written):
     return (state.place < steps.max_length) & ~state.done.all()
@@ -210,9 +267,11 @@ def _one_by_one(steps: _Steps, strategy, key) -> Int[Array, "B L"]:
   zeros = jnp.zeros(steps.batch, jnp.int32)
   ids = jnp.zeros((steps.batch, steps.max_length), jnp.int32)
   first = _Written(
-    jnp.int32(0), ids, zeros, zeros.astype(bool), steps.empty_cache()
+    *(jnp.int32(0), ids, zeros, zeros.astype(bool), zeros.astype(jnp.float32)),
+    steps.empty_cache(),
   )
-  return lax.while_loop(more, body, first).ids
+  last = lax.while_loop(more, body, first)
+  return last.ids, last.log_p
 
 
 def _restricted(
@@ -223,104 +282,13 @@ def _restricted(
   if strategy.top_k:
     k = min(strategy.top_k, logits.shape[-1])
     least = lax.top_k(logits, k)[0][:, -1:]
-    logits = jnp.where(logits < least, _NEVER, logits)
+    logits = jnp.where(logits < least, beams.NEVER, logits)
   if strategy.top_p < 1:
     ordered = jnp.sort(logits, axis=-1)[:, ::-1]
     probabilities = jax.nn.softmax(ordered, axis=-1)
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
     inside = jnp.where(before < strategy.top_p, ordered, jnp.inf)
     logits = jnp.where(
-      logits < inside.min(axis=-1, keepdims=True), _NEVER, logits
+      logits < inside.min(axis=-1, keepdims=True), beams.NEVER, logits
     )
   return logits
-
-
-class _Beams(NamedTuple):
-  place: Array
-  ids: Array  # [B, K, L], the beams that go on
-  last: Array  # [B, K]
-  log_p: Array  # [B, K]
-  ended: Array  # [B, K, L], the best targets that have ended
-  scores: Array  # [B, K], theirs
-  cache: PyTree  # leaves [B * K, …]
-
-
-def _beam(single: _Steps, strategy: Beam) -> Int[Array, "B L"]:
-  """Beam search: 2 K candidates a place, so that K of them can go on.
-
-  A candidate ends if it is among the best K, and an example is done when K
-  have ended; one beam is therefore greedy decoding.
-  """
-  beams, batch, length = strategy.num_beams, single.batch, single.max_length
-  steps = single.repeated(beams)
-
-  def penalty(size):
-    return ((5.0 + size) / 6.0) ** strategy.alpha
-
-  def take(array, index):
-    """Rows `index` [B, K'] of array [B, K, …]."""
-    return jax.vmap(lambda rows, chosen: rows[chosen])(array, index)
-
-  def full(state: _Beams):
-    """Which examples have K ended targets, [B]."""
-    return state.scores[:, -1] > _NEVER
-
-  def body(state: _Beams) -> _Beams:
-    logits, cache = steps(state.cache, state.last.reshape(-1))
-    log_p = jax.nn.log_softmax(logits).reshape(batch, beams, -1)
-    log_p = log_p + state.log_p[..., None]
-    rows = log_p.shape[-1]
-    best, index = lax.top_k(log_p.reshape(batch, -1), 2 * beams)
-    parent, chosen = index // rows, (index % rows).astype(jnp.int32)
-    ids = lax.dynamic_update_slice_in_dim(
-      take(state.ids, parent), chosen[..., None], state.place, axis=2
-    )
-    ends = chosen == EOS
-    alive = best > _NEVER / 2
-    counts = ends & alive & (jnp.arange(2 * beams) < beams)
-    counts &= ~full(state)[:, None]
-    scores = jnp.where(counts, best / penalty(state.place + 1), _NEVER)
-    scores = jnp.concatenate([state.scores, scores], axis=1)
-    scores, keep = lax.top_k(scores, beams)
-    ended = take(jnp.concatenate([state.ended, ids], axis=1), keep)
-    # The best of the others go on.
-    log_p, keep = lax.top_k(jnp.where(ends, _NEVER, best), beams)
-    parent = take(parent, keep)
-
-    def follow(leaf):
-      if not leaf.ndim:
-        return leaf
-      wide = leaf.reshape(batch, beams, *leaf.shape[1:])
-      return take(wide, parent).reshape(leaf.shape)
-
-    return _Beams(
-      state.place + 1,
-      take(ids, keep),
-      take(chosen, keep),
-      log_p,
-      ended,
-      scores,
-      jax.tree.map(follow, cache),
-    )
-
-  def more(state: _Beams):
-    return (state.place < length) & ~full(state).all()
-
-  ids = jnp.zeros((batch, beams, length), jnp.int32)
-  first = jnp.where(jnp.arange(beams) == 0, 0.0, _NEVER)
-  state = _Beams(
-    jnp.int32(0),
-    ids,
-    jnp.zeros((batch, beams), jnp.int32),
-    jnp.broadcast_to(first, (batch, beams)),
-    ids,
-    jnp.full((batch, beams), _NEVER),
-    steps.empty_cache(),
-  )
-  state = lax.while_loop(more, body, state)
-  # Where fewer than K ended, a beam counts with the length that it has.
-  going = state.log_p / penalty(length)
-  going = jnp.where(full(state)[:, None], _NEVER, going)
-  scores = jnp.concatenate([state.scores, going], axis=1)
-  targets = jnp.concatenate([state.ended, state.ids], axis=1)
-  return take(targets, jnp.argmax(scores, axis=1)[:, None])[:, 0]

@@ -270,6 +270,96 @@ def test_beams_equal_a_search_with_lists(beams, alpha):
   assert not np.array_equal(have, run(Greedy()))
 
 
+# Several targets, with their log-probabilities.
+
+
+@functools.cache
+def scored_decoder(strategy, max_length, count):
+  return decode.make_scored_decoder(PLAIN, strategy, max_length, count)
+
+
+def scored(strategy, count, max_length=2, *, seed=0, first=0):
+  write = scored_decoder(strategy, max_length, count)
+  ids, log_p = write(params(), INPUTS, jax.random.key(seed), first)
+  assert ids.shape == (B, count, max_length) and log_p.shape == (B, count)
+  return np.asarray(ids), np.asarray(log_p)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 4.0])
+def test_the_best_beams_are_the_best_of_all_targets_in_order(alpha):
+  """As many beams as targets: the list is the enumeration, sorted."""
+  every = all_of_two_places()
+  ids, log_p = scored(Beam(V * V, alpha), 20)
+  for at in range(B):
+    want = sorted(every, key=lambda t: -score(every[t][at], len(t), alpha))[:20]
+    assert [tuple(until_the_end(row)) for row in ids[at]] == want
+    np.testing.assert_allclose(
+      log_p[at], [every[target][at] for target in want], rtol=1e-4
+    )
+
+
+def test_beams_that_there_are_not_are_told_apart():
+  """12 targets of one place, and 20 beams."""
+  ids, log_p = scored(Beam(20), 20, max_length=1)
+  real = np.asarray(decode.is_target(log_p))
+  np.testing.assert_array_equal(real, [[True] * V + [False] * (20 - V)] * B)
+  for row in ids[:, :V, 0]:
+    assert set(row.tolist()) == set(range(V))
+  np.testing.assert_allclose(np.exp(log_p[:, :V]).sum(axis=1), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "strategy, count",
+  [(Greedy(), 1), (Sample(1.7, top_k=4), 6), (Sample(top_p=0.8), 1)],
+  ids=str,
+)
+def test_a_targets_log_probability_is_the_networks_own(strategy, count):
+  """Whatever the temperature: as enumerated, and the likeliest stands first."""
+  ids, log_p = scored(strategy, count)
+  want = [
+    [all_of_two_places()[tuple(until_the_end(row))][at] for row in ids[at]]
+    for at in range(B)
+  ]
+  np.testing.assert_allclose(log_p, want, rtol=1e-4, atol=1e-5)
+  assert (np.diff(log_p, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_scores_change_no_target(strategy):
+  np.testing.assert_array_equal(scored(strategy, 1, L)[0][:, 0], run(strategy))
+
+
+def test_more_samples_begin_with_the_fewer():
+  one, three = scored(Sample(), 1)[0], scored(Sample(), 3)[0]
+  for at in range(B):
+    assert one[at, 0].tolist() in three[at].tolist()
+  assert len({row.tobytes() for row in three[0]}) > 1
+
+
+def test_an_example_draws_by_its_number_and_not_by_its_batch():
+  whole = run(Sample())
+  write = decoder(PLAIN, Sample(), L)
+  for begin in range(0, B, 2):
+    part = write(params(), INPUTS[begin : begin + 2], jax.random.key(0), begin)
+    np.testing.assert_array_equal(part, whole[begin : begin + 2])
+
+
+@pytest.mark.parametrize(
+  "strategy, count, message",
+  [
+    (Greedy(), 2, "DECODING is Greedy, which has one. Set .*Beam"),
+    (decode.Rank(), 2, "DECODING is Rank, .* gives every label's prob"),
+    (Beam(4), 5, "there are beams, 4. Set decode.Beam.num_beams to 5"),
+    (Sample(), 0, "NUM_DECODES.* at least 1, got 0"),
+    (Sample(), True, "NUM_DECODES.* at least 1, got True"),
+  ],
+  ids=str,
+)
+def test_more_targets_than_there_are_is_refused(strategy, count, message):
+  with pytest.raises(ValueError, match=message):
+    decode.check_count(strategy, count)
+
+
 # Ranking.
 
 
