@@ -30,13 +30,24 @@ PAD, EOS, UNK = 0, 1, 2
 _MULTIPLE = 8
 
 
-def rounded(length: int) -> int:
+def rounded(length: int, *, few: bool = False) -> int:
   """The padded length of `length` tokens: the next multiple of 8.
 
   All padding in the package goes by it, so that lengths that are nearly equal
   share a compiled program.
+
+  Args:
+    length: tokens.
+    few: the next of 8, 16, 32, 64 … instead: a handful of programs for every
+      length that may come.
   """
-  return -(-length // _MULTIPLE) * _MULTIPLE
+  multiple = -(-length // _MULTIPLE) * _MULTIPLE
+  return power_of_two(multiple) if few else multiple
+
+
+def power_of_two(count: int) -> int:
+  """The smallest power of two that is not below `count`, which is above 0."""
+  return 1 << (count - 1).bit_length()
 
 
 __all__ = [
@@ -49,5 +60,6 @@ __all__ = [
   "Int",
   "PyTree",
   "Shaped",
+  "power_of_two",
   "rounded",
 ]

@@ -10,17 +10,15 @@ label probabilities.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
-import jax
 import numpy as np
 
 from prompt_tuning import tables
 from prompt_tuning.data import scoring, splits
 from prompt_tuning.inference import evaluate, infer
-from prompt_tuning.model import decode, losses, t5
+from prompt_tuning.model import decode
 from prompt_tuning.prompts.prompted import Prompted
-from prompt_tuning.shapes import EOS, Float, Int
+from prompt_tuning.shapes import Float, Int
 
 
 def vote(scores: Float[np.ndarray, "N B C"]) -> Int[np.ndarray, "B"]:
@@ -167,7 +165,7 @@ def evaluate_together(
     by_prompt = scores.reshape(len(rows), count, -1).swapaxes(0, 1)
     return votes_on_labels(examples, chosen.strategy.labels, by_prompt)
   texts = predictor(copies, prompt_id, show_progress=True)
-  scores = _log_probabilities(predictor, copies, prompt_id, texts)
+  scores = predictor.log_probabilities(copies, prompt_id, texts)
   votes = votes_on_texts(
     examples,
     [texts[n::count] for n in range(count)],
@@ -175,29 +173,6 @@ def evaluate_together(
   )
   name = type(chosen.strategy).__name__.lower()
   return dataclasses.replace(votes, decoding=name)
-
-
-def _log_probabilities(
-  predictor: infer.Predictor, rows, prompt_id, texts: Sequence[str]
-) -> Float[np.ndarray, "B"]:
-  """Nats of the texts as answers to the rows, EOS included."""
-  prompted = predictor.prompted
-  encode = prompted.vocabulary.encode
-  targets = infer.padded([[*encode(text), EOS] for text in texts])
-
-  @jax.jit
-  def of_batch(params, tokens, targets):
-    logits: Any = prompted.network.apply(
-      {"params": params}, tokens, t5.shift_right(targets)
-    )
-    return -losses.token_losses(logits, targets).sum(axis=-1)
-
-  parts = []
-  for here, tokens in predictor.batches(rows, prompt_id):
-    count = here.stop - here.start
-    part = of_batch(prompted.params, tokens[:count], targets[here])
-    parts.append(np.asarray(part))
-  return np.concatenate(parts)
 
 
 def table(votes: Votes) -> str:

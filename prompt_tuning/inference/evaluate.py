@@ -25,16 +25,15 @@ class Result:
     split: the split's name.
     metrics: the task's metrics.
     predictions: a text per example.
-    probabilities: of the labels, for each example, where they were ranked.
+    answers: what was answered to each example, log-probabilities and several
+      answers with it; () where the predictions were not written by a model.
   """
 
   task: str
   split: str
   metrics: dict[str, float]
   predictions: list[str]
-  probabilities: list[dict[str, float] | None] = dataclasses.field(
-    default_factory=list, compare=False
-  )
+  answers: Sequence[infer.Answer] = dataclasses.field(default=(), compare=False)
 
 
 class Evaluator:
@@ -93,7 +92,7 @@ class Evaluator:
           examples.split,
           scoring.metrics(examples, texts),
           texts,
-          [answer.probabilities for answer in own],
+          own,
         )
     return [results[i] for i in range(len(self._sets))]
 
@@ -126,19 +125,11 @@ def averages(results: Sequence[Result]) -> dict[str, float]:
 
 
 def prediction_rows(examples: splits.Examples, result: Result) -> list[dict]:
-  """The lines of a predictions file: input, target and prediction.
-
-  Where labels were ranked, their probabilities stand there too.
-  """
-  shown = result.probabilities or [None] * len(examples)
+  """The lines of a predictions file: input, target and what was answered."""
+  answers = result.answers or [infer.Answer(t) for t in result.predictions]
   return [
-    {"input": source, "target": target, "prediction": prediction}
-    | ({"probabilities": shares} if shares else {})
-    for source, target, prediction, shares in zip(
-      examples.input_texts(),
-      examples.target_texts(),
-      result.predictions,
-      shown,
-      strict=True,
+    {"input": source, "target": target, **answer.row()}
+    for source, target, answer in zip(
+      examples.input_texts(), examples.target_texts(), answers, strict=True
     )
   ]

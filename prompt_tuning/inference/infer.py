@@ -1,15 +1,19 @@
 """Predictions: inputs and the prompt each of them uses -> texts.
 
     rows of ids, prompt_id -> padded batches with places for the prompt
-                           -> decoder or ranker -> text
+                           -> decoder or ranker -> answers
 
-A batch mixes prompts freely: each example names its own.
+A batch mixes prompts freely: each example names its own. Log-probabilities and
+several answers are there where they are asked for; otherwise nothing of them is
+computed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
+import itertools
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +22,15 @@ import tqdm
 
 from prompt_tuning.model import decode
 from prompt_tuning.prompts.prompted import Prompted
-from prompt_tuning.shapes import EOS, PAD, Float, Int, PyTree, rounded
+from prompt_tuning.shapes import (
+  EOS,
+  PAD,
+  Float,
+  Int,
+  PyTree,
+  power_of_two,
+  rounded,
+)
 
 Ids = Sequence[int] | np.ndarray
 """The ids of one text."""
@@ -32,15 +44,20 @@ class Decoding:
     strategy: see `decode`.
     max_length: target tokens at most, EOS included.
     batch_size: examples of one call.
-    seed: of sampling.
+    seed: of sampling; example i of a call draws the same whatever the batch.
+    num_decodes: answers to each input, beams or samples (NUM_DECODES).
+    scores: whether an answer has its log-probability (SCORES); several have.
   """
 
   strategy: decode.Strategy = decode.Greedy()
   max_length: int = 16
   batch_size: int = 128
   seed: int = 0
+  num_decodes: int = 1
+  scores: bool = False
 
   def __post_init__(self):
+    decode.check_count(self.strategy, self.num_decodes)
     macros = {"max_length": "TARGET_LENGTH", "batch_size": "EVAL_BATCH_SIZE"}
     for name, macro in macros.items():
       value = getattr(self, name)
@@ -77,23 +94,50 @@ class Answer(NamedTuple):
   Attributes:
     text: the answer.
     probabilities: of each label among all, where labels were ranked.
+    log_probability: the answer's, EOS included, in nats, where it was asked
+      for; the model's own, so a sample's knows no temperature.
+    several: all answers, where there are several; this one is the first.
   """
 
   text: str
   probabilities: dict[str, float] | None = None
+  log_probability: float | None = None
+  several: tuple["Answer", ...] = ()
+
+  def row(self) -> dict[str, Any]:
+    """What a predictions file has of it."""
+    row: dict[str, Any] = {"prediction": self.text}
+    if self.log_probability is not None:
+      row["log_probability"] = self.log_probability
+    if self.probabilities is not None:
+      row["probabilities"] = self.probabilities
+    if self.several:
+      row["predictions"] = [answer.row() for answer in self.several]
+    return row
+
+
+class _Batch(NamedTuple):
+  here: slice  # of the rows
+  index: Int[np.ndarray, "B"]  # the rows; the last stands again to fill it
+  tokens: Int[np.ndarray, "B P+T"]
 
 
 class Predictor:
-  """Turns rows of ids into texts.
+  """Turns rows of ids into answers.
 
   Args:
     prompted: a network with its prompts.
     decoding: strategy and sizes.
+    few_shapes: round the number of rows and their lengths to powers of two, so
+      that few programs serve whatever comes (see `warm_up`).
   """
 
-  def __init__(self, prompted: Prompted, decoding: Decoding):
+  def __init__(
+    self, prompted: Prompted, decoding: Decoding, *, few_shapes: bool = False
+  ):
     self.prompted = prompted
     self.decoding = decoding
+    self._few_shapes = few_shapes
     strategy = decoding.strategy
     if isinstance(strategy, decode.Rank):
       if not strategy.labels:
@@ -107,25 +151,49 @@ class Predictor:
           for label in strategy.labels
         ]
       )
+    elif decoding.scores or decoding.num_decodes > 1:
+      self._decoder = decode.make_scored_decoder(
+        *(prompted.network, strategy),
+        *(decoding.max_length, decoding.num_decodes),
+      )
     else:
       self._decoder = decode.make_decoder(
         prompted.network, strategy, decoding.max_length
       )
 
-  def batches(
-    self, rows: Sequence[Ids], prompt_id: Ids
-  ) -> Iterator[tuple[slice, Int[np.ndarray, "B P+T"]]]:
-    """Which rows a batch holds, and their tokens behind the prompt's places.
+  def _batches(self, rows: Sequence[Ids], prompt_id: Ids) -> Iterator[_Batch]:
+    """Rows with their prompts' places in front; the batches have one shape.
 
-    All batches have one shape; the last repeats its last row.
+    With few shapes the last one may be smaller.
     """
-    size = min(self.decoding.batch_size, len(rows))
-    tokens = padded(rows, rounded(max(len(row) for row in rows)))
+    count, few = len(rows), self._few_shapes
+    tokens = padded(rows, rounded(max(map(len, rows)), few=few))
     ids = np.asarray(prompt_id, np.int32)
-    for begin in range(0, len(rows), size):
-      here = slice(begin, min(begin + size, len(rows)))
-      index = np.minimum(np.arange(begin, begin + size), len(rows) - 1)
-      yield here, self.prompted.reserve(tokens[index], ids[index])
+    size = self._size(count)
+    for begin in range(0, count, size):
+      here = slice(begin, min(begin + size, count))
+      filled = self._size(here.stop - begin) if few else size
+      index = np.minimum(np.arange(begin, begin + filled), count - 1)
+      yield _Batch(
+        here, index, self.prompted.reserve(tokens[index], ids[index])
+      )
+
+  def _size(self, count: int) -> int:
+    """The rows of the batch that `count` rows are put into."""
+    size = power_of_two(count) if self._few_shapes else count
+    return min(self.decoding.batch_size, size)
+
+  def warm_up(self, longest: int, count: int) -> int:
+    """Compiles what up to `count` rows of up to `longest` ids need.
+
+    Returns:
+      The number of programs: one for each shape.
+    """
+    lengths = {rounded(n, few=self._few_shapes) for n in range(1, longest + 1)}
+    sizes = {self._size(n) for n in range(1, count + 1)}
+    for size, length in itertools.product(sorted(sizes), sorted(lengths)):
+      self.answers([[EOS] * length] * size, [0] * size)
+    return len(sizes) * len(lengths)
 
   def __call__(
     self,
@@ -157,29 +225,50 @@ class Predictor:
       params: in place of the prompted network's, as they are while it trains.
       show_progress: draw a bar.
     """
-    if isinstance(self.decoding.strategy, decode.Rank):
-      scores = self.label_scores(rows, prompt_id, params=params)
-      labels = self.decoding.strategy.labels
-      shares = special.softmax(scores.astype(np.float64), axis=1)
-      return [
-        Answer(labels[i], dict(zip(labels, row.tolist(), strict=True)))
-        for i, row in zip(scores.argmax(axis=1), shares, strict=True)
-      ]
     params = self.prompted.params if params is None else params
-    answers: list[Answer] = []
-    key = jax.random.key(self.decoding.seed)
     bar = tqdm.tqdm(
       total=len(rows),
       unit="example",
       disable=not (show_progress and sys.stderr.isatty()),
     )
+    is_ranking = isinstance(self.decoding.strategy, decode.Rank)
+    answer = self._chosen if is_ranking else self._written
+    answers: list[Answer] = []
     with bar:
-      for i, (here, tokens) in enumerate(self.batches(rows, prompt_id)):
-        ids = self._decoder(params, tokens, jax.random.fold_in(key, i))
-        count = here.stop - here.start
-        texts = map(self.prompted.vocabulary.decode, np.asarray(ids)[:count])
-        answers += map(Answer, texts)
+      for batch in self._batches(rows, prompt_id):
+        count = batch.here.stop - batch.here.start
+        answers += answer(params, batch)[:count]
         bar.update(count)
+    return answers
+
+  def _written(self, params: PyTree, batch: _Batch) -> list[Answer]:
+    """What the strategy writes to a batch."""
+    key = jax.random.key(self.decoding.seed)
+    first = np.int32(batch.here.start)
+    written = self._decoder(params, batch.tokens, key, first)
+    decoded = self.prompted.vocabulary.decode
+    if not isinstance(written, tuple):
+      return [Answer(decoded(ids)) for ids in np.asarray(written)]
+    answers = []
+    for ids, log_p in zip(*map(np.asarray, written), strict=True):
+      several = tuple(
+        Answer(decoded(ids[k]), log_probability=float(log_p[k]))
+        for k in np.flatnonzero(decode.is_target(log_p))
+      )
+      is_one = self.decoding.num_decodes == 1
+      answers.append(several[0]._replace(several=() if is_one else several))
+    return answers
+
+  def _chosen(self, params: PyTree, batch: _Batch) -> list[Answer]:
+    """The likeliest labels for a batch."""
+    labels = self.decoding.strategy.labels
+    answers = []
+    for row in np.asarray(self._ranker(params, batch.tokens, self._label_ids)):
+      shares = special.softmax(row.astype(np.float64)).tolist()
+      best = int(row.argmax())
+      nats = float(row[best]) if self.decoding.scores else None
+      chances = dict(zip(labels, shares, strict=True))
+      answers.append(Answer(labels[best], chances, nats))
     return answers
 
   def label_scores(
@@ -192,10 +281,32 @@ class Predictor:
     """Log-probability of each label in nats (only with `decode.Rank`)."""
     params = self.prompted.params if params is None else params
     scores = []
-    for here, tokens in self.batches(rows, prompt_id):
+    for here, _, tokens in self._batches(rows, prompt_id):
       part = self._ranker(params, tokens, self._label_ids)
       scores.append(np.asarray(part)[: here.stop - here.start])
     return np.concatenate(scores)
+
+  def log_probabilities(
+    self, rows: Sequence[Ids], prompt_id: Ids, texts: Sequence[str]
+  ) -> Float[np.ndarray, "B"]:
+    """Nats of given texts as answers to the rows, EOS included.
+
+    A text has the ids that the vocabulary encodes it with, which a model that
+    wrote it need not have chosen.
+    """
+    encode = self.prompted.vocabulary.encode
+    ids = [[*encode(text), EOS] for text in texts]
+    length = rounded(max(map(len, ids)), few=self._few_shapes)
+    targets = padded(ids, length)
+    parts = []
+    for here, index, tokens in self._batches(rows, prompt_id):
+      part = self._scorer(self.prompted.params, tokens, targets[index])
+      parts.append(np.asarray(part)[: here.stop - here.start])
+    return np.concatenate(parts)
+
+  @functools.cached_property
+  def _scorer(self):
+    return decode.make_scorer(self.prompted.network)
 
 
 def padded(rows: Sequence[Ids], length: int = 0) -> Int[np.ndarray, "B T"]:

@@ -1,4 +1,10 @@
-"""Texts in, texts out: a frozen model with one or several saved prompts."""
+"""Texts in, texts out: a frozen model with one or several saved prompts.
+
+    texts -> ids -> 1, 2, 4 … rows of 8, 16, 32 … tokens -> answers
+
+Whatever comes is padded to one of a few shapes, so that a service compiles a
+handful of programs, or none (`PromptedModel.warm_up`).
+"""
 
 from collections.abc import Sequence
 import os
@@ -20,7 +26,8 @@ class PromptedModel:
     model: the frozen model.
     prompts: a saved prompt or the path to one, or several, of any length. One
       that is read here must have been trained for these weights.
-    decoding: strategy and sizes.
+    decoding: strategy and sizes; there several answers and their
+      log-probabilities are asked for.
 
   Raises:
     ValueError: a prompt does not fit the model, or was trained for another.
@@ -29,6 +36,10 @@ class PromptedModel:
     model = prompt_tuning.load_model('microworld')
     prompted = PromptedModel(model, ['runs/boolq', 'runs/rte'])
     prompted.predict(['passage: … question: …', 'hypothesis: …'], [0, 1])
+
+    beams = Decoding(decode.Beam(4), num_decodes=3)
+    for answer in PromptedModel(model, 'runs/rte', beams).answers(texts):
+      print([(one.text, one.log_probability) for one in answer.several])
   """
 
   def __init__(
@@ -53,7 +64,30 @@ class PromptedModel:
     self._predictor = infer.Predictor(
       prompted.with_prompts(model, [saved.values for saved in self.prompts]),
       decoding,
+      few_shapes=True,
     )
+
+  def warm_up(self, longest: int, count: int | None = None) -> int:
+    """Compiles ahead what `predict` and `answers` need.
+
+    Afterwards no call compiles whose texts have `longest` tokens at most, end
+    included, rounded up to 8, 16, 32 …, and are not more than `count`.
+
+    Args:
+      longest: tokens of a text.
+      count: texts of a call; by default any number.
+
+    Returns:
+      How many programs there are, one for each shape.
+
+    Raises:
+      ValueError: a number is below 1.
+    """
+    count = self._predictor.decoding.batch_size if count is None else count
+    for name, value in {"longest": longest, "count": count}.items():
+      if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    return self._predictor.warm_up(longest, count)
 
   def predict(
     self, texts: Sequence[str], prompt_id: infer.Ids | int = 0
@@ -64,7 +98,10 @@ class PromptedModel:
   def answers(
     self, texts: Sequence[str], prompt_id: infer.Ids | int = 0
   ) -> list[infer.Answer]:
-    """One answer per text, with the labels' probabilities if they are ranked.
+    """What the model answers to each text.
+
+    An answer has the labels' probabilities if they are ranked, and what the
+    decoding asks for: its log-probability, several answers.
 
     Args:
       texts: inputs in the form that the prompts were trained on.
@@ -74,8 +111,43 @@ class PromptedModel:
       ValueError: a text is empty or none, or a prompt_id is not one of a
         prompt.
     """
-    if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
-      raise ValueError(f"texts must be a list of texts, got {texts!r:.80}.")
+    rows, ids = self._rows(texts, prompt_id)
+    return self._predictor.answers(rows, ids) if rows else []
+
+  def score(
+    self,
+    texts: Sequence[str],
+    answers: Sequence[str],
+    prompt_id: infer.Ids | int = 0,
+  ) -> list[float]:
+    """The log-probability of a given answer to each text, in nats.
+
+    It is that of the answer as the vocabulary encodes it, its end included.
+
+    Args:
+      texts: inputs in the form that the prompts were trained on.
+      answers: one for each text.
+      prompt_id: which of the prompts each text uses, or one for all.
+
+    Raises:
+      ValueError: as in `answers`; or there are not as many answers as texts.
+    """
+    _check_texts("answers", answers)
+    rows, ids = self._rows(texts, prompt_id)
+    if len(answers) != len(rows):
+      raise ValueError(
+        f"There are {len(answers)} answers to {len(rows)} texts. Give one for "
+        "each text."
+      )
+    if not rows:
+      return []
+    return self._predictor.log_probabilities(rows, ids, answers).tolist()
+
+  def _rows(
+    self, texts: Sequence[str], prompt_id: infer.Ids | int
+  ) -> tuple[list[list[int]], list[int]]:
+    """The ids of each text, and its prompt's place in the bank."""
+    _check_texts("texts", texts)
     ids = self._prompt_ids(prompt_id, len(texts))
     rows = []
     for i, text in enumerate(texts):
@@ -83,7 +155,7 @@ class PromptedModel:
       if not pieces:
         raise ValueError(f"Text {i} is empty ({text!r}).")
       rows.append([*pieces, EOS])
-    return self._predictor.answers(rows, ids) if rows else []
+    return rows, ids
 
   def _prompt_ids(self, prompt_id: infer.Ids | int, count: int) -> list[int]:
     """A prompt's place in the bank for each of the texts."""
@@ -101,3 +173,8 @@ class PromptedModel:
         f"prompt_id must be from 0 to {last}, got {ids.tolist()}."
       )
     return ids.tolist()
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+  if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
+    raise ValueError(f"{name} must be a list of texts, got {texts!r:.80}.")

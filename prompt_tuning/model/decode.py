@@ -211,6 +211,22 @@ def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
   return jax.jit(ranker)
 
 
+def make_scorer(network: t5.T5) -> Callable[..., Float[Array, "B"]]:
+  """A jitted function (params, tokens [B, T], targets [B, L]) -> nats [B].
+
+  The score of an example is the log-probability of its target, EOS included.
+  """
+
+  def scorer(
+    params: PyTree, tokens: Int[Array, "B T"], targets: Int[Array, "B L"]
+  ):
+    variables, shifted = {"params": params}, t5.shift_right(targets)
+    logits: Any = network.apply(variables, tokens, shifted)
+    return -losses.token_losses(logits, targets).sum(axis=-1)
+
+  return jax.jit(scorer)
+
+
 def _keys(
   strategy: Writer, key: Array, first: Array | int, batch: int, count: int
 ) -> Array | None:
