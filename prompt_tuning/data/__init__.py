@@ -1,13 +1,22 @@
 """Data: tasks -> examples -> the batch of a step; predictions -> scores.
 
 `registry`: seqio's tasks -> `splits`: ids -> `batches`: [N * B, P + T]
+                                          -> `layout`: parts without padding
 predictions -> `scoring` -> metrics
 texts -> `text` by `objectives` -> batches to pre-train on
 """
 
 import importlib
 
-__all__ = ["batches", "objectives", "registry", "scoring", "splits", "text"]
+__all__ = [
+  "batches",
+  "layout",
+  "objectives",
+  "registry",
+  "scoring",
+  "splits",
+  "text",
+]
 
 _NAMES = {
   "Examples": "splits",

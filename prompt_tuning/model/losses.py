@@ -35,21 +35,46 @@ def sum_per_prompt(
   return jnp.sum(jnp.where(member, values[None, :], 0.0), axis=1)
 
 
-def per_prompt(
+def totals(
   logits: Float[Array, "B L V"],
   targets: Int[Array, "B L"],
-  prompt_id: Int[Array, "B"],
+  prompt_id: Int[Array, "B"] | Int[Array, "B L"],
   *,
   num_prompts: int,
   z_loss: float,
-) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-  """Mean loss and mean token accuracy over the target tokens of each prompt."""
+) -> tuple[Float[Array, "N"], Float[Array, "N"], Float[Array, "N"]]:
+  """Of each prompt: the sum of losses, the tokens that are right, all tokens.
+
+  Args:
+    logits: of every target.
+    targets: padded with 0.
+    prompt_id: the prompt of every example or, in packed rows, target.
+    num_prompts: N.
+    z_loss: see `token_losses`.
+  """
   losses = token_losses(logits, targets, z_loss)
   real = (targets != PAD).astype(jnp.float32)
   right = (jnp.argmax(logits, -1) == targets) * real
 
   def total(values):
-    return sum_per_prompt(values.sum(axis=-1), prompt_id, num_prompts)
+    if prompt_id.ndim == 1:
+      values = values.sum(axis=-1)
+    return sum_per_prompt(values.ravel(), prompt_id.ravel(), num_prompts)
 
-  tokens = jnp.maximum(total(real), 1.0)
-  return total(losses) / tokens, total(right) / tokens
+  return total(losses), total(right), total(real)
+
+
+def per_prompt(
+  logits: Float[Array, "B L V"],
+  targets: Int[Array, "B L"],
+  prompt_id: Int[Array, "B"] | Int[Array, "B L"],
+  *,
+  num_prompts: int,
+  z_loss: float,
+) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
+  """Mean loss and mean token accuracy over the target tokens of each prompt."""
+  losses, right, tokens = totals(
+    logits, targets, prompt_id, num_prompts=num_prompts, z_loss=z_loss
+  )
+  tokens = jnp.maximum(tokens, 1.0)
+  return losses / tokens, right / tokens

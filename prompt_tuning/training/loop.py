@@ -7,7 +7,7 @@ after any dispatch, asked by a signal: a checkpoint holds all that the rest of
 the run depends on, so that the same command goes on bit for bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
 import sys
@@ -18,11 +18,12 @@ import numpy as np
 import tqdm
 
 from prompt_tuning import run_folder
+from prompt_tuning.data import layout
 from prompt_tuning.model import freeze
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.training import interruption, step
 from prompt_tuning.training.plan import Plan
-from prompt_tuning.training.prefetch import Batch, Prefetch
+from prompt_tuning.training.prefetch import Batch, Dispatch, Parts, Prefetch
 
 Evaluate = Callable[[PyTree], tuple[list[float], list[dict]]]
 
@@ -84,7 +85,7 @@ class Outcome:
 def fit(
   problem: step.Problem,
   parts: tuple[PyTree, PyTree],
-  batches: Callable[[int], Batch],
+  batches: Callable[[int], Batch | Parts],
   *,
   plan: Plan,
   folder: run_folder.RunFolder,
@@ -96,7 +97,8 @@ def fit(
   Args:
     problem: network, optimizer and loss.
     parts: the trained and the frozen part of the parameters.
-    batches: the batch of a step; a pure function of the step.
+    batches: the batch of a step, or its parts (see `layout`); a pure function
+      of the step.
     plan: how long, and when to evaluate and save.
     folder: where metrics and checkpoints go, and where to resume from.
     names: of the prompts of the bank, for the log.
@@ -134,8 +136,8 @@ def fit(
 
       # A dispatch is several steps in one program; the batches of the next one
       # are made meanwhile.
-      stacked = prefetch.take(first, end, plan.next_end(end))
-      run.state, metrics = steps(run.state, frozen, stacked)
+      batch = prefetch.take(first, end, plan.next_end(end))
+      run.state, metrics = steps(run.state, frozen, batch)
       run.pending.append(metrics)
       bar.update(end - first)
 
@@ -147,7 +149,7 @@ def fit(
           run.check(end)
         if plan.evaluates_at(end):
           run.look(end, plan, requests)
-        _show(bar, means, run.best, stacked["inputs"].shape[1])
+        _show(bar, means, run.best, _num_examples(batch))
 
       # A checkpoint comes after the evaluation of its step, whose outcome it
       # holds: a resumed run does not evaluate it again.
@@ -284,6 +286,13 @@ def _check_finite(names, at, loss) -> None:
   bad = [n for n, x in zip(names, loss, strict=True) if not np.isfinite(x)]
   which = f" of {', '.join(bad)}" if any(bad) else ""
   raise ValueError(f"The loss{which} is not finite at step {at}. {_ADVICE}")
+
+
+def _num_examples(batch: Dispatch) -> int:
+  """Of the first step of a dispatch."""
+  if isinstance(batch, Mapping):
+    return batch["inputs"].shape[1]
+  return layout.num_examples(batch[0])
 
 
 def _show(bar, means, best: Best, batch_size: int) -> None:

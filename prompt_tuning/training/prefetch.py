@@ -5,10 +5,15 @@ from concurrent import futures
 
 import numpy as np
 
-Batch = Mapping[str, np.ndarray]
+from prompt_tuning.data.layout import Batch, Parts
+
+Dispatch = Batch | Sequence[Parts]
+"""The batches of several steps: stacked, or the parts of each step."""
 
 
-def _stack(batches: Sequence[Batch]) -> Batch:
+def _stack(batches: Sequence[Batch] | Sequence[Parts]) -> Dispatch:
+  if not isinstance(batches[0], Mapping):
+    return batches
   shapes = {tuple(v.shape for v in batch.values()) for batch in batches}
   if len(shapes) > 1:
     raise ValueError(
@@ -21,7 +26,7 @@ def _stack(batches: Sequence[Batch]) -> Batch:
 class Prefetch:
   """Makes the batches of the next dispatch while this one is computed."""
 
-  def __init__(self, batches: Callable[[int], Batch]):
+  def __init__(self, batches: Callable[[int], Batch | Parts]):
     self._batches = batches
     self._pool = futures.ThreadPoolExecutor(1)
     self._ready: dict[tuple[int, int], futures.Future] = {}
@@ -32,11 +37,11 @@ class Prefetch:
   def __exit__(self, *exception):
     self._pool.shutdown(cancel_futures=True)
 
-  def _make(self, first: int, end: int) -> Batch:
+  def _make(self, first: int, end: int) -> Dispatch:
     return _stack([self._batches(at) for at in range(first, end)])
 
-  def take(self, first: int, end: int, next_end: int) -> Batch:
-    """The stacked batches of [first, end); [end, next_end) is begun."""
+  def take(self, first: int, end: int, next_end: int) -> Dispatch:
+    """The batches of [first, end); [end, next_end) is begun."""
     ready = self._ready.pop((first, end), None)
     stacked = ready.result() if ready else self._make(first, end)
     if next_end > end:

@@ -4,7 +4,7 @@ model, Tasks, Tuning -> splits read, prompts in front of the frozen model,
                         trained and frozen part, batches -> `Prepared`
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from prompt_tuning.data import batches, registry, scoring, splits
+from prompt_tuning.data import batches, layout, registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import freeze
@@ -69,13 +69,19 @@ class Prepared:
     return prompt.is_all_that_trains(self.trained)
 
   @functools.cached_property
-  def batches(self) -> batches.TaskBatches:
-    """The batch of each step."""
-    return batches.TaskBatches(
+  def batches(self) -> Callable[[int], layout.Batch | layout.Parts]:
+    """The batch of each step, laid out."""
+    of_tasks = batches.TaskBatches(
       self.of_members(self.train_sets),
       [member.seed for member in self.members],
       batch_size=self.tasks.batch_size,
       prompt_length=self.prompted.places,
+    )
+    return self.tasks.layout.arrange(
+      of_tasks,
+      num_prompts=len(self.members),
+      emb_dim=self.model.config.emb_dim,
+      platform=jax.default_backend(),
     )
 
   def of_members(self, of_tasks: Sequence[T]) -> list[T]:

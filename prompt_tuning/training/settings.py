@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import optax
 
 from prompt_tuning.data import splits
+from prompt_tuning.data.layout import Layout
 from prompt_tuning.model import freeze
 from prompt_tuning.prompts import initializers, prompt
 
@@ -27,6 +28,7 @@ class Tasks:
     validation_split: the split to choose the best prompt on; None for none.
     test_splits: splits that the chosen prompt is scored on at the end.
     truncate: cut long examples (and count them) instead of refusing them.
+    layout: how the examples of a step lie in memory.
   """
 
   mixture_or_task_name: str | Sequence[str]
@@ -37,6 +39,7 @@ class Tasks:
   validation_split: str | None = "validation"
   test_splits: Sequence[str] = ()
   truncate: bool = True
+  layout: Layout = Layout()
 
   def __post_init__(self):
     splits.check_lengths(self.task_feature_lengths)

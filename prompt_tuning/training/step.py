@@ -7,16 +7,18 @@ The gradient is taken of the trained part alone; the frozen part is an argument
 that comes back to nobody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from prompt_tuning.model import freeze, losses, t5
-from prompt_tuning.shapes import PyTree
+from prompt_tuning.shapes import PAD, PyTree
 
 
 class TrainState(NamedTuple):
@@ -66,16 +68,9 @@ def make_step(problem: Problem) -> Callable:
   the metrics `loss` [N] (mean nats per target token, z-loss included) and
   `token_accuracy` [N].
   """
-  dropout = problem.network.config.dropout_rate > 0
 
   def loss_of(trained, frozen, batch, step):
-    key = jax.random.fold_in(jax.random.key(problem.seed), step)
-    logits: Any = problem.network.apply(
-      {"params": freeze.merge(trained, frozen)},
-      batch["inputs"],
-      t5.shift_right(batch["targets"]),
-      rngs={"dropout": key} if dropout else {},
-    )
+    logits = _logits(problem, freeze.merge(trained, frozen), batch, (step,))
     loss, accuracy = losses.per_prompt(
       logits,
       batch["targets"],
@@ -89,25 +84,114 @@ def make_step(problem: Problem) -> Callable:
     gradient, metrics = jax.grad(loss_of, has_aux=True)(
       state.trained, frozen, batch, state.step
     )
-    updates, opt_state = problem.optimizer.update(
-      gradient, state.opt_state, state.trained
-    )
-    trained = optax.apply_updates(state.trained, updates)
-    return TrainState(state.step + 1, trained, opt_state), metrics
+    return _updated(problem, state, gradient), metrics
 
   return step
 
 
-def make_steps(problem: Problem) -> Callable:
-  """Like `make_step` over stacked batches [S, …], jitted: S steps a dispatch.
+def _logits(problem: Problem, params: PyTree, batch, counts) -> Any:
+  """Teacher-forced logits; `counts` tell the dropout of this call from others'.
 
-  The metrics come back stacked as well, [S, N]. The state is donated.
+  Packed rows bring `input_segments` and `target_segments`.
+  """
+  rngs = {}
+  if problem.network.config.dropout_rate > 0:
+    key = jax.random.key(problem.seed)
+    for count in counts:
+      key = jax.random.fold_in(key, count)
+    rngs = {"dropout": key}
+  own = batch.get("target_segments")
+  history = t5.shift_right(batch["targets"])
+  if own is not None:
+    # The history of a segment begins with id 0, not with its neighbour's end.
+    history = jnp.where(own == t5.shift_right(own), history, PAD)
+  return problem.network.apply(
+    {"params": params},
+    batch["inputs"],
+    history,
+    encoder_segment_ids=batch.get("input_segments"),
+    decoder_segment_ids=own,
+    rngs=rngs,
+  )
+
+
+def _updated(problem: Problem, state: TrainState, gradient) -> TrainState:
+  updates, opt_state = problem.optimizer.update(
+    gradient, state.opt_state, state.trained
+  )
+  trained = optax.apply_updates(state.trained, updates)
+  return TrainState(state.step + 1, trained, opt_state)
+
+
+def make_steps(problem: Problem) -> Callable:
+  """A function (state, frozen, batches) -> (state, metrics) of several steps.
+
+  The batches are stacked, [S, …], and S steps run as one program; or they are
+  a list with the parts of each step (see `layout`), which add up to the same
+  update. The metrics come back stacked as well, [S, N]. The state is donated.
   """
   step = make_step(problem)
 
-  def steps(state, frozen, batches):
+  def scanned(state, frozen, batches):
     return jax.lax.scan(
       lambda carry, batch: step(carry, frozen, batch), state, batches
     )
 
-  return jax.jit(steps, donate_argnums=0)
+  whole = jax.jit(scanned, donate_argnums=0)
+  divided = make_step_of_parts(problem)
+
+  def steps(state, frozen, batches):
+    if isinstance(batches, Mapping):
+      return whole(state, frozen, batches)
+    metrics = []
+    for parts in batches:
+      state, of_step = divided(state, frozen, parts)
+      metrics.append(of_step)
+    return state, jax.tree.map(lambda *each: jnp.stack(each), *metrics)
+
+  return steps
+
+
+def make_step_of_parts(problem: Problem) -> Callable:
+  """Like `make_step`, of a step whose batch comes in parts.
+
+  Each part has besides `tokens` [N], the target tokens of each prompt in the
+  whole step, so that the parts' gradients add up to the step's.
+  """
+
+  def loss_of(trained, frozen, part, counts):
+    logits = _logits(problem, freeze.merge(trained, frozen), part, counts)
+    loss, right, _ = losses.totals(
+      logits,
+      part["targets"],
+      part["prompt_id"],
+      num_prompts=problem.num_prompts,
+      z_loss=problem.z_loss,
+    )
+    loss, accuracy = loss / part["tokens"], right / part["tokens"]
+    return loss.sum(), {"loss": loss, "token_accuracy": accuracy}
+
+  @jax.jit
+  def first(trained, frozen, part, counts):
+    return jax.grad(loss_of, has_aux=True)(trained, frozen, part, counts)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def further(sums, trained, frozen, part, counts):
+    return jax.tree.map(jnp.add, sums, first(trained, frozen, part, counts))
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def update(state, gradient):
+    return _updated(problem, state, gradient)
+
+  def step(state, frozen, parts):
+    sums = None
+    for count, part in enumerate(parts):
+      counts = (state.step, np.int32(count))
+      if sums is None:
+        sums = first(state.trained, frozen, part, counts)
+      else:
+        sums = further(sums, state.trained, frozen, part, counts)
+    gradient, metrics = sums
+    return update(state, gradient), metrics
+
+  return step

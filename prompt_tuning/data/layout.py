@@ -1,0 +1,314 @@
+"""How the examples of a step lie in memory; the step itself is the same.
+
+    batch of a step [B, P + T] -> padded   one rectangle, as it is
+                               -> groups   parts of like length, each as wide
+                                           as its longest example needs
+                               -> packed   parts of rows that hold several
+                                           examples each, told apart by segments
+
+Which examples a step has is a function of seed and step (`batches`); here is
+another, pure function of their lengths. The parts of a step are computed one
+after the other and their gradients added, so a part is also what bounds the
+memory of a step. Few shapes occur, each of which is compiled once: their widths
+are chosen when the run begins, from the lengths in its first steps.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from prompt_tuning.shapes import PAD, Int, rounded
+
+Batch = Mapping[str, np.ndarray]
+Parts = Sequence[Batch]
+
+AUTO, PADDED, GROUPS, PACKED = "auto", "padded", "groups", "packed"
+LAYOUTS = (AUTO, PADDED, GROUPS, PACKED)
+
+_FIRST_STEPS = 64  # whose lengths decide which shapes there are
+_INPUT_WIDTHS, _TARGET_WIDTHS = 8, 2  # at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """What the user chooses of it.
+
+  Attributes:
+    layout: `auto`, `padded`, `groups` or `packed`. `auto` is groups on a CPU,
+      which computes small parts fastest, and packed rows elsewhere.
+    microbatch_tokens: places of input that a part has at most, if one example
+      has no more; 0 for what suits the device.
+    num_microbatches: into how many parts a step is divided, as under t5x; 0
+      leaves it to `microbatch_tokens`.
+  """
+
+  layout: str = AUTO
+  microbatch_tokens: int = 0
+  num_microbatches: int = 0
+
+  def __post_init__(self):
+    if self.layout not in LAYOUTS:
+      raise ValueError(
+        f"LAYOUT={self.layout!r} is not known; choose one of "
+        f"{', '.join(LAYOUTS)}."
+      )
+    for name in ("microbatch_tokens", "num_microbatches"):
+      value = getattr(self, name)
+      if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(
+          f"{name.upper()}={value!r}; give a whole number, or 0 for what suits "
+          "the device."
+        )
+    if self.microbatch_tokens and self.num_microbatches:
+      raise ValueError(
+        f"MICROBATCH_TOKENS={self.microbatch_tokens} and NUM_MICROBATCHES="
+        f"{self.num_microbatches} both divide a step. Set one of them to 0."
+      )
+    divides = self.microbatch_tokens or self.num_microbatches
+    if self.layout == PADDED and divides:
+      raise ValueError(
+        "LAYOUT='padded' computes a step whole. Choose LAYOUT='groups' or "
+        "'packed' with MICROBATCH_TOKENS or NUM_MICROBATCHES."
+      )
+
+  def arrange(
+    self,
+    batches: Callable[[int], Batch],
+    *,
+    num_prompts: int,
+    emb_dim: int,
+    platform: str = "cpu",
+  ) -> Callable[[int], Batch | Parts]:
+    """The batches of a run as this layout has them.
+
+    Args:
+      batches: the batch of a step, see `batches.TaskBatches`.
+      num_prompts: N of the bank.
+      emb_dim: E of the network; a narrower one computes larger parts at once.
+      platform: of the device, as JAX calls it.
+    """
+    layout = self.layout
+    if layout == AUTO:
+      layout = GROUPS if platform == "cpu" else PACKED
+    if layout == PADDED:
+      return batches
+    lengths = [Lengths.of(batches(step)) for step in range(_FIRST_STEPS)]
+    rows = len(lengths[0].inputs)
+    limit = self.microbatch_tokens or _suiting(platform, emb_dim)
+    if self.num_microbatches:
+      limit = 0
+    make = _groups if layout == GROUPS else _packed
+    most = -(-rows // self.num_microbatches) if self.num_microbatches else 0
+    arranged = make(lengths, limit, most)
+    return lambda step: arranged(_with_tokens(batches(step), num_prompts))
+
+
+def _suiting(platform: str, emb_dim: int) -> int:
+  """The places of a part that a device computes fastest.
+
+  On a CPU the activations of a part stay in its cache, and the weights are read
+  once a part: measured with benchmarks/peers.py.
+  """
+  if platform != "cpu":
+    return 1 << 14
+  return max(512, (1 << 19) // emb_dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """The lengths of the examples of a step, the prompt's places included."""
+
+  inputs: Int[np.ndarray, "B"]
+  targets: Int[np.ndarray, "B"]
+
+  @classmethod
+  def of(cls, batch: Batch) -> "Lengths":
+    """Up to the last token that is no padding, 1 at least."""
+
+    def length(tokens):
+      return 1 + np.where(tokens != PAD, np.arange(tokens.shape[1]), 0).max(1)
+
+    return cls(length(batch["inputs"]), length(batch["targets"]))
+
+
+def _with_tokens(batch: Batch, num_prompts: int) -> Batch:
+  """The batch with the target tokens of each prompt, [N], for the mean."""
+  real = (batch["targets"] != PAD).sum(1)
+  tokens = np.bincount(batch["prompt_id"], real, minlength=num_prompts)
+  return {**batch, "tokens": np.maximum(tokens, 1).astype(np.float32)}
+
+
+def few(values: Sequence[int], count: int) -> tuple[int, ...]:
+  """At most `count` widths, so that rounding `values` up to them costs least.
+
+  Each width is a multiple of the padding's; the widest holds all values.
+  """
+  widths, number = np.unique([rounded(v) for v in values], return_counts=True)
+  before = np.concatenate([[0], np.cumsum(number)])
+  # cost[j]: of the values up to width j, with a width at j; one more each turn.
+  cost = widths * before[1:]
+  chosen: list[tuple[int, ...]] = [(int(w),) for w in widths]
+  for _ in range(min(count, len(widths)) - 1):
+    costs, options = cost.copy(), list(chosen)
+    for j in range(1, len(widths)):
+      candidates = cost[:j] + widths[j] * (before[j + 1] - before[1 : j + 1])
+      best = int(candidates.argmin())
+      if candidates[best] < costs[j]:
+        costs[j] = candidates[best]
+        options[j] = (*chosen[best], int(widths[j]))
+    cost, chosen = costs, options
+  return chosen[-1]
+
+
+def _at_least(widths: Sequence[int], length: int) -> int:
+  """The narrowest of the widths that holds a length; else just enough."""
+  return min((w for w in widths if w >= length), default=rounded(length))
+
+
+def _part_rows(rows: int, limit: int) -> int:
+  """Rows of a part, `limit` at most, so that few rows stay empty."""
+  sizes = range(1, max(1, min(rows, limit)) + 1)
+  return min(sizes, key=lambda size: (-(-rows // size) * size, -size))
+
+
+def _filled(column: np.ndarray, rows: int) -> np.ndarray:
+  """The column with empty rows behind it."""
+  missing = rows - len(column)
+  return np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1))
+
+
+def _groups(lengths: Sequence[Lengths], limit: int, most: int):
+  """Parts of so many examples each, next to each other in length."""
+  mean = np.mean([each.inputs.mean() for each in lengths])
+  size = most or _part_rows(len(lengths[0].inputs), int(limit // mean))
+
+  def parts(of: Lengths) -> list[np.ndarray]:
+    order = np.lexsort((of.targets, of.inputs))
+    return [order[at : at + size] for at in range(0, len(order), size)]
+
+  found = [(each, part) for each in lengths for part in parts(each)]
+  widths = few([int(each.inputs[p].max()) for each, p in found], _INPUT_WIDTHS)
+  target_widths = few(
+    [int(each.targets[p].max()) for each, p in found], _TARGET_WIDTHS
+  )
+
+  def arrange(batch: Batch) -> list[Batch]:
+    of = Lengths.of(batch)
+    made = []
+    for part in parts(of):
+      width = _at_least(widths, int(of.inputs[part].max()))
+      target_width = _at_least(target_widths, int(of.targets[part].max()))
+      made.append(
+        {
+          "inputs": _filled(batch["inputs"][part, :width], size),
+          "targets": _filled(batch["targets"][part, :target_width], size),
+          "prompt_id": _filled(batch["prompt_id"][part], size),
+          "tokens": batch["tokens"],
+        }
+      )
+    return made
+
+  return arrange
+
+
+def _packed(lengths: Sequence[Lengths], limit: int, most: int):
+  """Parts of rows of one length, each with as many examples as fit."""
+  longest = max(each.inputs.max() for each in lengths)
+  mean = np.mean([each.inputs.mean() for each in lengths])
+  width = rounded(int(max(longest, 2 * mean)))
+  targets = np.concatenate([each.targets for each in lengths])
+  target_width = rounded(
+    int(max(targets.max(), np.ceil(targets.mean() * width / mean)))
+  )
+
+  def rows(of: Lengths) -> list[list[int]]:
+    return first_fit(of, (width, target_width))
+
+  usual = max(len(rows(each)) for each in lengths)
+  size = -(-usual // -(-len(lengths[0].inputs) // most)) if most else 0
+  size = size or max(1, min(usual, limit // width))
+
+  def arrange(batch: Batch) -> list[Batch]:
+    of = Lengths.of(batch)
+    packed = rows(of)
+    wide = rounded(max(width, int(of.inputs.max())))
+    wide_targets = rounded(max(target_width, int(of.targets.max())))
+    made = []
+    for at in range(0, len(packed), size):
+      part = _empty(size, wide, wide_targets)
+      for row, members in enumerate(packed[at : at + size]):
+        _fill(part, row, [_cut(batch, of, member) for member in members])
+      made.append({**part, "tokens": batch["tokens"]})
+    return made
+
+  return arrange
+
+
+def first_fit(of: Lengths, width: tuple[int, int]) -> list[list[int]]:
+  """Rows of examples, longest first, each into the first row with room for it.
+
+  An example that is longer than a row has one of its own.
+  """
+  rows: list[list[int]] = []
+  room: list[np.ndarray] = []
+  for example in np.argsort(-of.inputs, kind="stable"):
+    need = np.array([of.inputs[example], of.targets[example]])
+    at = next((i for i, left in enumerate(room) if (left >= need).all()), None)
+    if at is None:
+      at = len(rows)
+      rows.append([])
+      room.append(np.array(width))
+    rows[at].append(int(example))
+    room[at] = room[at] - need
+  return rows
+
+
+def _empty(rows: int, width: int, target_width: int) -> dict[str, np.ndarray]:
+  names = {
+    "inputs": width,
+    "input_segments": width,
+    "targets": target_width,
+    "target_segments": target_width,
+    "prompt_id": target_width,
+  }
+  return {k: np.zeros((rows, wide), np.int32) for k, wide in names.items()}
+
+
+def _cut(batch: Batch, of: Lengths, example: int):
+  """An example without padding: inputs, targets, and its prompt."""
+  inputs = batch["inputs"][example, : of.inputs[example]]
+  targets = batch["targets"][example, : of.targets[example]]
+  return inputs, targets, batch["prompt_id"][example]
+
+
+def _fill(part: dict[str, np.ndarray], row: int, examples) -> None:
+  """Writes examples into a row, one behind the other; segments from 1 on."""
+  at = at_targets = 0
+  for segment, (inputs, targets, prompt_id) in enumerate(examples, 1):
+    place = slice(at, at := at + len(inputs))
+    part["inputs"][row, place] = inputs
+    part["input_segments"][row, place] = segment
+    place = slice(at_targets, at_targets := at_targets + len(targets))
+    part["targets"][row, place] = targets
+    part["target_segments"][row, place] = segment
+    part["prompt_id"][row, place] = prompt_id
+
+
+def computed(batch: Batch | Parts) -> tuple[int, int]:
+  """Places of input that are computed, and how many of them hold a token."""
+  parts = [batch] if isinstance(batch, Mapping) else batch
+  tokens = [part["inputs"] for part in parts]
+  return sum(t.size for t in tokens), sum(int((t != PAD).sum()) for t in tokens)
+
+
+def num_examples(batch: Batch | Parts) -> int:
+  """How many examples a step has."""
+  if isinstance(batch, Mapping):
+    return len(batch["inputs"])
+  return sum(
+    int(part["input_segments"].max(1).sum())
+    if "input_segments" in part
+    else int((part["inputs"] != PAD).any(1).sum())
+    for part in batch
+  )
