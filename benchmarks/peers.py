@@ -1,0 +1,356 @@
+"""Measures a step of prompt tuning beside transformers with PEFT.
+
+    python -m venv /tmp/peft
+    /tmp/peft/bin/pip install torch transformers peft
+    python benchmarks/peers.py --peft /tmp/peft/bin/python
+
+Both tune 100 positions in front of a T5 1.1 small of random weights, in
+float32, on the same examples: PEFT as its users run it (each batch padded to
+its longest example, scaled dot product attention, AdamW), this project as its
+`train` command does. Each lives in a process of its own, and they take turns,
+so that whatever else the machine does meets both; the ratio is that of the
+medians, its spread that of the turns. Without --peft only this project is
+measured. Nothing else should run meanwhile.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+P, VOCABULARY = 100, 32128
+QUANTILES = {
+  # Of the lengths of inputs, from the shortest to the longest example by tenths:
+  # MRPC's training set as T5 reads it, and a set with BoolQ's mean and longest.
+  "mrpc": (19, 40, 46, 51, 55, 60, 65, 70, 76, 84, 122),
+  "boolq": (40, 92, 112, 129, 146, 164, 184, 208, 240, 291, 454),
+}
+CASES = {
+  "equal": ("equal shapes, batch 16, 128 in, 8 out", 16, 2),
+  "mrpc": ("lengths of MRPC, batch 32", 32, 2),
+  "boolq": ("lengths like BoolQ's, batch 16", 16, 2),
+  "evaluate": ("greedy answers, lengths of MRPC, batch 64", 64, 1),
+}
+"""The work, how many examples a batch has, and how many batches a turn has."""
+
+
+def lengths(case: str, count: int) -> np.ndarray:
+  """Lengths of inputs, drawn from the quantiles."""
+  if case == "equal":
+    return np.full(count, 128)
+  table = QUANTILES["boolq" if case == "boolq" else "mrpc"]
+  places = np.random.default_rng(0).uniform(0, 10, count)
+  drawn = np.interp(places, np.arange(11), table).astype(int)
+  drawn[0] = table[-1]  # the longest is there
+  return drawn
+
+
+def examples(case: str, count: int = 512) -> tuple[list, list]:
+  """Ids of inputs and targets, the end of sequence behind them."""
+  rng = np.random.default_rng(1)
+
+  def ids(length):
+    return [*rng.integers(3, 32000, length - 1).tolist(), 1]
+
+  inputs = [ids(length) for length in lengths(case, count)]
+  return inputs, [ids(8 if case == "equal" else 4) for _ in inputs]
+
+
+class Ours:
+  """This project, as `prompt-tuning train` and `eval` use it."""
+
+  def __init__(self, case: str, layout_name: str):
+    from prompt_tuning.cli import command_line
+
+    command_line.import_quietly()
+    import jax
+
+    from prompt_tuning.data import batches, layout, splits
+    from prompt_tuning.model import freeze, t5
+    from prompt_tuning.prompts import prompt
+    from prompt_tuning.training import optimizers, step
+
+    self._jax, self._step, self._layout = jax, step, layout
+    config = t5.T5Config(VOCABULARY, 512, 6, 64, 1024, 8, 8)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+      lambda leaf: 0.05 * rng.standard_normal(leaf.shape, np.float32),
+      t5.abstract_parameters(config),
+    )
+    module = prompt.Prompt(P, config.emb_dim, 1)
+    first = rng.standard_normal((1, P, config.emb_dim), np.float32)
+    self._params = {**params, prompt.NAME: module.first_parameters(first)}
+    self._network = t5.T5(config, prompt=module)
+    inputs, targets = examples(case)
+    read = splits.Examples(
+      "", "", *map(splits.Sequences.of, (inputs, targets)), [], {}
+    )
+    of_task = batches.TaskBatches(
+      [[(read, 1.0)]], [0], batch_size=CASES[case][1], prompt_length=P
+    )
+    self.batches = layout.Layout(layout_name).arrange(
+      of_task, num_prompts=1, emb_dim=config.emb_dim
+    )
+    self._inputs, self._size = inputs, CASES[case][1]
+    self._is_evaluation = case == "evaluate"
+    optimizer = optimizers.per_prompt(optimizers.adafactor())
+    problem = step.Problem(self._network, optimizer)
+    mask = freeze.mask(self._params, freeze.PROMPT)
+    trained, self._frozen = jax.device_put(freeze.split(self._params, mask))
+    self._state = step.initial_state(problem, trained)
+    self._steps = step.make_steps(problem)
+    if self._is_evaluation:
+      self._predict = self._predictor()
+
+  def _predictor(self):
+    from prompt_tuning.inference import infer
+    from prompt_tuning.prompts import prompted
+    from prompt_tuning.vocabulary import Vocabulary
+
+    del Vocabulary
+    together = prompted.Prompted(
+      self._network, self._jax.device_put(self._params), _Words(), (P,)
+    )
+    decoding = infer.Decoding(max_length=8, batch_size=self._size)
+    return infer.Predictor(together, decoding)
+
+  def turn(self, first: int, count: int) -> int:
+    """Does the batches from `first` on; the real tokens of their inputs."""
+    if self._is_evaluation:
+      rows = [
+        np.array(row)
+        for row in self._inputs[first * self._size : (first + count) * self._size]
+      ]
+      self._predict(rows, np.zeros(len(rows), np.int32))
+      return sum(len(row) + P for row in rows)
+    real = 0
+    for at in range(first, first + count):
+      batch = self.batches(at)
+      real += self._layout.computed(batch)[1]
+      if isinstance(batch, dict):
+        made = {k: v[None] for k, v in batch.items()}
+      else:
+        made = [batch]
+      self._state, metrics = self._steps(self._state, self._frozen, made)
+      float(metrics["loss"][0, 0])
+    return real
+
+  def about(self) -> dict:
+    """Computed places per real one, and the peak of a matmul here."""
+    counts = [self._layout.computed(self.batches(at)) for at in range(16)]
+    computed, real = np.sum(counts, axis=0)
+    return {"computed/real": round(float(computed / real), 3)} | {
+      "matmul GF/s": round(self._peak())
+    }
+
+  def _peak(self) -> float:
+    """Of the largest matrix product in the network."""
+    jnp = self._jax.numpy
+    x, w = jnp.ones((3648, 512)), jnp.ones((512, 1024))
+    many = self._jax.jit(
+      lambda x, w: self._jax.lax.fori_loop(
+        0, 20, lambda _, y: (y @ w) @ (w.T * 1e-3), x
+      )
+    )
+    many(x, w).block_until_ready()
+    begin = time.perf_counter()
+    many(x, w).block_until_ready()
+    return 40 * 2 * x.size * w.shape[1] / (time.perf_counter() - begin) / 1e9
+
+
+class _Words:
+  """Stands in for a vocabulary: an answer is its ids."""
+
+  def decode(self, ids) -> str:
+    return " ".join(map(str, ids))
+
+
+class Peft:
+  """transformers and PEFT, as their documentation has it."""
+
+  def __init__(self, case: str, _):
+    import peft
+    import torch
+    import transformers
+
+    self._torch = torch
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+      vocab_size=VOCABULARY,
+      d_model=512,
+      d_kv=64,
+      d_ff=1024,
+      num_layers=8,
+      num_decoder_layers=8,
+      num_heads=6,
+      feed_forward_proj="gated-gelu",
+      tie_word_embeddings=False,
+      dropout_rate=0.0,
+      decoder_start_token_id=0,
+    )
+    model = transformers.T5ForConditionalGeneration(config)
+    self._model = peft.get_peft_model(
+      model,
+      peft.PromptTuningConfig(
+        task_type=peft.TaskType.SEQ_2_SEQ_LM, num_virtual_tokens=P
+      ),
+    )
+    trained = [p for p in self._model.parameters() if p.requires_grad]
+    self._optimizer = torch.optim.AdamW(trained, lr=0.3)
+    self._inputs, self._targets = examples(case)
+    self._size = CASES[case][1]
+    self._is_evaluation = case == "evaluate"
+    self._order = np.random.default_rng(0).permutation(len(self._inputs))
+
+  def _padded(self, rows, filler: int):
+    longest = max(map(len, rows))
+    filled = [row + [filler] * (longest - len(row)) for row in rows]
+    return self._torch.tensor(filled)
+
+  def turn(self, first: int, count: int) -> int:
+    """See `Ours.turn`."""
+    torch, size, real = self._torch, self._size, 0
+    for at in range(first, first + count):
+      index = self._order[at * size : (at + 1) * size]
+      inputs = self._padded([self._inputs[i] for i in index], 0)
+      mask = (inputs != 0).long()
+      real += int(mask.sum()) + P * size
+      if self._is_evaluation:
+        with torch.no_grad():
+          self._model.generate(
+            input_ids=inputs, attention_mask=mask, max_new_tokens=8, do_sample=False
+          )
+        continue
+      labels = self._padded([self._targets[i] for i in index], -100)
+      out = self._model(input_ids=inputs, attention_mask=mask, labels=labels)
+      out.loss.backward()
+      self._optimizer.step()
+      self._optimizer.zero_grad()
+      out.loss.item()
+    return real
+
+  def about(self) -> dict:
+    """Which versions these are."""
+    import peft
+    import transformers
+
+    return {
+      "versions": f"torch {self._torch.__version__}, transformers "
+      f"{transformers.__version__}, peft {peft.__version__}"
+    }
+
+
+def work(side: str, case: str, layout_name: str) -> None:
+  """Answers every line on stdin (first batch, how many) with a measurement."""
+  worker = {"ours": Ours, "peft": Peft}[side](case, layout_name)
+  for line in sys.stdin:
+    asked = json.loads(line)
+    begin = time.perf_counter()
+    real = worker.turn(*asked["turn"])
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    about = worker.about() if asked.get("about") else {}
+    answer = {"seconds": seconds, "tokens": real, "peak GB": peak, **about}
+    print("#" + json.dumps(answer), flush=True)
+
+
+class Worker:
+  """The process of one side."""
+
+  def __init__(self, python: str, side: str, case: str, layout_name: str):
+    self._process = subprocess.Popen(
+      [python, __file__, "--side", side, "--case", case, "--layout", layout_name],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+    )
+
+  def ask(self, **what) -> dict:
+    """One measurement."""
+    assert self._process.stdin and self._process.stdout
+    self._process.stdin.write(json.dumps(what) + "\n")
+    self._process.stdin.flush()
+    for line in self._process.stdout:
+      if line.startswith("#"):
+        return json.loads(line[1:])
+    raise RuntimeError(f"{self._process.args} ended; run it to see why.")
+
+  def close(self) -> None:
+    """Ends the process."""
+    assert self._process.stdin
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def measure(case: str, pythons: dict[str, str], rounds: int, layout: str) -> dict:
+  """Both sides in turns; seconds a batch, tokens a second, peak, ratio."""
+  count = CASES[case][2]
+  workers = {s: Worker(p, s, case, layout) for s, p in pythons.items()}
+  seconds = {side: [] for side in workers}
+  found: dict = {"work": CASES[case][0], "rounds": rounds}
+  # The first pass compiles, and is left out.
+  for worker in workers.values():
+    for turn in range(rounds):
+      worker.ask(turn=[turn * count, count])
+  tokens, peaks = {}, {}
+  for turn in range(rounds):
+    for side, worker in workers.items():
+      answer = worker.ask(turn=[turn * count, count])
+      seconds[side].append(answer["seconds"] / count)
+      tokens[side] = tokens.get(side, 0) + answer["tokens"]
+      peaks[side] = answer["peak GB"]
+  for side, worker in workers.items():
+    about = worker.ask(turn=[0, 0], about=True)
+    known = ("seconds", "tokens", "peak GB")
+    found[side] = {
+      "s/batch": round(statistics.median(seconds[side]), 3),
+      "tokens/s": round(tokens[side] / count / sum(seconds[side])),
+      "peak GB": round(peaks[side], 2),
+      **{k: v for k, v in about.items() if k not in known},
+    }
+    worker.close()
+  if len(workers) == 2:
+    # A turn has the same batches for both only by their number: the ratio is
+    # of tokens per second.
+    ratios = [p / o for p, o in zip(seconds["peft"], seconds["ours"], strict=True)]
+    speeds = found["ours"]["tokens/s"] / found["peft"]["tokens/s"]
+    found["ratio"] = round(speeds, 2)
+    found["ratio of turns"] = [round(min(ratios), 2), round(max(ratios), 2)]
+    found["peak ratio"] = round(peaks["peft"] / peaks["ours"], 2)
+  return found
+
+
+def main() -> None:
+  """Measures and prints a line of JSON for each case."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--peft", help="a Python with torch, transformers, peft")
+  parser.add_argument("--case", choices=CASES, help="one instead of all")
+  parser.add_argument("--layout", default="auto", help="LAYOUT of ours")
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--side", choices=("ours", "peft"), help=argparse.SUPPRESS)
+  parser.add_argument("--output", type=pathlib.Path, help="a file of the lines")
+  flags = parser.parse_args()
+  if flags.side:
+    work(flags.side, flags.case, flags.layout)
+    return
+  pythons = {"ours": sys.executable}
+  if flags.peft:
+    pythons["peft"] = flags.peft
+  lines = []
+  for case in [flags.case] if flags.case else CASES:
+    found = measure(case, pythons, flags.rounds, flags.layout)
+    lines.append(json.dumps(found))
+    print(lines[-1], flush=True)
+  if flags.output:
+    flags.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+  main()
