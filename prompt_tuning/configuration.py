@@ -38,7 +38,11 @@ _TEXTS = ("_DIR", "_FILE", "_NAME", "_PATH")
 
 
 def configure(
-  files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str]
+  files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[str],
+  *,
+  reads_tasks: bool = True,
 ) -> None:
   """Parses gin files and bindings into gin's configuration.
 
@@ -47,6 +51,7 @@ def configure(
     bindings: `NAME=value` or `module.function.parameter=value`; a value that
       is no gin literal is taken as text.
     search_paths: folders to look into first.
+    reads_tasks: whether the modules of tasks are imported, which takes seconds.
 
   Raises:
     FileNotFoundError: a file is in none of the folders.
@@ -80,7 +85,7 @@ def configure(
     logging.disable(logging.NOTSET)
   check_kinds(texts)
   modules = macro(TASK_MODULES)
-  if modules is not None:
+  if modules is not None and reads_tasks:
     import_tasks(modules, TASK_MODULES)
 
 

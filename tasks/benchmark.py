@@ -12,10 +12,9 @@ import dataclasses
 import functools
 
 import numpy as np
-import seqio
-import tensorflow as tf
 
 from prompt_tuning.tasks import answers, casts, declarations, features, metrics
+from prompt_tuning.tasks.features import seqio
 from prompt_tuning.tasks.rows.sources import TRAIN_PART, Source
 
 T5_FORM = "_t5"
@@ -123,7 +122,7 @@ class TextToText:
   fields: Sequence[str] = ()
   postprocess: Callable | None = None
   scores: Sequence[metrics.Metric] = ()
-  features: Mapping[str, seqio.Feature] | None = None
+  features: "Mapping[str, seqio.Feature] | None" = None
   preprocessors: Sequence[Callable] = ()
 
 
@@ -134,6 +133,8 @@ def add(
   form: TextToText,
 ) -> None:
   """Adds one task whose examples a function of the split makes."""
+  import tensorflow as tf  # seconds, which `infer` of a text can do without
+
   signature = {
     field: _spec(field) for field in ("inputs", "targets", *form.fields)
   }
@@ -161,7 +162,9 @@ def add(
   )
 
 
-def _spec(field: str) -> tf.TensorSpec:
+def _spec(field: str):
+  import tensorflow as tf
+
   if field in ("answers", "entities"):
     return tf.TensorSpec([None], tf.string)
   if field.startswith(("idx", "label")):

@@ -22,6 +22,7 @@ class Command:
     examples: command lines, the end of its --help.
     takes_settings: whether it takes --gin.NAME=value.
     resumes: whether the same command goes on where it was interrupted.
+    reads_tasks: whether it needs seqio in any case.
   """
 
   name: str
@@ -32,6 +33,7 @@ class Command:
   examples: str = ""
   takes_settings: bool = False
   resumes: bool = False
+  reads_tasks: bool = True
 
   def add_to(self, commands) -> None:
     """Adds the command to the subparsers of `prompt-tuning`."""
@@ -49,5 +51,12 @@ class Command:
     self.flags(parser)
     parser.add_argument(
       "--debug", action="store_true", help="show the traceback of an error"
+    )
+    parser.add_argument(
+      "--no_compilation_cache",
+      dest="compilation_cache",
+      action="store_false",
+      help="do not keep compiled programs for the next start (they are in the "
+      "user's cache folder, or where JAX_COMPILATION_CACHE_DIR says)",
     )
     parser.set_defaults(of=self)

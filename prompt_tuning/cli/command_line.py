@@ -6,9 +6,12 @@ the traceback as well.
 
 import argparse
 from collections.abc import Sequence
+import contextlib
+import hashlib
 import importlib
 import logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -28,9 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
   logging.basicConfig(
     level=logging.WARNING, format="%(message)s", stream=sys.stderr
   )
+  # Read when the first library that logs as TensorFlow does is loaded.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   before = _on_termination(_terminate)
   try:
-    import_quietly()
+    _keep_compilations(known.compilation_cache)
+    if command.reads_tasks:
+      import_quietly()
     if rest and not command.takes_settings:
       parse.error(f"unknown argument {rest[0]}")
     if command.takes_settings and known.literally is not None:
@@ -103,15 +110,36 @@ def bindings_of(
 
 def import_quietly() -> None:
   """Imports TensorFlow behind seqio, which greets on file descriptor 2."""
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  terminal = os.dup(2)
-  with open(os.devnull, "wb") as nowhere:
-    os.dup2(nowhere.fileno(), 2)
-    try:
-      importlib.import_module("prompt_tuning.data.splits")
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
+  features = importlib.import_module("prompt_tuning.tasks.features")
+  features.seqio.get_mixture_or_task  # noqa: B018
+
+
+def _keep_compilations(wanted: bool) -> None:
+  """Programs that XLA compiles are kept for the next start.
+
+  In the user's cache folder, unless JAX is told of another by its environment
+  variable JAX_COMPILATION_CACHE_DIR. A program is for one kind of processor,
+  and a home may be shared by several.
+  """
+  name = "JAX_COMPILATION_CACHE_DIR"
+  if not wanted:
+    os.environ.pop(name, None)
+    return
+  caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  with contextlib.suppress(OSError):  # then every start compiles
+    folder = os.path.join(caches, "prompt_tuning", "compiled", _processor())
+    if name not in os.environ:
+      os.makedirs(folder, exist_ok=True)
+      os.environ[name] = folder
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def _processor() -> str:
+  """Tells kinds of processors apart."""
+  about = platform.processor() + platform.machine()
+  with contextlib.suppress(OSError), open("/proc/cpuinfo", "rb") as file:
+    about += str([line for line in file if line.startswith(b"flags")][:1])
+  return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def _is_for_users(error: Exception) -> bool:

@@ -17,7 +17,12 @@ _TASK = "MIXTURE_OR_TASK_NAME="
 
 
 def _run(
-  flags: argparse.Namespace, bindings: Settings, function: Callable, folder: str
+  flags: argparse.Namespace,
+  bindings: Settings,
+  function: Callable,
+  folder: str,
+  *,
+  reads_tasks: bool = True,
 ):
   """Configures by gin, and calls a function that fills a folder.
 
@@ -26,6 +31,7 @@ def _run(
     bindings: gin settings.
     function: what gin configures.
     folder: the macro that names the folder.
+    reads_tasks: whether the function needs tasks.
   """
   from prompt_tuning import configuration, run_folder  # gin is slow to import
 
@@ -44,7 +50,7 @@ def _run(
       )
     files, bindings = [*files, *more_files], [*more, *bindings]
   paths = [path for path in flags.gin_search_paths.split(",") if path]
-  configuration.configure(files, bindings, paths)
+  configuration.configure(files, bindings, paths, reads_tasks=reads_tasks)
 
   # What was set stands in the folder from the beginning, what was used at the
   # end. An evaluation may lie in the folder of the run, whose own file stays.
@@ -87,7 +93,10 @@ def _infer(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.inference import jobs, submission
 
   function = submission.write if flags.submission else jobs.infer_lines
-  _, where = _run(flags, bindings, function, "INFER_OUTPUT_DIR")
+  _, where = _run(
+    *(flags, bindings, function, "INFER_OUTPUT_DIR"),
+    reads_tasks=flags.submission,
+  )
   _print_folder(where)
 
 
@@ -214,6 +223,7 @@ example:
     --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\
     --gin.INITIAL_CHECKPOINT_PATH=google/t5-base-lm-adapt \\
     --gin.PROMPT_PATH=runs/boolq --gin.INFER_OUTPUT_DIR=runs/boolq/hand_in""",
+    reads_tasks=False,
   ),
   Command(
     "pretrain",

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import difflib
 import functools
 
-import seqio
-
 from prompt_tuning import tasks
 from prompt_tuning.tasks import answers, declarations, features
+from prompt_tuning.tasks.features import seqio
 from prompt_tuning.vocabulary import Vocabulary
 
 
@@ -113,7 +112,7 @@ def labels(
 
 
 @functools.lru_cache(64)
-def _training_targets(task: seqio.Task, at_most: int) -> tuple[str, ...]:
+def _training_targets(task: "seqio.Task", at_most: int) -> tuple[str, ...]:
   if "train" not in task.splits:
     raise ValueError(
       f"{task.name} names no labels and has no split 'train' to tell them by. "

@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 import numpy as np
-import seqio
 
 from prompt_tuning.data import splits
 from prompt_tuning.tasks import declarations
+from prompt_tuning.tasks.features import seqio
 from prompt_tuning.tasks.metrics import SHORT_NAMES
 
 INVALID = "invalid"

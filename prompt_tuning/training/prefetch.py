@@ -11,9 +11,10 @@ Dispatch = Batch | Sequence[Parts]
 """The batches of several steps: stacked, or the parts of each step."""
 
 
-def _stack(batches: Sequence[Batch] | Sequence[Parts]) -> Dispatch:
-  if not isinstance(batches[0], Mapping):
-    return batches
+def _stack(steps: Sequence[Batch | Parts]) -> Dispatch:
+  batches = [step for step in steps if isinstance(step, Mapping)]
+  if not batches:
+    return [step for step in steps if not isinstance(step, Mapping)]
   shapes = {tuple(v.shape for v in batch.values()) for batch in batches}
   if len(shapes) > 1:
     raise ValueError(

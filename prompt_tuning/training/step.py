@@ -184,7 +184,7 @@ def make_step_of_parts(problem: Problem) -> Callable:
     return _updated(problem, state, gradient)
 
   def step(state, frozen, parts):
-    sums = None
+    sums: Any = None
     for count, part in enumerate(parts):
       counts = (state.step, np.int32(count))
       if sums is None:

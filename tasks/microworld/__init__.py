@@ -16,10 +16,8 @@ the task word (see `examples`). Beside each task stand
 import functools
 import re
 
-import seqio
-import tensorflow as tf
-
 from prompt_tuning.tasks import benchmark, declarations, features, metrics
+from prompt_tuning.tasks.features import seqio
 from prompt_tuning.tasks.microworld import examples, vocabulary
 from prompt_tuning.tasks.microworld.examples import LABELS, SPLITS, TRANSFERS
 
@@ -32,7 +30,7 @@ SENTINEL = "_sentinel"
 
 
 @functools.cache
-def seqio_vocabulary() -> seqio.SentencePieceVocabulary:
+def seqio_vocabulary() -> "seqio.SentencePieceVocabulary":
   """The shipped vocabulary with its sentinels behind the pieces."""
   return seqio.SentencePieceVocabulary(
     str(vocabulary.PATH), extra_ids=EXTRA_IDS
@@ -45,8 +43,9 @@ def class_id(text, *, labels, **_) -> int:
   return labels.index(text) if text in labels else -1
 
 
-def with_sentinel(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """T5's first sentinel in front of the targets."""
+def with_sentinel(dataset):
+  """A tf.data.Dataset with T5's first sentinel in front of the targets."""
+  import tensorflow as tf  # seconds, for this one form of the tasks
 
   def prepend(example):
     ids = example["targets"]

@@ -17,7 +17,6 @@ import pathlib
 import zlib
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from prompt_tuning.tables import Row
 from prompt_tuning.tasks.answers import text_of
@@ -112,14 +111,18 @@ class Source:
     dataset, _, config = self.name.partition(":")[0].partition("/")
     if dataset in _folders:
       return official.read(_folders[dataset], dataset, config, split)
+    import tensorflow_datasets as tfds  # takes seconds
+
     return [
       _plain(row)
       for row in tfds.as_numpy(_builder(self.name).as_dataset(split=split))
     ]
 
 
-def _builder(name: str) -> tfds.core.DatasetBuilder:
+def _builder(name: str):
   """A data set of TFDS, fetched if it is not there yet."""
+  import tensorflow_datasets as tfds
+
   folder = os.environ.get("TFDS_DATA_DIR")
   builder = tfds.builder(name, data_dir=folder)
   if not builder.is_prepared():

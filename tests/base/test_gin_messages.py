@@ -35,7 +35,7 @@ def clean():
     (
       "OPTIMIZER=@zzz.here()",
       "OPTIMIZER = @zzz.here(): There is no module 'zzz' here. "
-      "Known: decode, infer, loop, optimizers, train.",
+      "Known: decode, infer, layout, loop, optimizers, train.",
     ),
     ("TRAIN_STEPS=@", "TRAIN_STEPS = @: Unexpected token."),
     (

@@ -414,3 +414,32 @@ def test_a_loaded_model_is_adapted_to_a_text_file(model_folder, tmp_path):
   assert after.vocabulary.encode("the cat") == before.vocabulary.encode(
     "the cat"
   )
+
+
+@pytest.mark.parametrize("command", ["inspect", "infer"])
+def test_a_command_that_reads_no_task_starts_without_tensorflow(
+  command, tmp_path
+):
+  checkpoints.save_prompt(tmp_path / "prompt", tiny_t5.rows(3, 128), {})
+  (tmp_path / "lines.txt").write_text("is it true ?\n")
+  arguments = {
+    "inspect": ["inspect", "microworld"],
+    "infer": [
+      *("infer", "--gin_file=models/microworld.gin"),
+      *(
+        "--gin_file=runs/infer.gin",
+        f"--gin.PROMPT_PATH={tmp_path / 'prompt'}",
+      ),
+      f"--gin.INPUT_FILE={tmp_path / 'lines.txt'}",
+      f"--gin.INFER_OUTPUT_DIR={tmp_path / 'out'}",
+    ],
+  }[command]
+  code = (
+    "import sys\nfrom prompt_tuning import cli\n"
+    f"assert cli.main({arguments!r}) == 0\n"
+    "print([m for m in ('tensorflow', 'seqio') if m in sys.modules])"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.splitlines()[-1] == "[]"
