@@ -2,6 +2,7 @@
 
     train.jsonl, dev.jsonl + "premise: {premise} hypothesis: {hypothesis}"
         -> `rows.own_files`: examples -> a seqio task -> its name
+    rows.jsonl without answers -> `to_predict` -> `inference.jobs.infer_rows`
 
 Nothing is written in Python for it: `prompt-tuning train --data …` and
 `data/own_data.gin` call `register`. A folder instead of a file is the unzipped
@@ -91,6 +92,25 @@ def register(
   declarations.declare(name, labels=own.classes)
   _known[name] = own
   return name
+
+
+def to_predict(
+  *,
+  data: str,
+  template: str,
+  labels: Sequence[str] | str = (),
+  skip_bad_rows: bool = False,
+) -> OwnData:
+  """A file of rows to predict, with answers or without; see `OwnData`.
+
+  Raises:
+    ValueError: a setting is not usable.
+  """
+  return OwnData(
+    *(None, None, data, template, ""),
+    labels=labelled(labels),
+    skip_bad_rows=skip_bad_rows,
+  )
 
 
 def _postprocess(own: OwnData) -> Callable:

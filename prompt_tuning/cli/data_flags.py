@@ -13,8 +13,9 @@ _OFFICIAL = "data/official.gin"
 _FLAGS = {
   "data": (
     "DATA",
-    "the training rows: jsonl, csv, tsv or txt, also .gz, .bz2 or .xz; or the "
-    "unzipped download folder of GLUE or SuperGLUE, or of one of their tasks",
+    "the rows to train on, or for infer to predict: jsonl, json, csv, tsv or "
+    "txt, also .gz, .bz2 or .xz; or the unzipped download folder of GLUE or "
+    "SuperGLUE, or of one of their tasks",
   ),
   "validation": (
     "VALIDATION_DATA",
@@ -40,6 +41,8 @@ _FLAGS = {
   ),
   "name": ("TASK_NAME", 'the name of the task (default: "own_data")'),
 }
+
+_OF_INFER = {"DATA", "TEMPLATE", "LABELS"}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +73,8 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
 
   # A folder is a benchmark's own: its task is known, so nothing else is set.
   is_folder = "DATA" in typed and pathlib.Path(typed["DATA"]).is_dir()
-  if flags.command == "infer" and not (is_folder and flags.submission):
-    raise ValueError(
-      "infer takes --data only with --submission, for the download folder of "
-      "GLUE or SuperGLUE. It predicts the lines of --gin.INPUT_FILE=…; the "
-      "predictions of your own rows are written by prompt-tuning eval."
-    )
+  if flags.command == "infer":
+    _check_for_infer(typed, is_folder, flags.submission)
   if is_folder:
     others = [
       f"--{flag}"
@@ -97,8 +96,11 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
       'fields, for example --template "premise: {premise} hypothesis: '
       '{hypothesis}".'
     )
-  if "DATA" not in typed and flags.command == "train":
-    raise ValueError("Your own data needs --data, the rows to train on.")
+  needs = {"train": "to train on", "infer": "to predict"}
+  if "DATA" not in typed and flags.command in needs:
+    raise ValueError(
+      f"Your own data needs --data, the rows {needs[flags.command]}."
+    )
 
   # What each command would have to be told besides, which the files tell.
   bindings = [f"{macro}={value!r}" for macro, value in typed.items()]
@@ -109,6 +111,35 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
   if flags.command == "eval" and not {"DATA", "VALIDATION_DATA"} & set(typed):
     bindings.append("SPLIT='test'")
   return ["data/own_data.gin"], bindings
+
+
+def _check_for_infer(
+  typed: dict[str, str], is_folder: bool, is_submission: bool
+) -> None:
+  """Refuses what a prediction has no use for."""
+  if is_folder != is_submission and "DATA" in typed:
+    raise ValueError(
+      f"--data {typed['DATA']} is a "
+      + (
+        "folder, and infer takes one with --submission only. Name the file of "
+        "your own rows, or add --submission for the hidden test splits of "
+        "GLUE and SuperGLUE."
+        if is_folder
+        else "file, and --submission takes the folder of GLUE or SuperGLUE. "
+        "Leave --submission out to predict your own rows."
+      )
+    )
+  unused = [
+    f"--{flag}"
+    for flag, (macro, _) in _FLAGS.items()
+    if macro in typed and macro not in _OF_INFER
+  ]
+  if unused:
+    raise ValueError(
+      "infer predicts the rows of --data by --template, whether they have "
+      f"answers or not, and makes no use of {', '.join(unused)}. Leave that "
+      "out; prompt-tuning eval scores rows with answers."
+    )
 
 
 def register(flags: argparse.Namespace) -> str | None:

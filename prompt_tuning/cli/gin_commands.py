@@ -2,7 +2,7 @@
 
 train     tune a prompt (or the model) on seqio tasks
 eval      score saved prompts on a split
-infer     predict the lines of a text file
+infer     predict the lines of a text file, or rows of one's own
 pretrain  pre-train or adapt a T5 on text
 """
 
@@ -19,7 +19,7 @@ _TASK = "MIXTURE_OR_TASK_NAME="
 def _run(
   flags: argparse.Namespace,
   bindings: Settings,
-  function: Callable,
+  choose: Callable[[], Callable],
   folder: str,
   *,
   reads_tasks: bool = True,
@@ -29,7 +29,7 @@ def _run(
   Args:
     flags: of the command.
     bindings: gin settings.
-    function: what gin configures.
+    choose: tells what gin configures, when the files are parsed.
     folder: the macro that names the folder.
     reads_tasks: whether the function needs tasks.
   """
@@ -51,6 +51,7 @@ def _run(
     files, bindings = [*files, *more_files], [*more, *bindings]
   paths = [path for path in flags.gin_search_paths.split(",") if path]
   configuration.configure(files, bindings, paths, reads_tasks=reads_tasks)
+  function = choose()
 
   # What was set stands in the folder from the beginning, what was used at the
   # end. An evaluation may lie in the folder of the run, whose own file stays.
@@ -73,7 +74,7 @@ def _run(
 def _train(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.training import train
 
-  trained, where = _run(flags, bindings, train.train, "MODEL_DIR")
+  trained, where = _run(flags, bindings, lambda: train.train, "MODEL_DIR")
   for results in trained.results:
     _print_results(results)
   _print_folder(where)
@@ -83,7 +84,7 @@ def _eval(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.inference import jobs
 
   results, where = _run(
-    flags, bindings, jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"
+    flags, bindings, lambda: jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"
   )
   _print_results(results)
   _print_folder(where)
@@ -92,18 +93,39 @@ def _eval(flags: argparse.Namespace, bindings: Settings) -> None:
 def _infer(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.inference import jobs, submission
 
-  function = submission.write if flags.submission else jobs.infer_lines
+  def choose():
+    if flags.submission:
+      return submission.write
+    return jobs.infer_rows if _has_rows() else jobs.infer_lines
+
   _, where = _run(
-    *(flags, bindings, function, "INFER_OUTPUT_DIR"),
+    *(flags, bindings, choose, "INFER_OUTPUT_DIR"),
     reads_tasks=flags.submission,
   )
   _print_folder(where)
 
 
+def _has_rows() -> bool:
+  """Whether rows of one's own are to be predicted, or the lines of a file.
+
+  Raises:
+    ValueError: both are.
+  """
+  from prompt_tuning import configuration
+
+  rows, lines = map(configuration.macro, ("DATA", "INPUT_FILE"))
+  if rows and lines:
+    raise ValueError(
+      f"--data {rows} and INPUT_FILE={lines} both name what to predict. Leave "
+      "one of them out."
+    )
+  return rows is not None
+
+
 def _pretrain(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.training import pretrain
 
-  _, where = _run(flags, bindings, pretrain.pretrain, "MODEL_DIR")
+  _, where = _run(flags, bindings, lambda: pretrain.pretrain, "MODEL_DIR")
   _print_folder(where)
 
 
@@ -209,15 +231,20 @@ example:
   ),
   Command(
     "infer",
-    "predict the lines of a text file",
+    "predict the lines of a text file, or rows of your own",
     _infer,
     _infer_flags,
     takes_settings=True,
     examples="""\
-example:
+examples:
   prompt-tuning infer --gin_file=models/microworld.gin \\
     --gin_file=runs/infer.gin --gin.PROMPT_PATH=runs/boolq \\
     --gin.INPUT_FILE=questions.txt --gin.INFER_OUTPUT_DIR=runs/boolq/answers
+
+  prompt-tuning infer --gin_file=models/microworld.gin \\
+    --gin_file=runs/infer.gin --gin.PROMPT_PATH=runs/mine \\
+    --data new.csv --template "premise: {premise} hypothesis: {hypothesis}" \\
+    --gin.SCORES=True --gin.INFER_OUTPUT_DIR=runs/mine/new
 
   prompt-tuning infer --submission --data SuperGLUE/BoolQ \\
     --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\

@@ -9,7 +9,6 @@ import dataclasses
 
 from prompt_tuning.data import registry, scoring, splits
 from prompt_tuning.inference import infer
-from prompt_tuning.model import decode
 from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.shapes import PyTree, rounded
 from prompt_tuning.tasks import benchmark, declarations
@@ -101,13 +100,7 @@ def with_labels(
   decoding: infer.Decoding, task: str, vocabulary: Vocabulary
 ) -> infer.Decoding:
   """The decoding; `Rank` without labels gets those of the task."""
-  strategy = decoding.strategy
-  if not isinstance(strategy, decode.Rank) or strategy.labels:
-    return decoding
-  found = tuple(registry.labels(task, vocabulary))
-  return dataclasses.replace(
-    decoding, strategy=dataclasses.replace(strategy, labels=found)
-  )
+  return decoding.ranking(lambda: registry.labels(task, vocabulary))
 
 
 def averages(results: Sequence[Result]) -> dict[str, float]:

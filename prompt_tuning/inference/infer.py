@@ -8,7 +8,7 @@ several answers are there where they are asked for; otherwise nothing of them is
 computed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -64,6 +64,14 @@ class Decoding:
       if value < 1:
         raise ValueError(f"{name} ({macro}) must be at least 1, got {value}.")
 
+  def ranking(self, labels: Callable[[], Iterable[str]]) -> "Decoding":
+    """The same; `Rank` without labels gets those that a function returns."""
+    strategy = self.strategy
+    if not isinstance(strategy, decode.Rank) or strategy.labels:
+      return self
+    strategy = dataclasses.replace(strategy, labels=tuple(labels()))
+    return dataclasses.replace(self, strategy=strategy)
+
 
 def decoding_for(task_feature_lengths: Mapping[str, int]) -> Decoding:
   """The decoding where nothing is said: greedy, of `target_length`."""
@@ -86,6 +94,10 @@ def target_length(
   if isinstance(target_length, bool) or not isinstance(target_length, int):
     raise ValueError(f"TARGET_LENGTH={target_length!r} must be a whole number.")
   return target_length
+
+
+FIELDS = ("prediction", "log_probability", "probabilities", "predictions")
+"""The names of what `Answer.row` has."""
 
 
 class Answer(NamedTuple):
@@ -142,7 +154,8 @@ class Predictor:
     if isinstance(strategy, decode.Rank):
       if not strategy.labels:
         raise ValueError(
-          "Rank classification needs labels. Name them in decode.Rank.labels."
+          "Rank classification needs labels. Name them in decode.Rank.labels, "
+          "or with --labels for your own rows."
         )
       self._ranker = decode.make_ranker(prompted.network)
       self._label_ids = padded(

@@ -1,18 +1,21 @@
 """Evaluation and inference of what was trained: scores and predictions files.
 
 frozen model + saved prompts + task split -> metrics.json, predictions/
-frozen model + saved prompts + lines of text -> predictions.jsonl
+frozen model + saved prompts + lines of text, or rows of one's own
+                                            -> predictions.jsonl
 """
 
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
-from prompt_tuning import run_folder, storage
+from prompt_tuning import run_folder, storage, tables
 from prompt_tuning.data import registry, splits
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.inference import evaluate, infer, prompted_model
+from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.prompts import checkpoints, prompted
+from prompt_tuning.shapes import EOS
+from prompt_tuning.tasks.rows import own_files
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike] | None
 
@@ -126,30 +129,117 @@ def infer_lines(
   texts = _lines(source)
   folder = run_folder.RunFolder(infer_output_dir, setting="INFER_OUTPUT_DIR")
   limit = task_feature_lengths["inputs"]
+  ids = []
   for i, text in enumerate(texts, 1):
-    tokens = len(model.require_vocabulary().encode(text)) + 1
-    if tokens == 1:
-      raise ValueError(f"{source}, line {i} is empty.")
-    if tokens > limit:
-      raise ValueError(
-        f"{source}, line {i} has {tokens} tokens, more than "
-        f"TASK_FEATURE_LENGTHS['inputs']={limit}. Raise it or shorten the line."
-      )
+    try:
+      ids.append(_ids(text, model, limit))
+    except ValueError as error:
+      raise ValueError(f"{source}, line {i} {error}") from error
+  decoding = decoding or infer.decoding_for(task_feature_lengths)
   prompts = prompts_of(prompt_path, model, allow_other_model)
+  answers = _answers(model, prompts, decoding, ids)
+  rows = [
+    {"input": text, **answer.row()}
+    for text, answer in zip(texts, answers, strict=True)
+  ]
+  return storage.write_jsonl(folder.path / "predictions.jsonl", rows)
+
+
+def infer_rows(
+  *,
+  infer_output_dir: str | os.PathLike,
+  model: pretrained.FrozenModel,
+  rows: own_files.OwnData,
+  task_feature_lengths: Mapping[str, int],
+  prompt_path: Paths = None,
+  decoding: infer.Decoding | None = None,
+  allow_other_model: bool = False,
+) -> pathlib.Path:
+  """Predicts every row of a file of one's own, with an answer or without.
+
+  Writes predictions.jsonl, a line a row: the row's own fields, and what was
+  answered beside them.
+
+  Args:
+    infer_output_dir: the folder to write into.
+    model: the frozen model.
+    rows: the file and how it is read, see `own_data.to_predict`. `Rank` without
+      labels chooses among its classes.
+    task_feature_lengths: TASK_FEATURE_LENGTHS; a longer input is a bad row.
+    prompt_path: the prompt, if there is one.
+    decoding: how predictions are made.
+    allow_other_model: use a prompt of another frozen model.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: a bad row, which the message names, or a setting.
+  """
+  decoding = decoding or infer.decoding_for(task_feature_lengths)
+  if rows.classes and decoding.ranking(lambda: rows.classes) is decoding:
+    raise ValueError(
+      f"LABELS={rows.classes} are what Rank chooses from if it has no labels "
+      f"of its own, and DECODING is {decoding.strategy}. Leave --labels out, "
+      "or set DECODING to @decode.Rank()."
+    )
+  decoding = decoding.ranking(lambda: rows.classes)
+  folder = run_folder.RunFolder(infer_output_dir, setting="INFER_OUTPUT_DIR")
+  limit = task_feature_lengths["inputs"]
+
+  # Every row is read, and refused if it must be, before the first is predicted.
+  def make(row: tables.Row, text: str) -> tuple[tables.Row, list[int]]:
+    taken = [name for name in infer.FIELDS if name in row]
+    if taken:
+      raise tables.BadRow(
+        f"the field {taken[0]!r} has the name of what is predicted. Rename it."
+      )
+    try:
+      return row, _ids(text, model, limit)
+    except ValueError as error:
+      raise tables.BadRow(f"the input {error}") from error
+
+  read = rows.to_predict(make)
+  prompts = prompts_of(prompt_path, model, allow_other_model)
+  answers = _answers(model, prompts, decoding, [ids for _, ids in read])
+  written = [
+    {**row, **answer.row()}
+    for (row, _), answer in zip(read, answers, strict=True)
+  ]
+  return storage.write_jsonl(folder.path / "predictions.jsonl", written)
+
+
+def _ids(text: str, model: pretrained.FrozenModel, limit: int) -> list[int]:
+  """The ids of an input, EOS included.
+
+  Raises:
+    ValueError: the end of a sentence that begins with the input's place.
+  """
+  ids = [*model.require_vocabulary().encode(text), EOS]
+  if len(ids) == 1:
+    raise ValueError("is empty.")
+  if len(ids) > limit:
+    raise ValueError(
+      f"has {len(ids)} tokens, more than TASK_FEATURE_LENGTHS['inputs']="
+      f"{limit}. Raise it or shorten the text."
+    )
+  return ids
+
+
+def _answers(
+  model: pretrained.FrozenModel,
+  prompts: Sequence[checkpoints.SavedPrompt],
+  decoding: infer.Decoding,
+  ids: Sequence[infer.Ids],
+) -> list[infer.Answer]:
+  """The answers of one prompt, or of the model alone, to rows of ids."""
   if len(prompts) > 1:
     raise ValueError(
-      f"PROMPT_PATH names {len(prompts)} prompts, and the lines of a file are "
-      "predicted with one. Name one of them."
+      f"PROMPT_PATH names {len(prompts)} prompts, and a file is predicted with "
+      "one. Name one of them."
     )
-  decoding = decoding or infer.decoding_for(task_feature_lengths)
-  predicting = prompted_model.PromptedModel(model, prompts, decoding)
-  answers = predicting.answers(texts)
-  rows = []
-  for text, answer in zip(texts, answers, strict=True):
-    rows.append({"input": text, "prediction": answer.text})
-    if answer.probabilities:
-      rows[-1]["probabilities"] = answer.probabilities
-  return storage.write_jsonl(folder.path / "predictions.jsonl", rows)
+  predictor = infer.Predictor(
+    prompted.with_prompts(model, [saved.values for saved in prompts]), decoding
+  )
+  return predictor.answers(ids, [0] * len(ids), show_progress=True)
 
 
 def _lines(source: pathlib.Path) -> list[str]:

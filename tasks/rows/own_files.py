@@ -11,7 +11,7 @@ import logging
 import string
 
 from prompt_tuning import spelling, tables
-from prompt_tuning.tables import BadRow, field
+from prompt_tuning.tables import BadRow, T, field
 from prompt_tuning.tasks import answers, metrics
 from prompt_tuning.tasks.rows.sources import unit_hash
 
@@ -166,8 +166,36 @@ class OwnData:
       "test": self.test,
     }[split]
     assert path is not None
+    every = self._read(path, self._example)
+    if split == "test" or self.validation:
+      return every
+    held_out = split == "validation"
+    kept = [
+      example
+      for example in every
+      if (unit_hash(example["inputs"]) < HELD_OUT) == held_out
+    ]
+    if not kept:
+      raise ValueError(
+        f"A tenth of the rows, by their text, cannot be held out of {path}: it "
+        f"has {len(every)} rows, too few or too much alike. Give a file "
+        "of its own with --validation."
+      )
+    return kept
+
+  def to_predict(self, make: Callable[[tables.Row, str], T]) -> list[T]:
+    """Makes something of every row of `test` and its input; answers may lack.
+
+    Args:
+      make: from a row and its input; raises `BadRow` for one it cannot use.
+    """
+    assert self.test is not None
+    return self._read(self.test, lambda row: make(row, self.text(row)))
+
+  def _read(self, path: str, make: Callable[[tables.Row], T]) -> list[T]:
+    """Makes something of every good row; how many are bad is said."""
     table = tables.read(
-      path, self._example, skip_bad_rows=self.skip_bad_rows, advice=_ADVICE
+      path, make, skip_bad_rows=self.skip_bad_rows, advice=_ADVICE
     )
     if table.skipped:
       logging.getLogger(__name__).warning(
@@ -175,21 +203,7 @@ class OwnData:
         *(len(table.skipped), len(table.skipped) + len(table.items)),
         table.skipped[0],
       )
-    if split == "test" or self.validation:
-      return table.items
-    held_out = split == "validation"
-    kept = [
-      example
-      for example in table.items
-      if (unit_hash(example["inputs"]) < HELD_OUT) == held_out
-    ]
-    if not kept:
-      raise ValueError(
-        f"A tenth of the rows, by their text, cannot be held out of {path}: it "
-        f"has {len(table.items)} rows, too few or too much alike. Give a file "
-        "of its own with --validation."
-      )
-    return kept
+    return table.items
 
   def text(self, row: tables.Row) -> str:
     """The input of a row.

@@ -1,11 +1,14 @@
 import json
+import logging
 
 import pytest
 import tiny_t5
 import toy_tasks
 
-from prompt_tuning.inference import jobs
+from prompt_tuning.inference import infer, jobs
+from prompt_tuning.model import decode
 from prompt_tuning.prompts import checkpoints
+from prompt_tuning.tasks import own_data
 
 
 def saved(folder, count):
@@ -116,3 +119,103 @@ def test_only_a_line_break_ends_a_line(end, tmp_path):
 def test_lines_that_cannot_be_predicted_are_named(content, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     predicted(tmp_path, content)
+
+
+# Rows of one's own.
+
+ROWS = [
+  {"id": 7, "who": "the cat", "where": "mat", "more": {"tags": ["a", None]}},
+  {"id": 8, "who": "a dog", "where": "red house", "more": None},
+]
+
+
+def written(folder, content, name="new.jsonl", decoding=None, **settings):
+  """The predictions of a file of rows, and what the lines model says."""
+  folder.mkdir(exist_ok=True)
+  (folder / name).write_text(content, encoding="utf-8")
+  rows = own_data.to_predict(
+    data=str(folder / name),
+    **{"template": "{who} sat on the {where}", **settings},
+  )
+  path = jobs.infer_rows(
+    infer_output_dir=folder / "out",
+    model=toy_tasks.model(),
+    rows=rows,
+    task_feature_lengths=toy_tasks.LENGTHS,
+    decoding=decoding,
+  )
+  return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_rows_without_answers_come_back_with_their_own_fields(tmp_path):
+  content = "".join(json.dumps(row) + "\n" for row in ROWS)
+  texts = "the cat sat on the mat\na dog sat on the red house\n"
+  lines = predicted(tmp_path / "lines", texts.encode())
+  want = [
+    {**row, "prediction": line["prediction"]}
+    for row, line in zip(ROWS, lines, strict=True)
+  ]
+  assert written(tmp_path / "rows", content) == want
+  whole = written(tmp_path / "json", json.dumps(ROWS), "new.json")
+  assert whole == want
+
+
+@pytest.mark.parametrize("between, name", [(",", "n.csv"), ("\t", "n.tsv")])
+def test_rows_of_a_table_keep_their_columns(between, name, tmp_path):
+  cells = [["id", "who", "where"], ["07", "the cat", "mat"]]
+  content = "\n".join(between.join(row) for row in cells)
+  (row,) = written(tmp_path, content, name)
+  assert list(row) == ["id", "who", "where", "prediction"]
+  assert (row["id"], row["who"]) == ("07", "the cat")
+
+
+def test_rows_have_the_log_probabilities_that_are_asked_for(tmp_path):
+  content = json.dumps(ROWS[0])
+  beams = infer.Decoding(decode.Beam(2), max_length=4, num_decodes=2)
+  (row,) = written(tmp_path, content, decoding=beams)
+  assert row["predictions"][0] == {
+    "prediction": row["prediction"],
+    "log_probability": row["log_probability"],
+  }
+  rank = infer.Decoding(decode.Rank(), scores=True)
+  (row,) = written(tmp_path, content, decoding=rank, labels="0=no,1=yes")
+  assert row["probabilities"].keys() == {"no", "yes"}
+  assert row["log_probability"] < 0
+
+
+@pytest.mark.parametrize(
+  "row, settings, message",
+  [
+    ({"who": "x"}, {}, "new.jsonl, line 1: the row has no field 'where'; did"),
+    ({"who": "", "where": "x"}, {}, "line 1: the field 'who' is empty"),
+    (
+      {"who": "cat " * 30, "where": "x"},
+      {},
+      "line 1: the input has .* tokens, more than TASK_FEATURE_LENGTHS",
+    ),
+    (
+      {"who": "x", "where": "x", "prediction": "y"},
+      {},
+      "the field 'prediction' has the name of what is predicted. Rename",
+    ),
+    (
+      {"who": "x", "where": "x"},
+      {"labels": "no,yes"},
+      "LABELS=.'no', 'yes'. are what Rank chooses from .* DECODING is Greedy",
+    ),
+  ],
+)
+def test_a_row_that_cannot_be_predicted_is_named(
+  row, settings, message, tmp_path
+):
+  with pytest.raises(ValueError, match=message):
+    written(tmp_path, json.dumps(row), **settings)
+  assert not (tmp_path / "out" / "predictions.jsonl").exists()
+
+
+def test_bad_rows_may_be_left_out_and_are_counted(tmp_path, caplog):
+  content = json.dumps({"who": "x"}) + "\n" + json.dumps(ROWS[0])
+  with caplog.at_level(logging.WARNING):
+    (row,) = written(tmp_path, content, skip_bad_rows=True)
+  assert row["id"] == 7
+  assert "1 of 2 rows are bad and left out; the first: " in caplog.text

@@ -288,6 +288,40 @@ def test_own_data_trains_and_is_scored_from_the_command_line(
   assert {"accuracy", "invalid", "truncated"} <= scores.keys()
 
 
+def test_infer_says_of_rows_what_eval_says(rows, tmp_path, capsys):
+  """With answers or without, in every form, and as its own infer.gin says."""
+  eval_folder, out = tmp_path / "scores", tmp_path / "out"
+  flags = ["--template", TEMPLATE, "--gin.TARGET_LENGTH=3"]
+  code = run(
+    *("eval", *flags, "--test", rows["train"], "--gin_file=runs/eval.gin"),
+    *("--gin.SCORES=True", f"--gin.EVAL_OUTPUT_DIR={eval_folder}"),
+  )
+  assert code == 0
+  bare = tmp_path / "bare.csv"
+  lines = [json.loads(line) for line in open(rows["train"])]
+  bare.write_text("a,b\n" + "".join(f"{r['a']},{r['b']}\n" for r in lines))
+  code = run(
+    *("infer", *flags, "--data", str(bare), "--gin_file=runs/infer.gin"),
+    *("--gin.SCORES=True", f"--gin.INFER_OUTPUT_DIR={out}"),
+  )
+  assert code == 0
+  scored = eval_folder / "predictions" / "own_data-test.jsonl"
+  want = [json.loads(line) for line in open(scored)]
+  have = [json.loads(line) for line in open(out / "predictions.jsonl")]
+  for row, one, other in zip(lines, want, have, strict=True):
+    answer = {k: one[k] for k in ("prediction", "log_probability")}
+    assert other == {"a": row["a"], "b": row["b"], **answer}
+
+  # What was set stands in the folder, and repeats it.
+  before = (out / "predictions.jsonl").read_text()
+  (out / "predictions.jsonl").unlink()
+  assert cli.main(["infer", f"--gin_file={out / 'infer.gin'}"]) == 0
+  assert (out / "predictions.jsonl").read_text() == before
+  flags += ["--data", str(bare), "--gin_file=runs/infer.gin"]
+  assert run("infer", *flags, "--gin.INPUT_FILE=lines.txt") == 2
+  assert "both name what to predict" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(
   not SICK.is_dir(),
   reason="the files of SICK do not lie beside this checkout; "
