@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 import contextlib
+import functools
 
 from prompt_tuning.study import ways
+from prompt_tuning.tasks import benchmark, features, metrics, microworld
 from prompt_tuning.tasks.microworld import examples as microworld_examples
 
 SMALL = {"train": 64, "validation": 32, "test": 32}
@@ -24,3 +26,20 @@ def splits(sizes) -> Iterator[None]:
     yield
   finally:
     set_to(before)
+
+
+@functools.cache
+def first_of(name: str, split: str, count: int) -> str:
+  """Registers a task of the first examples of a split; its name."""
+  rows = microworld_examples.examples(name, split)[:count]
+  first = f"{name}_first_{len(rows)}"
+  benchmark.add(
+    first,
+    lambda _: rows,
+    (split,),
+    benchmark.TextToText(
+      scores=(metrics.accuracy,),
+      features=features.of_text(microworld.seqio_vocabulary()),
+    ),
+  )
+  return first

@@ -155,9 +155,9 @@ import prompt_tuning
 from prompt_tuning import cli
 from prompt_tuning.cli import command_line, demo
 from prompt_tuning.tasks.microworld import examples
-examples.SPLITS.update(train=64, validation=32, test=32)
+examples.SPLITS.update(train=32, validation=8, test=8)
 assert pathlib.Path(prompt_tuning.__file__).is_relative_to(sys.argv[1])
-demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=2)
+demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=1)
 """
 
 
