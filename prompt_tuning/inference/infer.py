@@ -20,6 +20,7 @@ import numpy as np
 from scipy import special
 import tqdm
 
+from prompt_tuning.data import layout
 from prompt_tuning.model import decode
 from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.shapes import (
@@ -128,9 +129,12 @@ class Answer(NamedTuple):
     return row
 
 
+_WIDTHS = 8  # that the batches of one call have at most
+
+
 class _Batch(NamedTuple):
-  here: slice  # of the rows
-  index: Int[np.ndarray, "B"]  # the rows; the last stands again to fill it
+  rows: Int[np.ndarray, "_"]  # which rows it answers
+  index: Int[np.ndarray, "B"]  # those; the last stands again to fill it
   tokens: Int[np.ndarray, "B P+T"]
 
 
@@ -175,21 +179,25 @@ class Predictor:
       )
 
   def _batches(self, rows: Sequence[Ids], prompt_id: Ids) -> Iterator[_Batch]:
-    """Rows with their prompts' places in front; the batches have one shape.
+    """Rows of like length, with their prompts' places in front.
 
-    With few shapes the last one may be smaller.
+    The batches have one number of rows and few widths, which depend on nothing
+    but the lengths. With few shapes the last one may have fewer rows.
     """
     count, few = len(rows), self._few_shapes
-    tokens = padded(rows, rounded(max(map(len, rows)), few=few))
-    ids = np.asarray(prompt_id, np.int32)
+    lengths = np.array([len(row) for row in rows])
+    order = np.argsort(lengths, kind="stable")
     size = self._size(count)
-    for begin in range(0, count, size):
-      here = slice(begin, min(begin + size, count))
-      filled = self._size(here.stop - begin) if few else size
-      index = np.minimum(np.arange(begin, begin + filled), count - 1)
-      yield _Batch(
-        here, index, self.prompted.reserve(tokens[index], ids[index])
-      )
+    parts = [order[at : at + size] for at in range(0, count, size)]
+    longest = [int(lengths[part[-1]]) for part in parts]
+    widths = layout.few(longest, _WIDTHS)
+    ids = np.asarray(prompt_id, np.int32)
+    for part, length in zip(parts, longest, strict=True):
+      filled = self._size(len(part)) if few else size
+      index = part[np.minimum(np.arange(filled), len(part) - 1)]
+      width = min(width for width in widths if width >= length)
+      tokens = padded([rows[i] for i in index], rounded(width, few=few))
+      yield _Batch(part, index, self.prompted.reserve(tokens, ids[index]))
 
   def _size(self, count: int) -> int:
     """The rows of the batch that `count` rows are put into."""
@@ -246,19 +254,20 @@ class Predictor:
     )
     is_ranking = isinstance(self.decoding.strategy, decode.Rank)
     answer = self._chosen if is_ranking else self._written
-    answers: list[Answer] = []
+    answers: dict[int, Answer] = {}
     with bar:
       for batch in self._batches(rows, prompt_id):
-        count = batch.here.stop - batch.here.start
-        answers += answer(params, batch)[:count]
-        bar.update(count)
-    return answers
+        answers.update(
+          zip(batch.rows.tolist(), answer(params, batch), strict=False)
+        )
+        bar.update(len(batch.rows))
+    return [answers[i] for i in range(len(rows))]
 
   def _written(self, params: PyTree, batch: _Batch) -> list[Answer]:
     """What the strategy writes to a batch."""
     key = jax.random.key(self.decoding.seed)
-    first = np.int32(batch.here.start)
-    written = self._decoder(params, batch.tokens, key, first)
+    numbers = batch.index.astype(np.int32)
+    written = self._decoder(params, batch.tokens, key, numbers)
     decoded = self.prompted.vocabulary.decode
     if not isinstance(written, tuple):
       return [Answer(decoded(ids)) for ids in np.asarray(written)]
@@ -293,11 +302,12 @@ class Predictor:
   ) -> Float[np.ndarray, "B C"]:
     """Log-probability of each label in nats (only with `decode.Rank`)."""
     params = self.prompted.params if params is None else params
-    scores = []
-    for here, _, tokens in self._batches(rows, prompt_id):
-      part = self._ranker(params, tokens, self._label_ids)
-      scores.append(np.asarray(part)[: here.stop - here.start])
-    return np.concatenate(scores)
+    scores: Any = [None] * len(rows)
+    for batch in self._batches(rows, prompt_id):
+      found = self._ranker(params, batch.tokens, self._label_ids)
+      for i, of_row in zip(batch.rows, np.asarray(found), strict=False):
+        scores[i] = of_row
+    return np.stack(scores)
 
   def log_probabilities(
     self, rows: Sequence[Ids], prompt_id: Ids, texts: Sequence[str]
@@ -311,11 +321,13 @@ class Predictor:
     ids = [[*encode(text), EOS] for text in texts]
     length = rounded(max(map(len, ids)), few=self._few_shapes)
     targets = padded(ids, length)
-    parts = []
-    for here, index, tokens in self._batches(rows, prompt_id):
-      part = self._scorer(self.prompted.params, tokens, targets[index])
-      parts.append(np.asarray(part)[: here.stop - here.start])
-    return np.concatenate(parts)
+    nats = np.empty(len(rows), np.float32)
+    for batch in self._batches(rows, prompt_id):
+      found = self._scorer(
+        self.prompted.params, batch.tokens, targets[batch.index]
+      )
+      nats[batch.rows] = np.asarray(found)[: len(batch.rows)]
+    return nats
 
   @functools.cached_property
   def _scorer(self):

@@ -97,14 +97,14 @@ def make_decoder(
 
   The ids end with EOS where the target is shorter than L = `max_length`, and
   PAD follows. `Sample` uses the key: example i draws by the key and the number
-  `first + i` (first is 0 if it is not given), whatever the batch.
+  `first + i`, or `first[i]` where first is [B], whatever the batch.
   """
 
   def decoder(
     params: PyTree,
     tokens: Int[Array, "B T"],
     key: Array,
-    first: Int[Array, ""] | int = 0,
+    first: Int[Array, "*numbers"] | int = 0,
   ):
     steps = Steps(network, params, tokens, max_length)
     if isinstance(strategy, Beam):
@@ -139,7 +139,7 @@ def make_scored_decoder(
     params: PyTree,
     tokens: Int[Array, "B T"],
     key: Array,
-    first: Int[Array, ""] | int = 0,
+    first: Int[Array, "*numbers"] | int = 0,
   ):
     steps = Steps(network, params, tokens, max_length)
     if isinstance(strategy, Beam):
@@ -234,7 +234,8 @@ def _keys(
   if not isinstance(strategy, Sample):
     return None
   many = jax.vmap(jax.random.fold_in, (None, 0))
-  of_examples = many(key, first + jnp.arange(batch))
+  numbers = first if jnp.ndim(first) else first + jnp.arange(batch)
+  of_examples = many(key, numbers)
   return jax.vmap(many, (0, None))(of_examples, jnp.arange(count)).reshape(-1)
 
 
