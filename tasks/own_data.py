@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 import functools
 import os
 
-import seqio
-
 from prompt_tuning.tasks import (
   answers,
   benchmark,
@@ -22,6 +20,7 @@ from prompt_tuning.tasks import (
   metrics,
   register_all,
 )
+from prompt_tuning.tasks.features import seqio
 from prompt_tuning.tasks.rows import sources
 from prompt_tuning.tasks.rows.own_files import (
   METRICS,

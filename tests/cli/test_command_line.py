@@ -416,23 +416,23 @@ def test_a_loaded_model_is_adapted_to_a_text_file(model_folder, tmp_path):
   )
 
 
-@pytest.mark.parametrize("command", ["inspect", "infer"])
+@pytest.mark.parametrize("command", ["inspect", "infer", "infer --data"])
 def test_a_command_that_reads_no_task_starts_without_tensorflow(
   command, tmp_path
 ):
   checkpoints.save_prompt(tmp_path / "prompt", tiny_t5.rows(3, 128), {})
   (tmp_path / "lines.txt").write_text("is it true ?\n")
+  (tmp_path / "rows.jsonl").write_text('{"asked": "is it true ?"}\n')
+  predict = [
+    *("infer", "--gin_file=models/microworld.gin", "--gin_file=runs/infer.gin"),
+    f"--gin.PROMPT_PATH={tmp_path / 'prompt'}",
+    f"--gin.INFER_OUTPUT_DIR={tmp_path / 'out'}",
+  ]
+  rows = ["--data", str(tmp_path / "rows.jsonl"), "--template", "{asked}"]
   arguments = {
     "inspect": ["inspect", "microworld"],
-    "infer": [
-      *("infer", "--gin_file=models/microworld.gin"),
-      *(
-        "--gin_file=runs/infer.gin",
-        f"--gin.PROMPT_PATH={tmp_path / 'prompt'}",
-      ),
-      f"--gin.INPUT_FILE={tmp_path / 'lines.txt'}",
-      f"--gin.INFER_OUTPUT_DIR={tmp_path / 'out'}",
-    ],
+    "infer": [*predict, f"--gin.INPUT_FILE={tmp_path / 'lines.txt'}"],
+    "infer --data": [*predict, *rows],
   }[command]
   code = (
     "import sys\nfrom prompt_tuning import cli\n"
