@@ -125,6 +125,7 @@ class RunFolder:
       for part in ("", "checkpoints", "model", "predictions", "prompts/*"):
         for folder in self.path.glob(part) if part else [self.path]:
           storage.remove_unfinished(folder)
+      self._drop_oldest()
       if self.settings:
         self._check_settings()
       yield self
@@ -162,6 +163,9 @@ class RunFolder:
     metadata = {"settings": self.settings, "record": dict(record)}
     with self.writing():
       storage.save_tree(self._checkpoint(step), tree, metadata)
+    self._drop_oldest()
+
+  def _drop_oldest(self) -> None:
     for old in self.checkpoint_steps()[: -self.keep]:
       self._checkpoint(old).unlink(missing_ok=True)
 

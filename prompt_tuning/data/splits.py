@@ -234,15 +234,18 @@ def _warn_of_losses(examples: Examples, lengths: Mapping[str, int]) -> None:
 
 def _check_labels(name: str, vocabulary: Vocabulary, length: int) -> None:
   """Refuses labels that no prediction could ever be."""
-  for label in declarations.declared(name).labels:
-    ids = vocabulary.encode(label)
-    if len(ids) >= length:
-      raise ValueError(
-        f"The label {label!r} of {name} has {len(ids) + 1} tokens with its "
-        f"end, and TASK_FEATURE_LENGTHS['targets']={length} would cut it. Set "
-        f"it to {len(ids) + 1} or more, or let the model say a shorter word; "
-        "for your own files: --labels 'value=word,…'."
-      )
+  labels = declarations.declared(name).labels
+  encoded = dict(zip(labels, vocabulary.encode_all(labels), strict=True))
+  longest = max(encoded, key=lambda label: len(encoded[label]), default="")
+  needed = len(encoded.get(longest, ())) + 1
+  if needed > length:
+    raise ValueError(
+      f"The label {longest!r} of {name} has {needed} tokens with its end, and "
+      f"TASK_FEATURE_LENGTHS['targets']={length} would cut it. Set it to "
+      f"{needed} or more, or let the model say a shorter word; for your own "
+      "files: --labels 'value=word,…'."
+    )
+  for label, ids in encoded.items():
     written = vocabulary.decode(ids)
     if written != label:
       raise ValueError(

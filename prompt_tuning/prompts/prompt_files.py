@@ -46,8 +46,8 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
       return loaded
     with loaded:
       return _only(dict(loaded), file)
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-    reason = str(error)
+  except Exception as error:  # numpy and zipfile raise a dozen kinds
+    reason = str(error) or type(error).__name__
     if "allow_pickle" in reason or "pickle" in reason:
       reason = "it holds Python objects, or is no file of numpy"
     if str(file) in reason:
@@ -60,10 +60,11 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
 
 def _is_torch_zip(file: pathlib.Path) -> bool:
   """Whether a file is the archive that torch.save writes."""
-  if not zipfile.is_zipfile(file):
+  try:
+    with zipfile.ZipFile(file) as archive:
+      return any(name.endswith("data.pkl") for name in archive.namelist())
+  except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
     return False
-  with zipfile.ZipFile(file) as archive:
-    return any(name.endswith("data.pkl") for name in archive.namelist())
 
 
 def _only(arrays: dict[str, np.ndarray], file: pathlib.Path) -> np.ndarray:

@@ -56,7 +56,7 @@ def load(path: str | os.PathLike) -> list[dict]:
   if not file.is_file():
     return []
   rows = []
-  for line, text in enumerate(file.read_text("utf-8").splitlines(), 1):
+  for line, text in enumerate(file.read_bytes().splitlines(), 1):
     try:
       row = dict(json_files.parse_object(text, "it"))
       _check(json_files.Fields(row, "it"))

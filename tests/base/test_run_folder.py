@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import typing
 
 import disks
 import jax.numpy as jnp
+from killing import Killing
 import numpy as np
 import optax
 import pytest
@@ -315,3 +317,45 @@ def test_a_full_disk_keeps_what_was_written_and_says_so(tmp_path):
     assert again.metrics() == kept[:1]
     again.log(6, "", {"loss": 0.2})
     assert [json.loads(x)["step"] for x in open(again.metrics_file)] == [5, 6]
+
+
+def test_a_checkpoint_is_whole_or_the_one_before_wherever_a_write_ends(
+  tmp_path,
+):
+  """Killed at any file operation of a run's folder; then the run goes on."""
+
+  def tree(step):
+    return {"rows": np.full((3, 4), step, np.float32)}
+
+  def run(path, steps):
+    with RunFolder(path, SETTINGS, keep=2).alone() as folder:
+      found = folder.restore(tree(0))
+      done = found[0] if found else 0
+      if found:
+        np.testing.assert_array_equal(found[1]["rows"], tree(done)["rows"])
+        assert found[2] == {"done": done}
+      for step in range(done + 1, steps + 1):
+        folder.log(step, "a", {"loss": 1 / step})
+        folder.save(step, tree(step), {"done": step})
+    return done
+
+  def left(path):
+    folder = RunFolder(path, SETTINGS)
+    names = sorted(
+      str(file.relative_to(path))
+      for file in path.rglob("*")
+      if file.is_file() and not file.name.startswith("events")
+    )
+    return names, folder.metrics()
+
+  run(tmp_path / "whole", 4)
+  seen = set()
+  for killing in Killing.everywhere():
+    path = tmp_path / str(killing.at)
+    run(path, 2)
+    with killing:
+      run(path, 4)
+    seen.add(run(path, 4))
+    assert left(path) == left(tmp_path / "whole"), killing.at
+    shutil.rmtree(path)
+  assert seen == {2, 3, 4} and killing.at > 15

@@ -6,6 +6,7 @@ import logging
 import pickle
 import zipfile
 
+from killing import Killing
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -58,15 +59,15 @@ def test_what_is_no_array_is_refused_without_advice_to_unpickle(
   assert "pickle" not in str(e.value)
 
 
-def test_a_prompt_and_its_record_change_together(tmp_path, monkeypatch):
+def test_a_prompt_and_its_record_change_together(tmp_path):
   """Killed at any file operation, the earlier pair or the new one is there."""
   old = {"task": "old"}
   new = {"task": "new"}
   left = 0
-  for at in range(1000):
-    folder = tmp_path / str(at)
+  for killing in Killing.everywhere():
+    folder = tmp_path / str(killing.at)
     checkpoints.save_prompt(folder, ROWS, old)
-    with Killing(monkeypatch, at) as killing:
+    with killing:
       checkpoints.save_prompt(folder, ROWS + 1, new)
     saved = checkpoints.load_prompt(folder)
     assert saved.record["task"] in ("old", "new")
@@ -78,53 +79,7 @@ def test_a_prompt_and_its_record_change_together(tmp_path, monkeypatch):
     storage.remove_unfinished(folder)
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["prompt.json", "prompt.npy"]
-    if not killing.killed:
-      break
-  assert at > 10 and left > 2
-
-
-class Killed(BaseException):
-  """Stands for the end of the process."""
-
-
-class Killing:
-  """Ends a block at its file operation number `at`, and all cleaning up too."""
-
-  def __init__(self, monkeypatch, at: int):
-    self._patch, self._left, self.killed = monkeypatch, at, False
-
-  def __enter__(self):
-    import os
-    import pathlib
-    import shutil
-
-    def counted(operation):
-      def call(*args, **kwargs):
-        if self._left == 0:
-          self.killed = True
-          raise Killed
-        self._left -= 1
-        return operation(*args, **kwargs)
-
-      return call
-
-    self._context = self._patch.context()
-    patch = self._context.__enter__()
-    for owner, name in (
-      (os, "replace"),
-      (os, "fsync"),
-      (os, "unlink"),
-      (pathlib.Path, "rename"),
-      (pathlib.Path, "rmdir"),
-      (pathlib.Path, "write_bytes"),
-      (shutil, "rmtree"),
-    ):
-      patch.setattr(owner, name, counted(getattr(owner, name)))
-    return self
-
-  def __exit__(self, kind, *_):
-    self._context.__exit__(None, None, None)
-    return kind is Killed
+  assert killing.at > 15 and left > 2
 
 
 def test_a_prompt_that_lost_its_record_is_said_to(tmp_path, caplog):

@@ -14,6 +14,7 @@ import time
 import disks
 import jax
 import jax.numpy as jnp
+from killing import Killing
 import numpy as np
 import places
 import pytest
@@ -236,6 +237,21 @@ def test_a_run_killed_again_and_again_is_the_same(tmp_path):
   kills = [killed(path, at) for at in moments]
   assert sum(kills) >= 2
   assert left(path, fit(path, plan=SLOW)) == expected, moments
+
+
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_that_ends_at_any_file_operation_goes_on_to_the_same_bits(
+  step, tmp_path, uninterrupted
+):
+  kills = 0
+  for killing in Killing.everywhere(step):
+    path = tmp_path / str(killing.at)
+    with killing:
+      fit(path)
+    kills += killing.killed
+    assert left(path, fit(path)) == uninterrupted, killing.at
+    assert not list(path.rglob("*.tmp")), killing.at
+  assert kills * step > 30
 
 
 def test_a_refused_write_costs_nothing_but_time(tmp_path, uninterrupted):
