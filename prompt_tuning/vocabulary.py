@@ -66,6 +66,9 @@ def _processor(path: str, extra_ids: int) -> Any:
   protos: Any = sentencepiece_model_pb2  # its classes are made at run time
   try:
     model = protos.ModelProto.FromString(pathlib.Path(path).read_bytes())
+    # protobuf gives bytes for what is no UTF-8, which would fail at a text.
+    if not all(isinstance(entry.piece, str) for entry in model.pieces):
+      raise RuntimeError("a piece is no UTF-8 text")
     for i in reversed(range(extra_ids)):
       model.pieces.add(
         piece=f"\u2581<extra_id_{i}>",

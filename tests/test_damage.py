@@ -106,7 +106,7 @@ def _save_prompt(folder) -> None:
 def _load_prompt(folder):
   saved = checkpoints.load_prompt(folder)
   assert saved.name is not None
-  base = "" if saved.record.get("model", {}).get("source") else "base"
+  base = "" if (saved.record.get("model") or {}).get("source") else "base"
   checkpoints.convert(saved, folder.parent / "converted", "peft", base)
   return saved.values.tobytes(), json.dumps(saved.record, sort_keys=True)
 

@@ -52,7 +52,7 @@ def _prompt_facts(path, model, neighbors: int) -> dict[str, Any]:
   shown = ("length", "width", "tensor_sha256")
   facts |= {k: v for k, v in saved.record.items() if k not in shown}
   if frozen is not None:
-    trained_for = saved.record.get("model", {}).get("hash")
+    trained_for = (saved.record.get("model") or {}).get("hash")
     if trained_for is not None:
       same = trained_for == frozen.stored_hash
       facts["trained for this model"] = "yes" if same else "no"

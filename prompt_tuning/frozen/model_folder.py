@@ -53,7 +53,7 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   if beside.text("vocabulary", None) == BYTES:
     vocabulary = Vocabulary(BYTES, extra_ids, added)
   else:
-    for name in (VOCABULARY, TOKENIZER):
+    for name in (VOCABULARY, "spiece.model", TOKENIZER):
       if vocabulary is None and (folder / name).is_file():
         vocabulary = Vocabulary(str(folder / name), extra_ids, added)
   return stored_model.StoredModel(

@@ -26,6 +26,9 @@ from prompt_tuning.prompts import adapters, initializers, prompt_files
 _log = logging.getLogger(__name__)
 
 ARRAY, RECORD = "prompt.npy", "prompt.json"
+_OLD_FORMAT, _FORMAT = (
+  f"prompt-tuning prompt, version {number}" for number in (1, 2)
+)
 _RECORD_HASH = "record_sha256"
 UPSTREAM = "encoder.prompt.prompt.prompt"
 """The numpy file that the original code writes, in a folder per step."""
@@ -72,7 +75,7 @@ def save_prompt(
   initializers.check_prompt(values, folder / ARRAY)
   length, width = values.shape
   own = {
-    "format": "prompt-tuning prompt, version 1",
+    "format": _FORMAT,
     "length": length,
     "width": width,
     "tensor_sha256": storage.tensor_hash(values),
@@ -236,7 +239,7 @@ def convert(
     return _save_numpy(target, saved.values)
   if to == "prompt-tuning":
     return save_prompt(target, saved.values, saved.record)
-  base = base_model or saved.record.get("model", {}).get("source")
+  base = base_model or (saved.record.get("model") or {}).get("source")
   if not base:
     raise ValueError(
       "An adapter of PEFT names its base model, and this prompt does not know "
@@ -260,10 +263,10 @@ def _check_record(record: json_files.Fields, values, file) -> None:
   model = record.table("model")
   for name in ("source", "hash"):
     model.text(name, "")
-  if not expected or record.text(_RECORD_HASH, "") not in (
-    "",
-    _hash_of(record),
-  ):
+  # Version 1 had no hash of the record.
+  own_hash = record.text(_RECORD_HASH, "")
+  lost = not own_hash and record.text("format", "") != _OLD_FORMAT
+  if not expected or lost or own_hash not in ("", _hash_of(record)):
     _log.warning(
       "%s was changed after it was written; what it says of the prompt may be "
       "wrong.",
@@ -272,7 +275,7 @@ def _check_record(record: json_files.Fields, values, file) -> None:
 
 
 def _check_model(record, model: pretrained.FrozenModel, file) -> None:
-  trained_for = record.get("model", {})
+  trained_for = record.get("model") or {}
   expected = trained_for.get("hash")
   if expected and expected != model.stored_hash:
     raise ValueError(
