@@ -102,7 +102,7 @@ def save(
   tree = jax.tree.map(
     lambda x: np.asarray(x if dtype is None else x.astype(dtype)), params
   )
-  check_finite(tree)
+  stored_model.check_savable(tree)
   settings = dataclasses.asdict(config)
   beside = [folder / CONFIG]
   if vocabulary is not None:
@@ -122,20 +122,6 @@ def save(
   hashes = {file.name: storage.file_hash(file) for file in beside}
   storage.save_tree(folder / WEIGHTS, tree, {_FILES: hashes})
   return folder
-
-
-def check_finite(tree: PyTree) -> None:
-  """Refuses weights with NaN or infinity.
-
-  Raises:
-    ValueError: the message names the first such tensor.
-  """
-  for path, leaf in storage.flatten(tree).items():
-    if not np.isfinite(leaf.astype(np.float32)).all():
-      raise ValueError(
-        f"The weights {path} are not finite as {leaf.dtype}; save them in "
-        "float32 or bfloat16."
-      )
 
 
 def copy_vocabulary(vocabulary: Vocabulary, target: pathlib.Path) -> None:

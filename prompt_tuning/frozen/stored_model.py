@@ -170,6 +170,20 @@ def _check_finite(leaf, where: str) -> None:
     )
 
 
+def check_savable(tree: PyTree) -> None:
+  """Refuses weights with NaN or infinity.
+
+  Raises:
+    ValueError: the message names the first such tensor.
+  """
+  for path, leaf in storage.flatten(tree).items():
+    if not np.isfinite(leaf.astype(np.float32)).all():
+      raise ValueError(
+        f"The weights {path} are not finite as {leaf.dtype}; save them in "
+        "float32 or bfloat16."
+      )
+
+
 def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
   """Compares a parameter tree with what a T5 of this shape has.
 

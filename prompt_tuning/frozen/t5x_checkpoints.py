@@ -25,7 +25,7 @@ from flax import serialization, traverse_util
 import numpy as np
 
 from prompt_tuning import json_files, storage
-from prompt_tuning.frozen import model_folder, stored_model, zarr_arrays
+from prompt_tuning.frozen import stored_model, zarr_arrays
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.storage import StoredTensor
@@ -314,7 +314,7 @@ def _write(folder: pathlib.Path, params: PyTree, dtype, step: int) -> None:
   leaves, hashes = {}, {}
   for path, leaf in storage.flatten(params).items():
     array = np.asarray(leaf if dtype is None else leaf.astype(dtype))
-    model_folder.check_finite({path: array})
+    stored_model.check_savable({path: array})
     hashes[path] = storage.tensor_hash(array)
     leaves[path] = zarr_arrays.write(folder, path, array)
   content = {

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from prompt_tuning import json_files, storage
-from prompt_tuning.frozen import model_folder
+from prompt_tuning.frozen import stored_model
 from prompt_tuning.storage import StoredTensor
 
 SINGLE = "model.safetensors"
@@ -125,7 +125,7 @@ def write(
     if len(shards) == 1:
       file = SINGLE
     tensors = {name: tensor(name) for name in names}
-    model_folder.check_finite(tensors)
+    stored_model.check_savable(tensors)
     storage.save_tensors(folder / file, tensors, {"format": "pt"})
     weight_map |= dict.fromkeys(tensors, file)
   if len(shards) > 1:
