@@ -45,3 +45,12 @@ def data_dir(tmp_path, monkeypatch):
   yield tmp_path / "tfds"
   sources.forget_folders()
   own_data.official_task.cache_clear()
+
+
+@pytest.fixture
+def clean_gin():
+  """What a test configures is gone after it."""
+  import gin
+
+  yield
+  gin.clear_config()

@@ -18,10 +18,7 @@ EITHER = {"INPUT_FILE", "MIXTURE_OR_TASK_NAME"}
 """`infer` needs one of them: lines of a file, or a task for --submission."""
 
 
-@pytest.fixture(autouse=True)
-def clean():
-  yield
-  gin.clear_config()
+pytestmark = pytest.mark.usefixtures("clean_gin")
 
 
 def commands(text: str):

@@ -84,6 +84,19 @@ def own_imports(path: pathlib.Path) -> Iterator[tuple[int, str]]:
       yield line, module
 
 
+def printed_by(code: str, *args: str) -> str:
+  """What a fresh interpreter, started outside the checkout, prints."""
+  done = subprocess.run(
+    [sys.executable, "-c", code, *args],
+    cwd="/",
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
 def test_every_folder_is_in_the_table():
   assert {folder(name) for name in MODULES} == RANK.keys()
 
@@ -155,14 +168,7 @@ def test_what_is_above_the_data_loads_no_tensorflow():
     "  for heavy in ('tensorflow', 'seqio', 'tensorflow_datasets'):\n"
     "    assert heavy not in sys.modules, f'{name} loads {heavy}'\n"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code, *parts],
-    cwd="/",
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
+  printed_by(code, *parts)
 
 
 def test_no_folder_has_more_files_than_one_can_see():

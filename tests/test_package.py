@@ -24,22 +24,9 @@ import test_house
 import prompt_tuning
 
 
-def run(code: str, *args: str) -> str:
-  """What a fresh interpreter, started outside the checkout, prints."""
-  done = subprocess.run(
-    [sys.executable, "-c", code, *args],
-    cwd="/",
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  return done.stdout
-
-
 def test_importing_the_package_loads_no_array_library():
   loaded = json.loads(
-    run(
+    test_house.printed_by(
       "import json, sys, prompt_tuning;"
       "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     )
@@ -54,7 +41,7 @@ def test_importing_the_package_takes_under_a_tenth_of_a_second():
     "import time; start = time.perf_counter(); import prompt_tuning;"
     "print(time.perf_counter() - start)"
   )
-  assert min(float(run(code)) for _ in range(5)) < 0.1
+  assert min(float(test_house.printed_by(code)) for _ in range(5)) < 0.1
 
 
 def test_the_folder_gin_does_not_shadow_gin_config():

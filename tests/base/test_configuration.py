@@ -15,10 +15,7 @@ MODELS = [f for f in FILES if f.startswith("models/t5")]
 PROMPTS = [f for f in FILES if f.startswith("prompts/")]
 
 
-@pytest.fixture(autouse=True)
-def clean():
-  yield
-  gin.clear_config()
+pytestmark = pytest.mark.usefixtures("clean_gin")
 
 
 def configure(files, *bindings, search_paths=()):

@@ -6,11 +6,7 @@ import pytest
 from prompt_tuning import configuration, spelling
 from prompt_tuning.training import loop
 
-
-@pytest.fixture(autouse=True)
-def clean():
-  yield
-  gin.clear_config()
+pytestmark = pytest.mark.usefixtures("clean_gin")
 
 
 def configure(files, *bindings, search_paths=()):

@@ -2,16 +2,11 @@
 
 import importlib.util
 
-import gin
 import pytest
 
 from prompt_tuning import configuration
 
-
-@pytest.fixture(autouse=True)
-def clean():
-  yield
-  gin.clear_config()
+pytestmark = pytest.mark.usefixtures("clean_gin")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import gin
 import numpy as np
 import pytest
 import tiny_t5
@@ -16,11 +15,7 @@ from prompt_tuning.frozen import pretrained
 from prompt_tuning.frozen.model_folder import save as save_model
 from prompt_tuning.prompts import checkpoints
 
-
-@pytest.fixture(autouse=True)
-def clean():
-  yield
-  gin.clear_config()
+pytestmark = pytest.mark.usefixtures("clean_gin")
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,13 @@ import sentencepiece
 import transformers
 
 HERE = pathlib.Path(__file__).parent / "tokenizers"
+sys.path.insert(0, str(HERE.parents[1]))
+
+import tiny_t5  # noqa: E402
+
 SENTINELS = 10
-TRAINED = (
-  "the cat sat on the mat",
-  "a dog ran to the red house and sat down",
-  "is the house red ? yes , the house is red .",
-  "no , the cat did not see the dog on the mat",
-  "we saw a bird in the tree , and the bird sang",
-)
 TEXTS = (
-  *TRAINED,
+  *tiny_t5.TEXTS,
   "  the   cat ",
   "",
   " ",
@@ -42,21 +39,7 @@ TEXTS = (
 
 def main() -> int:
   HERE.mkdir(exist_ok=True)
-  model = HERE / "spiece.model"
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(TRAINED),
-    model_prefix=str(model.with_suffix("")),
-    vocab_size=50,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    hard_vocab_limit=False,
-    minloglevel=2,
-  )
-  pieces = sentencepiece.SentencePieceProcessor(str(model))
-  model.with_suffix(".vocab").unlink()
-  model.unlink()
+  pieces = sentencepiece.SentencePieceProcessor(tiny_t5.vocabulary().path)
   size = pieces.get_piece_size()
   entries = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(size)]
   entries += [(f"<extra_id_{i}>", 0.0) for i in reversed(range(SENTINELS))]
