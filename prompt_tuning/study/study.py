@@ -86,7 +86,6 @@ def run(
   if dry_run:
     return where.study
   run_folder.RunFolder(where.output, setting="--output")  # can be written to
-  _keep_compiled_programs(where.output)
   if with_pretraining and work.lacking:
     make_models(work.lacking, where)
     work = schedule.work(study, where)
@@ -182,13 +181,6 @@ def make_models(
     )
     configuration.call(pretrain.pretrain)
     configuration.save(where.models / model.name / "config.gin", operative=True)
-
-
-def _keep_compiled_programs(output: pathlib.Path) -> None:
-  """Programs of equal shapes compile once, however many trials use them."""
-  if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore
-    jax.config.update("jax_compilation_cache_dir", str(output / ".compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def machine() -> str:
