@@ -4,8 +4,9 @@
                        ^ `inject` swaps prompt rows in among the embedded words
     tokens [B, T] -> `decode` (by `beams` of `cached` places) -> ids [B, L]
 
-`freeze` splits the parameters into those that train and the others. Nothing
-here knows a file, a task or an optimizer.
+`layers` and `attention` are the parts of a T5. `freeze` splits the parameters
+into those that train and the others. Nothing here knows a file, a
+task or an optimizer.
 """
 
 __all__ = ["decode", "freeze", "inject", "losses", "t5"]

@@ -4,9 +4,7 @@
 
 Parameter paths and logical axes are those of t5x's `examples.t5.network`, so
 that checkpoints and partitioning rules fit both, and `encode`, `decode` and
-`__call__` take what t5x gives. Parameters may have any float dtype: each is
-cast to `T5Config.dtype` where it is used, so frozen weights can stay in
-bfloat16 beside float32 activations.
+`__call__` take what t5x gives.
 
 The network knows nothing of prompts: `T5(config, prompt=module)` hands the
 encoder an embedding that swaps the prompt in (see `inject`).
@@ -19,19 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import inject
+from prompt_tuning.model import attention, inject
 from prompt_tuning.model.layers import (
-  Attention,
   Dense,
   Embed,
-  KeysValues,
   Mlp,
-  RelativeBias,
   T5Config,
   dropout,
-  mask_bias,
   norm,
-  pair_mask,
 )
 from prompt_tuning.shapes import PAD, Array, Bool, Float, Int
 
@@ -49,7 +42,7 @@ class Source(NamedTuple):
   encoded: Float[Array, "B T E"]
   real: Bool[Array, "B T"]
   segments: Int[Array, "B T"] | None = None
-  keys_values: list[KeysValues] | None = None
+  keys_values: list[attention.KeysValues] | None = None
 
 
 class EncoderLayer(nn.Module):
@@ -59,11 +52,11 @@ class EncoderLayer(nn.Module):
 
   def setup(self):
     self.pre_attention_layer_norm = norm(self.config)
-    self.attention = Attention(self.config)
+    self.attention = attention.Attention(self.config)
     self.pre_mlp_layer_norm = norm(self.config)
     self.mlp = Mlp(self.config)
     if self.config.relpos_per_layer:
-      self.relpos_bias = RelativeBias(self.config, bidirectional=True)
+      self.relpos_bias = attention.RelativeBias(self.config, bidirectional=True)
 
   def __call__(
     self, x: Float[Array, "B T E"], bias: Float[Array, "B #H T T"]
@@ -84,18 +77,20 @@ class DecoderLayer(nn.Module):
 
   def setup(self):
     self.pre_self_attention_layer_norm = norm(self.config)
-    self.self_attention = Attention(self.config)
+    self.self_attention = attention.Attention(self.config)
     self.pre_cross_attention_layer_norm = norm(self.config)
-    self.encoder_decoder_attention = Attention(self.config)
+    self.encoder_decoder_attention = attention.Attention(self.config)
     self.pre_mlp_layer_norm = norm(self.config)
     self.mlp = Mlp(self.config)
     if self.config.relpos_per_layer:
-      self.relpos_bias = RelativeBias(self.config, bidirectional=False)
+      self.relpos_bias = attention.RelativeBias(
+        self.config, bidirectional=False
+      )
 
   def __call__(
     self,
     x: Float[Array, "B L E"],
-    source: Float[Array, "B S E"] | KeysValues,
+    source: Float[Array, "B S E"] | attention.KeysValues,
     biases: tuple[Float[Array, "#B #H span span"], Float[Array, "B 1 L S"]],
     *,
     is_cached: bool,
@@ -126,7 +121,7 @@ class Encoder(nn.Module):
   def setup(self):
     config = self.config
     if not config.relpos_per_layer:
-      self.relpos_bias = RelativeBias(config, bidirectional=True)
+      self.relpos_bias = attention.RelativeBias(config, bidirectional=True)
     self.layers = [
       EncoderLayer(config) for _ in range(config.num_encoder_layers)
     ]
@@ -135,7 +130,7 @@ class Encoder(nn.Module):
   def __call__(
     self, x: Float[Array, "B T E"], mask: Bool[Array, "B 1 T T"]
   ) -> Float[Array, "B T E"]:
-    bias = mask_bias(mask, x.dtype)
+    bias = attention.mask_bias(mask, x.dtype)
     if not self.config.relpos_per_layer:
       bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
     x = dropout(self, x)
@@ -152,7 +147,7 @@ class Decoder(nn.Module):
   def setup(self):
     config = self.config
     if not config.relpos_per_layer:
-      self.relpos_bias = RelativeBias(config, bidirectional=False)
+      self.relpos_bias = attention.RelativeBias(config, bidirectional=False)
     self.layers = [
       DecoderLayer(config) for _ in range(config.num_decoder_layers)
     ]
@@ -162,7 +157,9 @@ class Decoder(nn.Module):
         config.vocab_size, ("embed", "vocab"), jnp.float32
       )
 
-  def keys_values(self, encoded: Float[Array, "B T E"]) -> list[KeysValues]:
+  def keys_values(
+    self, encoded: Float[Array, "B T E"]
+  ) -> list[attention.KeysValues]:
     """Cross-attention keys and values of every layer."""
     return [
       layer.encoder_decoder_attention.keys_values(encoded)
@@ -177,7 +174,9 @@ class Decoder(nn.Module):
     *,
     is_cached: bool,
   ) -> Float[Array, "B L E"]:
-    self_bias, cross_bias = (mask_bias(mask, x.dtype) for mask in masks)
+    self_bias, cross_bias = (
+      attention.mask_bias(mask, x.dtype) for mask in masks
+    )
     if not self.config.relpos_per_layer:
       span = self_bias.shape[-1]
       self_bias = self.relpos_bias(span, span) + self_bias
@@ -221,7 +220,7 @@ class T5(nn.Module):
   ) -> Source:
     """Encodes the inputs; padding (id 0) is attended to by nothing."""
     real = tokens > PAD
-    mask = pair_mask(
+    mask = attention.pair_mask(
       real, real, None if segments is None else (segments, segments)
     )
     encoded = self.encoder(self.encoder_embedder(tokens), mask)
@@ -255,11 +254,13 @@ class T5(nn.Module):
     everywhere = jnp.ones_like(tokens, bool)
     own = np.tril(np.ones((1, 1, span, span), bool))
     if segments is not None and not cache_length:
-      own = own & pair_mask(everywhere, everywhere, (segments, segments))
+      own = own & attention.pair_mask(
+        everywhere, everywhere, (segments, segments)
+      )
     pairs = None
     if segments is not None and source.segments is not None:
       pairs = (segments, source.segments)
-    cross = pair_mask(everywhere, source.real, pairs)
+    cross = attention.pair_mask(everywhere, source.real, pairs)
     x = self.token_embedder(tokens)
     x = self.decoder(x, source, (own, cross), is_cached=cache_length > 0)
     if config.scale_logits:

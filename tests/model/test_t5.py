@@ -10,7 +10,7 @@ import pytest
 import tiny_t5
 
 from prompt_tuning import storage
-from prompt_tuning.model import freeze, layers, t5
+from prompt_tuning.model import attention, freeze, layers, t5
 
 GATED = tiny_t5.config(num_encoder_layers=2)
 TIED = tiny_t5.config(
@@ -158,7 +158,7 @@ def exact_bucket(offset, bidirectional, buckets, max_distance) -> int:
 @pytest.mark.parametrize("buckets, far", [(32, 128), (4, 8), (8, 20)])
 def test_relative_buckets_equal_exact_arithmetic(bidirectional, buckets, far):
   offsets = np.arange(-300, 301, dtype=np.int32)
-  have = layers.relative_buckets(
+  have = attention.relative_buckets(
     offsets[None],
     bidirectional=bidirectional,
     buckets=buckets,
@@ -431,3 +431,38 @@ def test_activations_in_bfloat16_come_near_and_give_float32_logits():
   have, want = logits(half, *args), logits(GATED, *args)
   assert have.dtype == np.float32
   assert 1e-4 < np.abs(have - want).max() < 0.2 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("queries", [1, 3, 30])
+def test_keys_and_values_absorbed_are_the_same_attention(queries):
+  """Where few positions attend to many, there are no keys and values."""
+  shape = tiny_t5.config()
+  module = attention.Attention(shape)
+  x = tiny_t5.rows(2, queries, shape.emb_dim, seed=1)
+  source = tiny_t5.rows(2, 12, shape.emb_dim, seed=2)
+  bias = tiny_t5.rows(2, shape.num_heads, queries, 12, seed=3)
+  variables = module.init(jax.random.key(0), x, source, bias)
+
+  def absorbed(params, source):
+    return module.apply({"params": params}, x, source, bias)
+
+  def explicit(params, source):
+    bound = {"params": params}
+    found = module.apply(bound, source, method="keys_values")
+    return module.apply(bound, x, found, bias)
+
+  params = variables["params"]
+  assert {*params} == {"query", "key", "value", "out"}
+  np.testing.assert_allclose(
+    absorbed(params, source), explicit(params, source), atol=1e-5
+  )
+  for have, want in zip(
+    *(
+      jax.tree.leaves(
+        jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), (0, 1))(params, source)
+      )
+      for f in (absorbed, explicit)
+    ),
+    strict=True,
+  ):
+    np.testing.assert_allclose(have, want, atol=1e-3, rtol=1e-4)

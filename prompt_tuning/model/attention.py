@@ -1,0 +1,192 @@
+"""Attention of a T5: relative positions, masks, keys and values.
+
+queries [B, Q, E], source [B, S, E], bias [B, H, Q, S] -> mixed [B, Q, E]
+"""
+
+import functools
+
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning.model.layers import Dense, T5Config, dropout, parameter
+from prompt_tuning.shapes import Array, Bool, Float, Int
+
+MASKED = -1e10  # added to the attention logits of masked positions
+
+
+def relative_buckets(
+  relative: Int[np.ndarray, "Q S"], *, bidirectional, buckets, max_distance
+) -> Int[np.ndarray, "Q S"]:
+  """Bucket of each offset (key position - query position).
+
+  Half of the buckets hold exact offsets, the other half grow with the
+  logarithm up to `max_distance`; a bidirectional stack spends half of each on
+  the positions to the right.
+  """
+  bucket = np.zeros_like(relative)
+  if bidirectional:
+    buckets //= 2
+    bucket += (relative > 0) * buckets
+    distance = np.abs(relative)
+  else:
+    distance = np.maximum(-relative, 0)
+  exact = buckets // 2
+  # float32 throughout: the bucket's edge must fall where T5's falls.
+  ratio = np.log(
+    np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
+  ) / np.float32(np.log(max_distance / exact))
+  far = exact + (ratio * np.float32(buckets - exact)).astype(np.int32)
+  return bucket + np.where(
+    distance < exact, distance, np.minimum(far, buckets - 1)
+  )
+
+
+class RelativeBias(nn.Module):
+  """The relative position bias that the layers of a stack share."""
+
+  config: T5Config
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(self, queries: int, keys: int) -> Float[Array, "1 H Q S"]:
+    config = self.config
+    table = parameter(
+      "rel_embedding",
+      nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+      (config.num_heads, config.relpos_buckets),
+      ("heads", "relpos_buckets"),
+    )
+    relative = np.arange(keys)[None, :] - np.arange(queries)[:, None]
+    buckets = relative_buckets(
+      relative.astype(np.int32),
+      bidirectional=self.bidirectional,
+      buckets=config.relpos_buckets,
+      max_distance=config.relpos_max_distance,
+    )
+    return jnp.take(table, buckets, axis=1)[None].astype(config.dtype)
+
+
+def pair_mask(
+  queries: Bool[Array, "B Q"],
+  keys: Bool[Array, "B S"],
+  segments: tuple[Int[Array, "B Q"], Int[Array, "B S"]] | None = None,
+) -> Bool[Array, "B 1 Q S"]:
+  """What may look where: at keys that are no padding, in the same segment."""
+  mask = jnp.logical_and(queries[:, :, None], keys[:, None, :])
+  if segments is not None:
+    mask &= segments[0][:, :, None] == segments[1][:, None, :]
+  return mask[:, None]
+
+
+def mask_bias(mask: Bool[Array, "#B 1 Q S"], dtype) -> Float[Array, "#B 1 Q S"]:
+  """What is added to attention logits for a mask."""
+  return jnp.where(mask, 0, MASKED).astype(dtype)
+
+
+KeysValues = tuple[Float[Array, "B S H D"], Float[Array, "B S H D"]]
+"""The keys and values of one attention."""
+
+
+class Attention(nn.Module):
+  """Multi-head attention without 1/sqrt(D) (it is in the query's scale)."""
+
+  config: T5Config
+
+  def setup(self):
+    config = self.config
+    width = config.num_heads * config.head_dim
+    make = functools.partial(Dense, width, ("embed", "joined_kv"), config.dtype)
+    self.query = make(scale=1.0 / config.head_dim)
+    self.key = make()
+    self.value = make()
+    self.out = Dense(config.emb_dim, ("joined_kv", "embed"), config.dtype)
+
+  def _heads(self, x):
+    return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+  def keys_values(self, source: Float[Array, "B S E"]) -> KeysValues:
+    """Keys and values of `source`."""
+    return self._heads(self.key(source)), self._heads(self.value(source))
+
+  def __call__(
+    self,
+    x: Float[Array, "B Q E"],
+    source: Float[Array, "B S E"] | KeysValues,
+    bias: Float[Array, "#B #H Q S"],
+  ) -> Float[Array, "B Q E"]:
+    """Attends from `x` to a source, or to keys and values of one."""
+    query = self._heads(self.query(x))
+    if not isinstance(source, tuple) and self._absorbs(x.shape, source.shape):
+      mixed = self._absorbed(query, source, bias)
+    else:
+      key, value = (
+        source if isinstance(source, tuple) else self.keys_values(source)
+      )
+      logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+      mixed = jnp.einsum("bhqk,bkhd->bqhd", self._weights(logits, bias), value)
+    return self.out(mixed.reshape(*x.shape[:-1], -1))
+
+  def _weights(
+    self, logits: Float[Array, "B H Q S"], bias: Float[Array, "#B #H Q S"]
+  ) -> Float[Array, "B H Q S"]:
+    """How much each position attends to each."""
+    logits = logits.astype(jnp.float32) + bias.astype(jnp.float32)
+    weights = jax.nn.softmax(logits).astype(self.config.dtype)
+    return dropout(self, weights)
+
+  def _absorbs(self, x: tuple[int, ...], source: tuple[int, ...]) -> bool:
+    """Whether few positions attend to many, so that `_absorbed` costs less."""
+    (*_, queries, _), (*_, keys, width) = x, source
+    heads, joined = self.config.num_heads, self.query.features
+    absorbed = queries * width * (keys * heads + joined)
+    return absorbed < keys * joined * (queries + width)
+
+  def _absorbed(
+    self,
+    query: Float[Array, "B Q H D"],
+    source: Float[Array, "B S E"],
+    bias: Float[Array, "#B #H Q S"],
+  ) -> Float[Array, "B Q H D"]:
+    """The same by the laws of matrices, without keys and values of a source.
+
+    Query times key is (query times the key's matrix) times source; the weighted
+    mean of values is that of the source, times the value's matrix.
+    """
+    source = source.astype(self.config.dtype)
+    width = source.shape[-1]
+    key, value = (
+      self._heads(dense.matrix(width)) for dense in (self.key, self.value)
+    )
+    towards = jnp.einsum("bqhd,ehd->bqhe", query, key)
+    logits = jnp.einsum("bqhe,bse->bhqs", towards, source)
+    mixed = jnp.einsum("bhqs,bse->bqhe", self._weights(logits, bias), source)
+    return jnp.einsum("bqhe,ehd->bqhd", mixed, value)
+
+  @nn.compact
+  def remember(
+    self, keys_values: KeysValues, bias: Float[Array, "1 H L L"]
+  ) -> tuple[
+    tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
+    Float[Array, "1 H Q L"],
+  ]:
+    """Writes one position into the `cache`; keys, values and bias of all.
+
+    A first pass, while there is no cache, lays it out from the keys and values
+    of all L positions.
+    """
+    key, value = keys_values
+    filled = self.has_variable("cache", "cached_key")
+    keys = self.variable("cache", "cached_key", jnp.zeros_like, key)
+    values = self.variable("cache", "cached_value", jnp.zeros_like, value)
+    index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
+    if not filled:
+      return keys_values, bias
+    here = index.value
+    keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, here, 1)
+    values.value = lax.dynamic_update_slice_in_dim(values.value, value, here, 1)
+    index.value = here + 1
+    bias = lax.dynamic_slice_in_dim(bias, here, 1, axis=2)
+    return (keys.value, values.value), bias
