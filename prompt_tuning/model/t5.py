@@ -313,8 +313,7 @@ class T5(nn.Module):
     """Teacher-forced logits: `write` to what is `read`.
 
     The options are `decode`'s, and positions of packed rows, which are not
-    needed: the bias is relative, so a segment does not notice where in a row
-    it stands.
+    needed: relative positions do not tell where in a row a segment stands.
     """
     return self.decode(
       self.encode(encoder_input_tokens, encoder_segment_ids),
