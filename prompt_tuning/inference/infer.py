@@ -283,7 +283,9 @@ class Predictor:
 
   def _chosen(self, params: PyTree, batch: _Batch) -> list[Answer]:
     """The likeliest labels for a batch."""
-    labels = self.decoding.strategy.labels
+    strategy = self.decoding.strategy
+    assert isinstance(strategy, decode.Rank)
+    labels = strategy.labels
     answers = []
     for row in np.asarray(self._ranker(params, batch.tokens, self._label_ids)):
       shares = special.softmax(row.astype(np.float64)).tolist()

@@ -260,6 +260,7 @@ def _one_by_one(
   def pick(logits, place):
     if isinstance(strategy, Greedy):
       return jnp.argmax(logits, axis=-1)
+    assert keys is not None
     here = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
     return jax.vmap(jax.random.categorical)(here, _restricted(logits, strategy))
 
