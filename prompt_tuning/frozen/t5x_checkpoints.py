@@ -202,9 +202,16 @@ def _open_native(folder: pathlib.Path) -> dict[str, StoredTensor]:
     if leaf is None:
       continue
     if isinstance(leaf, Mapping):
-      name = leaf["kvstore"]["path"].rstrip("/").rpartition("/")[2]
+      try:
+        driver, at = leaf["driver"], leaf["kvstore"]["path"]
+        name = at.rstrip("/").rpartition("/")[2]
+      except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+          f"{index} does not say where the tensor {path} is. It is damaged: "
+          "restore the checkpoint from a copy."
+        ) from error
       kvstore = {"driver": "file", "path": f"{folder / name}/"}
-      tensor = zarr_arrays.opened(leaf["driver"], kvstore, str(folder / name))
+      tensor = zarr_arrays.opened(driver, kvstore, str(folder / name))
     else:
       array = np.asarray(leaf)
       tensor = StoredTensor(

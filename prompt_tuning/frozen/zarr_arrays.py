@@ -40,6 +40,11 @@ def opened(driver: str, kvstore: dict | str, where: str) -> StoredTensor:
   strict = checked(
     lambda: tensorstore.open({**spec, **options}, open=True, read=True).result()
   )
+  if 0 in array.shape:
+    raise ValueError(
+      f"{where} has the shape {tuple(array.shape)}, so it holds no number. The "
+      "checkpoint is damaged: restore it from a copy."
+    )
   return StoredTensor(
     tuple(array.shape),
     array.dtype.name,
