@@ -23,11 +23,11 @@ def fewer_examples():
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-  """A demo of a few steps: its folder, its rows and what it printed."""
+  """A demo of two steps: its folder, its rows and what it printed."""
   folder = tmp_path_factory.mktemp("demo")
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
-    rows = demo.demo(folder, steps=5)
+    rows = demo.demo(folder, steps=2)
   return folder, rows, printed.getvalue()
 
 
