@@ -273,9 +273,11 @@ class Predictor:
       return [Answer(decoded(ids)) for ids in np.asarray(written)]
     answers = []
     for ids, log_p in zip(*map(np.asarray, written), strict=True):
+      exists = decode.is_target(log_p)
+      exists[0] = True  # even of a network that is not finite
       several = tuple(
         Answer(decoded(ids[k]), log_probability=float(log_p[k]))
-        for k in np.flatnonzero(decode.is_target(log_p))
+        for k in np.flatnonzero(exists)
       )
       is_one = self.decoding.num_decodes == 1
       answers.append(several[0]._replace(several=() if is_one else several))

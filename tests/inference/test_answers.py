@@ -129,6 +129,15 @@ def test_answers_that_cannot_be_scored_are_refused(answers, message):
   assert predicting().score([], []) == []
 
 
+def test_a_network_that_is_not_finite_still_answers():
+  decoding = infer.Decoding(decode.Beam(2), max_length=3, num_decodes=2)
+  lost = jax.tree.map(lambda leaf: leaf * np.nan, PAIR.params)
+  (answer,) = infer.Predictor(PAIR, decoding).answers(
+    [[5, EOS]], [0], params=lost
+  )
+  assert not answer.log_probability > 0
+
+
 def test_more_answers_than_there_are_is_refused_before_any_work():
   with pytest.raises(ValueError, match="NUM_DECODES=2 .* DECODING is Greedy"):
     infer.Decoding(num_decodes=2)
