@@ -112,25 +112,26 @@ def test_train_eval_and_infer_work_together(model_folder, tmp_path, capsys):
 
 
 def test_rank_and_beam_are_settings_of_eval(model_folder, tmp_path):
-  for name, strategy in (("r", "@decode.Rank()"), ("b", "@decode.Beam()")):
+  beams = {"DECODING": "@decode.Beam()", "NUM_DECODES": 2}
+  rows = {}
+  for name, macros in {"r": {"DECODING": "@decode.Rank()"}, "b": beams}.items():
     code = cli.main(
       [
         "eval",
         "--gin_file=models/microworld.gin",
         "--gin_file=runs/eval.gin",
-        *settings(
-          model_folder, EVAL_OUTPUT_DIR=tmp_path / name, DECODING=strategy
-        ),
+        *settings(model_folder, EVAL_OUTPUT_DIR=tmp_path / name, **macros),
       ]
     )
     assert code == 0
-  rows = (
-    tmp_path / "r" / "predictions" / "toy_cat-validation.jsonl"
-  ).read_text()
-  assert {json.loads(r)["prediction"] for r in rows.splitlines()} <= {
-    "yes",
-    "no",
-  }
+    file = tmp_path / name / "predictions" / "toy_cat-validation.jsonl"
+    rows[name] = [json.loads(line) for line in file.read_text().splitlines()]
+  assert {row["prediction"] for row in rows["r"]} <= {"yes", "no"}
+  for row in rows["b"]:
+    first, second = row["predictions"]
+    assert first["prediction"] == row["prediction"]
+    assert first["log_probability"] == row["log_probability"]
+    assert first["prediction"] != second["prediction"]
 
 
 def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
