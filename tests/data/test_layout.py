@@ -109,9 +109,10 @@ def test_every_layout_is_the_same_step(run, whole, chosen):
 
 @pytest.mark.parametrize("chosen", DIVIDED, ids=named)
 def test_every_example_is_computed_once(chosen):
+  arrange = arranged(chosen)
   for at in range(80):
     batch = batches(at)
-    parts = arranged(chosen)(at)
+    parts = arrange(at)
     assert layout.num_examples(parts) == N * B
     for name in ("inputs", "targets"):
       wanted = np.sort(batch[name][batch[name] != 0])
