@@ -122,7 +122,7 @@ class Ours:
 
   def turn(self, first: int, count: int) -> int:
     """Does the batches from `first` on; the real tokens of their inputs."""
-    if self._is_evaluation:
+    if self._is_evaluation and count:
       rows = [
         np.array(row)
         for row in self._inputs[

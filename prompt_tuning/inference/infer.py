@@ -185,6 +185,8 @@ class Predictor:
     but the lengths. With few shapes the last one may have fewer rows.
     """
     count, few = len(rows), self._few_shapes
+    if not count:
+      return
     lengths = np.array([len(row) for row in rows])
     order = np.argsort(lengths, kind="stable")
     size = self._size(count)
