@@ -125,7 +125,11 @@ def _keep_compilations(wanted: bool) -> None:
   if not wanted:
     os.environ.pop(name, None)
     return
-  caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  caches = os.environ.get("XDG_CACHE_HOME", "")
+  if not os.path.isabs(caches):  # such a value is to be ignored
+    caches = os.path.expanduser("~/.cache")
+  if not os.path.isabs(caches):  # a user without a home
+    return
   with contextlib.suppress(OSError):  # then every start compiles
     folder = os.path.join(caches, "prompt_tuning", "compiled", _processor())
     if name not in os.environ:

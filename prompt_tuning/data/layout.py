@@ -161,15 +161,15 @@ def few(values: Sequence[int], count: int) -> tuple[int, ...]:
   return chosen[-1]
 
 
-def _at_least(widths: Sequence[int], length: int) -> int:
-  """The narrowest of the widths that holds a length; else just enough."""
-  return min((w for w in widths if w >= length), default=rounded(length))
+def _at_least(widths: Sequence[int], length: int, widest: int) -> int:
+  """The narrowest of the widths that holds a length; else the batch's own."""
+  return min((w for w in widths if w >= length), default=widest)
 
 
 def _part_rows(rows: int, limit: int) -> int:
-  """Rows of a part, `limit` at most, so that few rows stay empty."""
-  sizes = range(1, max(1, min(rows, limit)) + 1)
-  return min(sizes, key=lambda size: (-(-rows // size) * size, -size))
+  """Rows of a part, `limit` at most: few parts, then few empty rows."""
+  most = max(1, min(rows, limit))
+  return -(-rows // -(-rows // most))
 
 
 def _filled(column: np.ndarray, rows: int) -> np.ndarray:
@@ -195,14 +195,17 @@ def _groups(lengths: Sequence[Lengths], limit: int, most: int):
 
   def arrange(batch: Batch) -> list[Batch]:
     of = Lengths.of(batch)
+    inputs, targets = batch["inputs"], batch["targets"]
     made = []
     for part in parts(of):
-      width = _at_least(widths, int(of.inputs[part].max()))
-      target_width = _at_least(target_widths, int(of.targets[part].max()))
+      width = _at_least(widths, int(of.inputs[part].max()), inputs.shape[1])
+      target_width = _at_least(
+        target_widths, int(of.targets[part].max()), targets.shape[1]
+      )
       made.append(
         {
-          "inputs": _filled(batch["inputs"][part, :width], size),
-          "targets": _filled(batch["targets"][part, :target_width], size),
+          "inputs": _filled(inputs[part, :width], size),
+          "targets": _filled(targets[part, :target_width], size),
           "prompt_id": _filled(batch["prompt_id"][part], size),
           "tokens": batch["tokens"],
         }
@@ -232,8 +235,12 @@ def _packed(lengths: Sequence[Lengths], limit: int, most: int):
   def arrange(batch: Batch) -> list[Batch]:
     of = Lengths.of(batch)
     packed = rows(of)
-    wide = rounded(max(width, int(of.inputs.max())))
-    wide_targets = rounded(max(target_width, int(of.targets.max())))
+    # What the first steps had no example of has the batch's own width.
+    wide, wide_targets = width, target_width
+    if of.inputs.max() > width:
+      wide = batch["inputs"].shape[1]
+    if of.targets.max() > target_width:
+      wide_targets = batch["targets"].shape[1]
     made = []
     for at in range(0, len(packed), size):
       part = _empty(size, wide, wide_targets)

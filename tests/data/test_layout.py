@@ -160,6 +160,32 @@ def test_the_default_follows_the_device():
   assert "input_segments" in arranged(layout.Layout(), "gpu")(0)[0]
 
 
+def test_rows_that_divide_badly_are_no_reason_for_many_parts():
+  assert [layout._part_rows(31, limit) for limit in (10, 16, 31, 99)] == [
+    *(8, 16, 31, 31)
+  ]
+  assert layout._part_rows(32, 10) == 8 and layout._part_rows(7, 0) == 1
+
+
+def test_lengths_that_the_first_steps_did_not_have_bring_one_width_more():
+  def source(at):
+    made = {k: np.array(v) for k, v in batches(at).items()}
+    longer = np.random.default_rng(at).integers(1, 100)
+    ids = np.zeros((N * B, 104), np.int32)
+    if at >= 64:
+      ids[0, :longer] = 5
+    made["inputs"] = np.concatenate([made["inputs"], ids], axis=1)
+    return made
+
+  for chosen in DIVIDED:
+    arrange = chosen.arrange(source, num_prompts=N, emb_dim=CONFIG.emb_dim)
+    widths = [
+      {part["inputs"].shape[1] for at in steps for part in arrange(at)}
+      for steps in (range(64), range(64, 150))
+    ]
+    assert len(widths[1] - widths[0]) <= 1
+
+
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=20), st.integers(1, 4))
 @settings(max_examples=50, deadline=None)
 def test_few_widths_cost_least(values, count):
