@@ -37,8 +37,9 @@ class Layout:
   Attributes:
     layout: `auto`, `padded`, `groups` or `packed`. `auto` is groups on a CPU,
       which computes small parts fastest, and packed rows elsewhere.
-    microbatch_tokens: places of input that a part has at most, if one example
-      has no more; 0 for what suits the device.
+    microbatch_tokens: places of input that a part has at most; in groups a part
+      of examples of the mean length, so that one of longer ones has more. 0 for
+      what suits the device.
     num_microbatches: into how many parts a step is divided, as under t5x; 0
       leaves it to `microbatch_tokens`.
   """
@@ -94,21 +95,17 @@ class Layout:
     if layout == PADDED:
       return batches
     lengths = [Lengths.of(batches(step)) for step in range(_FIRST_STEPS)]
-    rows = len(lengths[0].inputs)
     limit = self.microbatch_tokens or _suiting(platform, emb_dim)
-    if self.num_microbatches:
-      limit = 0
     make = _groups if layout == GROUPS else _packed
-    most = -(-rows // self.num_microbatches) if self.num_microbatches else 0
-    arranged = make(lengths, limit, most)
+    arranged = make(lengths, limit, self.num_microbatches)
     return lambda step: arranged(_with_tokens(batches(step), num_prompts))
 
 
 def _suiting(platform: str, emb_dim: int) -> int:
   """The places of a part that a device computes fastest.
 
-  On a CPU the activations of a part stay in its cache, and the weights are read
-  once a part: measured with benchmarks/peers.py.
+  On a CPU the activations of a part should stay in its cache, and the weights
+  are read once a part (docs/benchmarks.md).
   """
   if platform != "cpu":
     return 1 << 14
@@ -178,10 +175,13 @@ def _filled(column: np.ndarray, rows: int) -> np.ndarray:
   return np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1))
 
 
-def _groups(lengths: Sequence[Lengths], limit: int, most: int):
+def _groups(lengths: Sequence[Lengths], limit: int, num_parts: int):
   """Parts of so many examples each, next to each other in length."""
   mean = np.mean([each.inputs.mean() for each in lengths])
-  size = most or _part_rows(len(lengths[0].inputs), int(limit // mean))
+  rows = len(lengths[0].inputs)
+  size = (
+    -(-rows // num_parts) if num_parts else _part_rows(rows, int(limit // mean))
+  )
 
   def parts(of: Lengths) -> list[np.ndarray]:
     order = np.lexsort((of.targets, of.inputs))
@@ -215,7 +215,7 @@ def _groups(lengths: Sequence[Lengths], limit: int, most: int):
   return arrange
 
 
-def _packed(lengths: Sequence[Lengths], limit: int, most: int):
+def _packed(lengths: Sequence[Lengths], limit: int, num_parts: int):
   """Parts of rows of one length, each with as many examples as fit."""
   longest = max(each.inputs.max() for each in lengths)
   mean = np.mean([each.inputs.mean() for each in lengths])
@@ -229,8 +229,9 @@ def _packed(lengths: Sequence[Lengths], limit: int, most: int):
     return first_fit(of, (width, target_width))
 
   usual = max(len(rows(each)) for each in lengths)
-  size = -(-usual // -(-len(lengths[0].inputs) // most)) if most else 0
-  size = size or max(1, min(usual, limit // width))
+  size = max(1, min(usual, limit // width))
+  if num_parts:
+    size = -(-usual // num_parts)
 
   def arrange(batch: Batch) -> list[Batch]:
     of = Lengths.of(batch)

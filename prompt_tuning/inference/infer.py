@@ -308,12 +308,11 @@ class Predictor:
   ) -> Float[np.ndarray, "B C"]:
     """Log-probability of each label in nats (only with `decode.Rank`)."""
     params = self.prompted.params if params is None else params
-    scores: Any = [None] * len(rows)
+    scores = np.empty((len(rows), len(self._label_ids)), np.float32)
     for batch in self._batches(rows, prompt_id):
       found = self._ranker(params, batch.tokens, self._label_ids)
-      for i, of_row in zip(batch.rows, np.asarray(found), strict=False):
-        scores[i] = of_row
-    return np.stack(scores)
+      scores[batch.rows] = np.asarray(found)[: len(batch.rows)]
+    return scores
 
   def log_probabilities(
     self, rows: Sequence[Ids], prompt_id: Ids, texts: Sequence[str]

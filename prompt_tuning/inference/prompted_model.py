@@ -112,7 +112,7 @@ class PromptedModel:
         prompt.
     """
     rows, ids = self._rows(texts, prompt_id)
-    return self._predictor.answers(rows, ids) if rows else []
+    return self._predictor.answers(rows, ids)
 
   def score(
     self,

@@ -35,15 +35,16 @@ def sum_per_prompt(
   return jnp.sum(jnp.where(member, values[None, :], 0.0), axis=1)
 
 
-def totals(
+def per_prompt(
   logits: Float[Array, "B L V"],
   targets: Int[Array, "B L"],
   prompt_id: Int[Array, "B"] | Int[Array, "B L"],
   *,
   num_prompts: int,
   z_loss: float,
-) -> tuple[Float[Array, "N"], Float[Array, "N"], Float[Array, "N"]]:
-  """Of each prompt: the sum of losses, the tokens that are right, all tokens.
+  tokens: Float[Array, "N"] | None = None,
+) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
+  """Mean loss and mean token accuracy over the target tokens of each prompt.
 
   Args:
     logits: of every target.
@@ -51,6 +52,8 @@ def totals(
     prompt_id: the prompt of every example or, in packed rows, target.
     num_prompts: N.
     z_loss: see `token_losses`.
+    tokens: what the sums are divided by, where the targets are a part of a
+      step's; None for the target tokens that are here.
   """
   losses = token_losses(logits, targets, z_loss)
   real = (targets != PAD).astype(jnp.float32)
@@ -61,20 +64,6 @@ def totals(
       values = values.sum(axis=-1)
     return sum_per_prompt(values.ravel(), prompt_id.ravel(), num_prompts)
 
-  return total(losses), total(right), total(real)
-
-
-def per_prompt(
-  logits: Float[Array, "B L V"],
-  targets: Int[Array, "B L"],
-  prompt_id: Int[Array, "B"] | Int[Array, "B L"],
-  *,
-  num_prompts: int,
-  z_loss: float,
-) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-  """Mean loss and mean token accuracy over the target tokens of each prompt."""
-  losses, right, tokens = totals(
-    logits, targets, prompt_id, num_prompts=num_prompts, z_loss=z_loss
-  )
-  tokens = jnp.maximum(tokens, 1.0)
-  return losses / tokens, right / tokens
+  if tokens is None:
+    tokens = jnp.maximum(total(real), 1.0)
+  return total(losses) / tokens, total(right) / tokens

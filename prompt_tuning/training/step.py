@@ -68,51 +68,55 @@ def make_step(problem: Problem) -> Callable:
   the metrics `loss` [N] (mean nats per target token, z-loss included) and
   `token_accuracy` [N].
   """
+  gradient_of = _make_gradient(problem)
 
-  def loss_of(trained, frozen, batch, step):
-    logits = _logits(problem, freeze.merge(trained, frozen), batch, (step,))
+  def step(state, frozen, batch):
+    gradient, metrics = gradient_of(state.trained, frozen, batch, (state.step,))
+    return _updated(problem, state, gradient), metrics
+
+  return step
+
+
+def _make_gradient(problem: Problem) -> Callable:
+  """A function (trained, frozen, batch, counts) -> (gradient, metrics).
+
+  The batch may be a part of a step's (see `make_step_of_parts`), and its rows
+  packed, with `input_segments` and `target_segments`. `counts` tell the dropout
+  of this call from others'.
+  """
+  has_dropout = problem.network.config.dropout_rate > 0
+
+  def loss_of(trained, frozen, batch, counts):
+    rngs = {}
+    if has_dropout:
+      key = jax.random.key(problem.seed)
+      for count in counts:
+        key = jax.random.fold_in(key, count)
+      rngs = {"dropout": key}
+    own = batch.get("target_segments")
+    history = t5.shift_right(batch["targets"])
+    if own is not None:
+      # The history of a segment begins with id 0, not with its neighbour's end.
+      history = jnp.where(own == t5.shift_right(own), history, PAD)
+    logits: Any = problem.network.apply(
+      {"params": freeze.merge(trained, frozen)},
+      batch["inputs"],
+      history,
+      encoder_segment_ids=batch.get("input_segments"),
+      decoder_segment_ids=own,
+      rngs=rngs,
+    )
     loss, accuracy = losses.per_prompt(
       logits,
       batch["targets"],
       batch["prompt_id"],
       num_prompts=problem.num_prompts,
       z_loss=problem.z_loss,
+      tokens=batch.get("tokens"),
     )
     return loss.sum(), {"loss": loss, "token_accuracy": accuracy}
 
-  def step(state, frozen, batch):
-    gradient, metrics = jax.grad(loss_of, has_aux=True)(
-      state.trained, frozen, batch, state.step
-    )
-    return _updated(problem, state, gradient), metrics
-
-  return step
-
-
-def _logits(problem: Problem, params: PyTree, batch, counts) -> Any:
-  """Teacher-forced logits; `counts` tell the dropout of this call from others'.
-
-  Packed rows bring `input_segments` and `target_segments`.
-  """
-  rngs = {}
-  if problem.network.config.dropout_rate > 0:
-    key = jax.random.key(problem.seed)
-    for count in counts:
-      key = jax.random.fold_in(key, count)
-    rngs = {"dropout": key}
-  own = batch.get("target_segments")
-  history = t5.shift_right(batch["targets"])
-  if own is not None:
-    # The history of a segment begins with id 0, not with its neighbour's end.
-    history = jnp.where(own == t5.shift_right(own), history, PAD)
-  return problem.network.apply(
-    {"params": params},
-    batch["inputs"],
-    history,
-    encoder_segment_ids=batch.get("input_segments"),
-    decoder_segment_ids=own,
-    rngs=rngs,
-  )
+  return jax.grad(loss_of, has_aux=True)
 
 
 def _updated(problem: Problem, state: TrainState, gradient) -> TrainState:
@@ -159,21 +163,7 @@ def make_step_of_parts(problem: Problem) -> Callable:
   whole step, so that the parts' gradients add up to the step's.
   """
 
-  def loss_of(trained, frozen, part, counts):
-    logits = _logits(problem, freeze.merge(trained, frozen), part, counts)
-    loss, right, _ = losses.totals(
-      logits,
-      part["targets"],
-      part["prompt_id"],
-      num_prompts=problem.num_prompts,
-      z_loss=problem.z_loss,
-    )
-    loss, accuracy = loss / part["tokens"], right / part["tokens"]
-    return loss.sum(), {"loss": loss, "token_accuracy": accuracy}
-
-  @jax.jit
-  def first(trained, frozen, part, counts):
-    return jax.grad(loss_of, has_aux=True)(trained, frozen, part, counts)
+  first = jax.jit(_make_gradient(problem))
 
   @functools.partial(jax.jit, donate_argnums=0)
   def further(sums, trained, frozen, part, counts):
