@@ -57,6 +57,7 @@ RUNTIME = [
   "tensorstore",
   "tokenizers>=0.22",
   "tqdm",
+  "wrapt",
 ]
 
 EXTRAS = {

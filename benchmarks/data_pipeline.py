@@ -16,17 +16,13 @@ import time
 import jax
 import numpy as np
 
-from prompt_tuning.cli import command_line
-
-command_line.import_quietly()
-
-from prompt_tuning.cli import demo  # noqa: E402
-from prompt_tuning.data import batches, splits  # noqa: E402
-from prompt_tuning.frozen import pretrained  # noqa: E402
-from prompt_tuning.model import freeze  # noqa: E402
-from prompt_tuning.prompts import prompted  # noqa: E402
-from prompt_tuning.training import step  # noqa: E402
-from prompt_tuning.training.prefetch import Prefetch  # noqa: E402
+from prompt_tuning.cli import demo
+from prompt_tuning.data import batches, splits
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.model import freeze
+from prompt_tuning.prompts import prompted
+from prompt_tuning.training import step
+from prompt_tuning.training.prefetch import Prefetch
 
 TASKS = ("microworld_boolq", "microworld_rte", "microworld_qqp")
 

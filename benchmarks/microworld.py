@@ -18,18 +18,14 @@ import time
 
 import numpy as np
 
-from prompt_tuning.cli import command_line
-
-command_line.import_quietly()
-
-from prompt_tuning import storage  # noqa: E402
-from prompt_tuning.cli import demo  # noqa: E402
-from prompt_tuning.data import splits  # noqa: E402
-from prompt_tuning.frozen import pretrained  # noqa: E402
-from prompt_tuning.inference import prompt_design  # noqa: E402
-from prompt_tuning.tasks.microworld import LABELS  # noqa: E402
-from prompt_tuning.tasks.microworld import prompts as microworld_prompts  # noqa: E402
-from prompt_tuning.training import loop, train  # noqa: E402
+from prompt_tuning import storage
+from prompt_tuning.cli import demo
+from prompt_tuning.data import splits
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.inference import prompt_design
+from prompt_tuning.tasks.microworld import LABELS
+from prompt_tuning.tasks.microworld import prompts as microworld_prompts
+from prompt_tuning.training import loop, train
 
 
 def measure(model, task, runs, *, seeds, model_seeds, steps) -> dict:

@@ -66,9 +66,6 @@ class Ours:
   """This project, as `prompt-tuning train` and `eval` use it."""
 
   def __init__(self, case: str, layout_name: str):
-    from prompt_tuning.cli import command_line
-
-    command_line.import_quietly()
     import jax
 
     from prompt_tuning.data import batches, layout, splits

@@ -12,13 +12,9 @@ import argparse
 import pathlib
 import re
 
-from prompt_tuning.cli import command_line
-
-command_line.import_quietly()
-
-from prompt_tuning import storage  # noqa: E402
-from prompt_tuning.frozen import pretrained  # noqa: E402
-from prompt_tuning.study import report, results, studies  # noqa: E402
+from prompt_tuning import storage
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.study import report, results, studies
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 

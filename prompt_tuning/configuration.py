@@ -8,11 +8,9 @@ Macros have t5x's names, and are checked (`gin_macros`).
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
-import importlib
 import logging
 import pathlib
 import re
-import sys
 from typing import Any
 
 import gin
@@ -20,14 +18,12 @@ from gin import config as gin_config
 
 from prompt_tuning import gin_messages, spelling, storage
 from prompt_tuning.gin_macros import (
-  TASK_MODULES,
   check_flags,
   check_kinds,
   check_macros,
   defined,
   files_that_set,
   gin_folder,
-  macro,
   own_texts,
   used,
 )
@@ -41,8 +37,6 @@ def configure(
   files: Sequence[str],
   bindings: Sequence[str],
   search_paths: Sequence[str],
-  *,
-  reads_tasks: bool = True,
 ) -> None:
   """Parses gin files and bindings into gin's configuration.
 
@@ -51,7 +45,6 @@ def configure(
     bindings: `NAME=value` or `module.function.parameter=value`; a value that
       is no gin literal is taken as text.
     search_paths: folders to look into first.
-    reads_tasks: whether the modules of tasks are imported, which takes seconds.
 
   Raises:
     FileNotFoundError: a file is in none of the folders.
@@ -84,9 +77,6 @@ def configure(
   finally:
     logging.disable(logging.NOTSET)
   check_kinds(texts)
-  modules = macro(TASK_MODULES)
-  if modules is not None and reads_tasks:
-    import_tasks(modules, TASK_MODULES)
 
 
 @contextlib.contextmanager
@@ -162,28 +152,6 @@ def _binding(binding: str) -> str:
     if isinstance(literal, int | float) and name.endswith(_TEXTS):
       value = repr(value)  # a folder may be called 7
   return f"{name} = {value}"
-
-
-def import_tasks(modules: str | Sequence[str], setting: str) -> None:
-  """Imports the modules that register a user's tasks.
-
-  Args:
-    modules: their names, with commas between them, or a list.
-    setting: what the user calls them, for the message.
-
-  Raises:
-    ValueError: there is no such module.
-  """
-  if str(pathlib.Path()) not in sys.path and "" not in sys.path:
-    sys.path.insert(0, "")  # a module in the current folder, as python -m
-  for module in modules.split(",") if isinstance(modules, str) else modules:
-    try:
-      importlib.import_module(module.strip())
-    except ModuleNotFoundError as error:
-      raise ValueError(
-        f"{setting}={module!r} cannot be imported ({error}). Run the "
-        "command from the folder of the module, or put it on PYTHONPATH."
-      ) from error
 
 
 def call(function: Callable) -> Any:

@@ -1,10 +1,10 @@
 """The tasks this project brings, one file per benchmark.
 
-    `rows`, or a user's files (`own_data`) -> `casts` -> a seqio task
+    `rows`, or a user's files (`own_data`) -> `casts` -> a task
       predictions -> classes (`answers`) -> scores (`metrics`)
 
-`benchmark` registers them in seqio; `declarations` keeps what a task says of
-itself beside that.
+`rows.text_to_text` makes them known here and in seqio; `declarations` keeps
+what a task says of itself beside that.
 """
 
 import importlib

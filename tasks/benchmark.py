@@ -1,6 +1,6 @@
-"""Tasks of a benchmark in seqio's registry, each in two forms.
+"""Tasks of a benchmark, each in two forms.
 
-    Source -> rows -> cast -> seqio task -> postprocess -> metrics
+    Source -> rows -> cast -> `text_to_text` -> postprocess -> metrics
 
 `glue_mrpc` is the form for prompt tuning, without the task word; `glue_mrpc_t5`
 is T5's own, for model tuning and prompt design. Registering reads nothing and
@@ -13,8 +13,13 @@ import functools
 
 import numpy as np
 
-from prompt_tuning.tasks import answers, casts, declarations, features, metrics
-from prompt_tuning.tasks.features import seqio
+from prompt_tuning.tasks import (
+  answers,
+  casts,
+  declarations,
+  metrics,
+)
+from prompt_tuning.tasks.rows import text_to_text
 from prompt_tuning.tasks.rows.sources import TRAIN_PART, Source
 
 T5_FORM = "_t5"
@@ -77,13 +82,15 @@ class Task:
 
 
 def register(tasks: Iterable[Task]) -> list[str]:
-  """Adds both forms of tasks to seqio's registry, unless they are there."""
+  """Adds both forms of tasks, unless they are there; their names."""
   names = []
   for task in tasks:
     for t5_form in (False, True) if task.has_task_word else (False,):
       ending = T5_FORM if t5_form else ""
       name = task.name + ending
       names.append(name)
+      if name in registered:
+        continue
       registered[name] = task
       declarations.declare(
         name,
@@ -92,94 +99,24 @@ def register(tasks: Iterable[Task]) -> list[str]:
         benchmark=task.benchmark,
         counts_as=task.counts_as and task.counts_as + ending,
       )
-      if name not in seqio.TaskRegistry.names():
-        add(
+      text_to_text.add(
+        text_to_text.TextToText(
           name,
           functools.partial(task.examples, t5_form=t5_form),
           task.splits,
-          TextToText(
-            fields=task.fields,
-            postprocess=task.postprocess,
-            scores=[*task.scores, metrics.invalid] if task.scores else (),
-          ),
+          fields=task.fields,
+          postprocess=task.postprocess,
+          scores=[*task.scores, metrics.invalid] if task.scores else (),
         )
+      )
   return names
 
 
-@dataclasses.dataclass(frozen=True)
-class TextToText:
-  """What seqio is to know of a task from text to text.
-
-  Attributes:
-    fields: of the examples, besides inputs and targets.
-    postprocess: see `answers`.
-    scores: metrics.
-    features: of inputs and targets; by default in the vocabulary of the model
-      that reads them.
-    preprocessors: of the ids, before EOS is appended.
-  """
-
-  fields: Sequence[str] = ()
-  postprocess: Callable | None = None
-  scores: Sequence[metrics.Metric] = ()
-  features: "Mapping[str, seqio.Feature] | None" = None
-  preprocessors: Sequence[Callable] = ()
-
-
-def add(
-  name: str,
-  examples: Callable[[str], Iterable[casts.Example]],
-  splits: Sequence[str],
-  form: TextToText,
-) -> None:
-  """Adds one task whose examples a function of the split makes."""
-  import tensorflow as tf  # seconds, which `infer` of a text can do without
-
-  signature = {
-    field: _spec(field) for field in ("inputs", "targets", *form.fields)
-  }
-
-  def dataset(split: str, shuffle_files: bool, seed: int | None = None):
-    del shuffle_files, seed  # the order is drawn by whoever trains
-    made = list(examples(split))  # here, so that its errors are our own
-    return tf.data.Dataset.from_generator(
-      lambda: ({name: row[name] for name in signature} for row in made),
-      output_signature=signature,
-    )
-
-  seqio.TaskRegistry.add(
-    name,
-    source=seqio.FunctionDataSource(dataset, splits=tuple(splits)),
-    preprocessors=[
-      seqio.preprocessors.tokenize,
-      seqio.CacheDatasetPlaceholder(),
-      *form.preprocessors,
-      seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features=dict(form.features or features.of_text()),
-    postprocess_fn=form.postprocess,
-    metric_fns=list(form.scores),
-  )
-
-
-def _spec(field: str):
-  import tensorflow as tf
-
-  if field in ("answers", "entities"):
-    return tf.TensorSpec([None], tf.string)
-  if field.startswith(("idx", "label")):
-    return tf.TensorSpec([], tf.int32)
-  return tf.TensorSpec([], tf.string)
-
-
 def register_mixture(name: str, rates: Mapping[str, int]) -> None:
-  """Adds a mixture in both forms, unless it is there."""
+  """Adds a mixture in both forms."""
   for ending in ("", T5_FORM):
-    if name + ending not in seqio.MixtureRegistry.names():
-      seqio.MixtureRegistry.add(
-        name + ending,
-        [(task + ending, rate) for task, rate in rates.items()],
-      )
+    of_form = {task + ending: rate for task, rate in rates.items()}
+    text_to_text.add(text_to_text.Mixture(name + ending, of_form))
 
 
 def average(results: Mapping[str, Mapping[str, float]]) -> float:

@@ -5,10 +5,9 @@ data sets to train on. Those of other domains have only `test` (the shared
 task's development data). Fisch et al. 2019.
 """
 
-import seqio
-
 from prompt_tuning.tasks import squad
 from prompt_tuning.tasks.benchmark import register
+from prompt_tuning.tasks.rows import text_to_text
 from prompt_tuning.tasks.rows.sources import Source
 
 VERSION = "1.0.0"
@@ -46,7 +45,8 @@ register(
   squad.task(f"mrqa_{name}", source(name))
   for name in (*IN_DOMAIN, *OUT_OF_DOMAIN)
 )
-if "mrqa" not in seqio.MixtureRegistry.names():
-  seqio.MixtureRegistry.add(
-    "mrqa", [(f"mrqa_{name}", n) for name, n in IN_DOMAIN.items()]
+text_to_text.add(
+  text_to_text.Mixture(
+    "mrqa", {f"mrqa_{name}": n for name, n in IN_DOMAIN.items()}
   )
+)

@@ -1,7 +1,7 @@
 """A user's own files as a task: a template, a target field, labels, metrics.
 
     train.jsonl, dev.jsonl + "premise: {premise} hypothesis: {hypothesis}"
-        -> `rows.own_files`: examples -> a seqio task -> its name
+        -> `rows.own_files`: examples -> a task -> its name
     rows.jsonl without answers -> `to_predict` -> `inference.jobs.infer_rows`
 
 Nothing is written in Python for it: `prompt-tuning train --data …` and
@@ -20,8 +20,7 @@ from prompt_tuning.tasks import (
   metrics,
   register_all,
 )
-from prompt_tuning.tasks.features import seqio
-from prompt_tuning.tasks.rows import sources
+from prompt_tuning.tasks.rows import sources, text_to_text
 from prompt_tuning.tasks.rows.own_files import (
   METRICS,
   OF_NUMBERS,
@@ -68,25 +67,22 @@ def register(
     return name
   if name != "own_data":
     register_all()  # so that their names are taken
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    if name in registry.names() and name not in _known:
-      raise ValueError(
-        f"There is already a task {name!r}; name yours with --name."
-      )
-  if name in _known:
-    seqio.TaskRegistry.remove(name)
-  benchmark.add(
-    name,
-    own.examples,
-    own.splits,
-    benchmark.TextToText(
+  if name not in _known and text_to_text.is_taken(name):
+    raise ValueError(
+      f"There is already a task {name!r}; name yours with --name."
+    )
+  text_to_text.add(
+    text_to_text.TextToText(
+      name,
+      own.examples,
+      own.splits,
       fields=("answers",),
       postprocess=_postprocess(own),
       scores=[
         *(METRICS[name](len(own.classes)) for name in own.metric),
         metrics.invalid,
       ],
-    ),
+    )
   )
   declarations.declare(name, labels=own.classes)
   _known[name] = own

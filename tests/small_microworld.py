@@ -5,8 +5,9 @@ import contextlib
 import functools
 
 from prompt_tuning.study import ways
-from prompt_tuning.tasks import benchmark, features, metrics, microworld
+from prompt_tuning.tasks import metrics, microworld
 from prompt_tuning.tasks.microworld import examples as microworld_examples
+from prompt_tuning.tasks.rows import text_to_text
 
 SMALL = {"train": 64, "validation": 32, "test": 32}
 
@@ -33,13 +34,13 @@ def first_of(name: str, split: str, count: int) -> str:
   """Registers a task of the first examples of a split; its name."""
   rows = microworld_examples.examples(name, split)[:count]
   first = f"{name}_first_{len(rows)}"
-  benchmark.add(
-    first,
-    lambda _: rows,
-    (split,),
-    benchmark.TextToText(
+  text_to_text.add(
+    text_to_text.TextToText(
+      first,
+      lambda _: rows,
+      (split,),
       scores=(metrics.accuracy,),
-      features=features.of_text(microworld.seqio_vocabulary()),
-    ),
+      vocabulary=microworld.shipped_vocabulary(),
+    )
   )
   return first

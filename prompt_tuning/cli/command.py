@@ -22,7 +22,6 @@ class Command:
     examples: command lines, the end of its --help.
     takes_settings: whether it takes --gin.NAME=value.
     resumes: whether the same command goes on where it was interrupted.
-    reads_tasks: whether it needs seqio in any case.
   """
 
   name: str
@@ -33,7 +32,6 @@ class Command:
   examples: str = ""
   takes_settings: bool = False
   resumes: bool = False
-  reads_tasks: bool = True
 
   def add_to(self, commands) -> None:
     """Adds the command to the subparsers of `prompt-tuning`."""

@@ -8,7 +8,6 @@ import argparse
 from collections.abc import Sequence
 import contextlib
 import hashlib
-import importlib
 import logging
 import os
 import platform
@@ -36,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
   before = _on_termination(_terminate)
   try:
     _keep_compilations(known.compilation_cache)
-    if command.reads_tasks:
-      import_quietly()
     if rest and not command.takes_settings:
       parse.error(f"unknown argument {rest[0]}")
     if command.takes_settings and known.literally is not None:
@@ -106,12 +103,6 @@ def bindings_of(
       binding += "=" + queue.pop(0)
     bindings.append(binding)
   return bindings
-
-
-def import_quietly() -> None:
-  """Imports TensorFlow behind seqio, which greets on file descriptor 2."""
-  features = importlib.import_module("prompt_tuning.tasks.features")
-  features.seqio.get_mixture_or_task  # noqa: B018
 
 
 def _keep_compilations(wanted: bool) -> None:

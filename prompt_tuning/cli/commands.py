@@ -139,7 +139,6 @@ ALL = (
     "and of t5x (native or Orbax), here, under gs:// or on the hub.",
     examples="examples:\n  prompt-tuning inspect microworld\n"
     "  prompt-tuning inspect runs/boolq --model microworld",
-    reads_tasks=False,
   ),
   Command(
     "convert",
@@ -154,7 +153,6 @@ ALL = (
     "    --base_model google/t5-base-lm-adapt\n"
     "  prompt-tuning convert adapter prompts/boolq --to prompt-tuning\n"
     "  prompt-tuning convert google/t5-small-lm-adapt t5_small --to t5x",
-    reads_tasks=False,
   ),
 )
 """The commands of one path or none."""

@@ -33,7 +33,8 @@ def _run(
     folder: the macro that names the folder.
     reads_tasks: whether the function needs tasks.
   """
-  from prompt_tuning import configuration, run_folder  # gin is slow to import
+  # gin is slow to import
+  from prompt_tuning import configuration, gin_macros, run_folder
 
   # The files of the run, and what the flags of a user's own data stand for.
   if not flags.gin_file:
@@ -50,12 +51,17 @@ def _run(
       )
     files, bindings = [*files, *more_files], [*more, *bindings]
   paths = [path for path in flags.gin_search_paths.split(",") if path]
-  configuration.configure(files, bindings, paths, reads_tasks=reads_tasks)
+  configuration.configure(files, bindings, paths)
+  modules = gin_macros.macro(gin_macros.TASK_MODULES)
+  if modules is not None and reads_tasks:
+    from prompt_tuning.data import registry
+
+    registry.import_modules(modules, gin_macros.TASK_MODULES)
   function = choose()
 
   # What was set stands in the folder from the beginning, what was used at the
   # end. An evaluation may lie in the folder of the run, whose own file stays.
-  where = configuration.macro(folder)
+  where = gin_macros.macro(folder)
   if where is None:
     return configuration.call(function), where
   place = run_folder.RunFolder(where, setting=folder)
@@ -111,9 +117,9 @@ def _has_rows() -> bool:
   Raises:
     ValueError: both are.
   """
-  from prompt_tuning import configuration
+  from prompt_tuning import gin_macros
 
-  rows, lines = map(configuration.macro, ("DATA", "INPUT_FILE"))
+  rows, lines = map(gin_macros.macro, ("DATA", "INPUT_FILE"))
   if rows and lines:
     raise ValueError(
       f"--data {rows} and INPUT_FILE={lines} both name what to predict. Leave "
@@ -250,7 +256,6 @@ examples:
     --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\
     --gin.INITIAL_CHECKPOINT_PATH=google/t5-base-lm-adapt \\
     --gin.PROMPT_PATH=runs/boolq --gin.INFER_OUTPUT_DIR=runs/boolq/hand_in""",
-    reads_tasks=False,
   ),
   Command(
     "pretrain",

@@ -119,13 +119,14 @@ def _positive(text: str) -> int:
 
 
 def _run_ensemble(flags: argparse.Namespace, _: Settings) -> None:
-  from prompt_tuning import configuration, run_folder
+  from prompt_tuning import run_folder
+  from prompt_tuning.data import registry
   from prompt_tuning.inference import ensemble, saved_ensemble
 
   if flags.output:  # before the work, not after it
     run_folder.RunFolder(flags.output, setting="--output")
   if flags.task_module:
-    configuration.import_tasks(flags.task_module, "--task_module")
+    registry.import_modules(flags.task_module, "--task_module")
   own = data_flags.register(flags)
   if own and flags.task:
     raise ValueError(

@@ -1,24 +1,36 @@
-"""seqio's registry: which tasks there are, and what they say of themselves.
+"""Which tasks there are, and what they say of themselves.
 
-name -> task or mixture -> its tasks with their rates, labels, metrics
+name -> task or mixture -> its tasks with their rates, labels, metrics, rows
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 import difflib
 import functools
+import importlib
+import pathlib
+import sys
+from typing import Any
 
 from prompt_tuning import tasks
 from prompt_tuning.tasks import answers, declarations, features
 from prompt_tuning.tasks.features import seqio
+from prompt_tuning.tasks.rows import text_to_text
 from prompt_tuning.vocabulary import Vocabulary
 
 
 def _registered() -> list[str]:
-  return [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  """The names of all tasks and mixtures; seqio's too if it is imported."""
+  own = text_to_text.names()
+  if "seqio" not in sys.modules:
+    return own
+  theirs = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  return list(dict.fromkeys([*own, *theirs]))
 
 
-def find(name: str):
-  """A seqio task or mixture: registered by a user, or one of this project's.
+def find(name: str) -> Any:
+  """A task or mixture: registered in seqio by a user, or one of this project's.
+
+  Those of this project are `text_to_text`'s, and the others seqio's own.
 
   Raises:
     ValueError: there is none; the message has the closest names.
@@ -35,18 +47,46 @@ def find(name: str):
       "in every command; a module of yours that registers one is named by "
       "MIXTURE_OR_TASK_MODULE (for an ensemble by --task_module)."
     )
-  return seqio.get_mixture_or_task(name)
+  return text_to_text.find(name) or seqio.get_mixture_or_task(name)
+
+
+def import_modules(modules: str | Sequence[str], setting: str) -> None:
+  """Imports the modules that register a user's tasks.
+
+  Args:
+    modules: their names, with commas between them, or a list.
+    setting: what the user calls them, for the message.
+
+  Raises:
+    ValueError: there is no such module.
+  """
+  if str(pathlib.Path()) not in sys.path and "" not in sys.path:
+    sys.path.insert(0, "")  # a module in the current folder, as python -m
+  names = modules.split(",") if isinstance(modules, str) else modules
+  if any(not name.strip().startswith("prompt_tuning.") for name in names):
+    _ = seqio.TaskRegistry  # quietly, before a user's module does
+  for module in names:
+    try:
+      importlib.import_module(module.strip())
+    except ModuleNotFoundError as error:
+      raise ValueError(
+        f"{setting}={module!r} cannot be imported ({error}). Run the "
+        "command from the folder of the module, or put it on PYTHONPATH."
+      ) from error
 
 
 def mixtures() -> list[str]:
   """The names of all registered mixtures."""
-  return sorted(seqio.MixtureRegistry.names())
+  theirs = seqio.MixtureRegistry.names() if "seqio" in sys.modules else ()
+  return sorted({*text_to_text.names(text_to_text.Mixture), *theirs})
 
 
 def tasks_of(name: str) -> list[tuple[str, float]]:
   """The tasks of a mixture with their rates; a task alone has rate 1."""
   mixture = find(name)
-  if isinstance(mixture, seqio.Mixture):
+  if isinstance(mixture, text_to_text.Mixture):
+    return [(task, float(rate)) for task, rate in mixture.rates.items()]
+  if hasattr(mixture, "get_rate"):
     return [(t.name, float(mixture.get_rate(t))) for t in mixture.tasks]
   return [(name, 1.0)]
 
@@ -65,25 +105,58 @@ def check_vocabulary(name: str, vocabulary: Vocabulary | None) -> None:
   """
   if vocabulary is None:
     return
-  for feature in find(name).output_features.values():
-    theirs = feature.vocabulary
-    if isinstance(theirs, features.ModelVocabulary):
-      continue  # `splits.load` gives it the model's
+  for theirs in _vocabularies(find(name)):
+    size = getattr(theirs, "size", None) or theirs.vocab_size
     probe = "the frozen model reads 1 prompt."
-    if theirs.vocab_size != vocabulary.size or list(
+    if size != vocabulary.size or list(
       theirs.encode(probe)
     ) != vocabulary.encode(probe):
       raise ValueError(
         f"The vocabulary of {name} ({_describe(theirs)}, "
-        f"{theirs.vocab_size} ids) is not that of the frozen model "
+        f"{size} ids) is not that of the frozen model "
         f"({vocabulary.path}, {vocabulary.size} ids). Register the task with "
         "the model's vocabulary."
       )
 
 
+def _vocabularies(task) -> list[Any]:
+  """Those that a task brings; none if it takes the model's."""
+  if isinstance(task, text_to_text.TextToText):
+    return [task.vocabulary] if task.vocabulary else []
+  brought = [f.vocabulary for f in task.output_features.values()]
+  return [v for v in brought if not isinstance(v, features.ModelVocabulary)]
+
+
 def _describe(vocabulary) -> str:
-  path = getattr(vocabulary, "sentencepiece_model_file", None)
+  path = getattr(vocabulary, "path", None)
+  path = path or getattr(vocabulary, "sentencepiece_model_file", None)
   return str(path or type(vocabulary).__name__)
+
+
+def rows(
+  task: Any, split: str, vocabulary: Vocabulary | None
+) -> Iterator[dict[str, Any]]:
+  """The ids `inputs` and `targets` of a split's examples, and their fields.
+
+  Args:
+    task: of `find`.
+    split: one of its splits.
+    vocabulary: the frozen model's; None for the one that tasks have without
+      a model (see `tasks.features`).
+  """
+  if isinstance(task, text_to_text.TextToText):
+    reader = task.vocabulary or vocabulary
+    if reader is not None:
+      yield from task.rows(split, reader)
+      return
+    task = seqio.get_mixture_or_task(task.name)
+  with features.using(vocabulary):
+    dataset = task.get_dataset(
+      sequence_length=None, split=split, shuffle=False, num_epochs=1
+    )
+  for row in dataset.as_numpy_iterator():
+    ids = {name: row[name].tolist() for name in ("inputs", "targets")}
+    yield {**row, **ids}
 
 
 def labels(
@@ -104,25 +177,23 @@ def labels(
   Raises:
     ValueError: there are too many, or there is no training split to tell.
   """
-  find(task)  # so that it is registered
+  found = find(task)  # registers it, and its labels
   if known := declarations.declared(task).labels:
     return sorted(known)
-  with features.using(vocabulary):
-    return list(_training_targets(seqio.TaskRegistry.get(task), at_most))
+  if "train" not in found.splits:
+    raise ValueError(
+      f"{task} names no labels and has no split 'train' to tell them by. "
+      "Name them: --labels for your own files, decode.Rank.labels for a task."
+    )
+  return list(_training_targets(found, vocabulary, at_most))
 
 
 @functools.lru_cache(64)
-def _training_targets(task: "seqio.Task", at_most: int) -> tuple[str, ...]:
-  if "train" not in task.splits:
-    raise ValueError(
-      f"{task.name} names no labels and has no split 'train' to tell them by. "
-      "Name them: --labels for your own files, decode.Rank.labels for a task."
-    )
-  dataset = task.get_dataset(
-    sequence_length=None, split="train", shuffle=False, num_epochs=1
-  )
+def _training_targets(
+  task: Any, vocabulary: Vocabulary | None, at_most: int
+) -> tuple[str, ...]:
   targets: set[str] = set()
-  for row in dataset.as_numpy_iterator():
+  for row in rows(task, "train", vocabulary):
     targets.add(answers.text_of(row["targets_pretokenized"]))
     if len(targets) > at_most:
       raise ValueError(
@@ -133,7 +204,12 @@ def _training_targets(task: "seqio.Task", at_most: int) -> tuple[str, ...]:
   return tuple(sorted(targets))
 
 
+def metric_functions(task: str) -> list[Callable]:
+  """The functions that score a task's predictions."""
+  return find(task).predict_metric_fns
+
+
 def metric_names(task: str) -> list[str]:
-  """The names of the functions that score a task's predictions."""
-  functions = seqio.TaskRegistry.get(task).predict_metric_fns
+  """Their names."""
+  functions = metric_functions(task)
   return [getattr(f, "__qualname__", type(f).__name__) for f in functions]

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning.data import splits
+from prompt_tuning.data import registry, splits
 from prompt_tuning.tasks import declarations
-from prompt_tuning.tasks.features import seqio
 from prompt_tuning.tasks.metrics import SHORT_NAMES
 
 INVALID = "invalid"
@@ -21,7 +20,7 @@ def postprocess(
   examples: splits.Examples, texts: Sequence[str], *, is_target: bool
 ) -> list[Any]:
   """What the task's metrics are computed on, from predictions or targets."""
-  task = seqio.TaskRegistry.get(examples.task)
+  task: Any = registry.find(examples.task)
   return [
     task.postprocess_fn(text, example=row, is_target=is_target)
     for text, row in zip(texts, examples.fields, strict=True)
@@ -39,7 +38,7 @@ def metrics(
   Raises:
     ValueError: the task has no metric on predictions.
   """
-  functions = seqio.TaskRegistry.get(examples.task).predict_metric_fns
+  functions = registry.metric_functions(examples.task)
   if not functions:
     raise ValueError(
       f"{examples.task} has no metric on predictions. Give the task a "

@@ -15,7 +15,7 @@ import numpy as np
 
 from prompt_tuning.data import registry
 from prompt_tuning.shapes import Int
-from prompt_tuning.tasks import answers, declarations, features
+from prompt_tuning.tasks import answers, declarations
 from prompt_tuning.vocabulary import EOS, PAD, UNK, Vocabulary
 
 
@@ -158,18 +158,14 @@ def load(
   check_lengths(lengths)
   if vocabulary is not None:
     _check_labels(name, vocabulary, lengths["targets"])
-  with features.using(vocabulary):
-    dataset = task.get_dataset(
-      sequence_length=None, split=split, shuffle=False, num_epochs=1
-    )
 
-  # seqio encodes without a limit, so that what is cut can be counted.
+  # The ids come whole, so that what is cut can be counted.
   columns: dict[str, list] = {"inputs": [], "targets": []}
   truncated = {"inputs": 0, "targets": 0}
   fields = []
-  for i, row in enumerate(dataset.as_numpy_iterator()):
+  for i, row in enumerate(registry.rows(task, split, vocabulary)):
     for feature, column in columns.items():
-      ids = row.pop(feature).tolist()
+      ids = row.pop(feature)
       where = f"example {i} of {name}, split {split}"
       column.append(_fitted(ids, lengths[feature], feature, where, truncate))
       truncated[feature] += len(ids) > lengths[feature]

@@ -1,4 +1,4 @@
-"""The microworld's tasks in seqio: `microworld_boolq`, `microworld_rte` ...
+"""The microworld's tasks: `microworld_boolq`, `microworld_rte` ...
 
     words, senses -> events -> passages, sentences (the `skills`)
       -> examples (tasks), text and notes (pre-training)
@@ -16,10 +16,11 @@ the task word (see `examples`). Beside each task stand
 import functools
 import re
 
-from prompt_tuning.tasks import benchmark, declarations, features, metrics
-from prompt_tuning.tasks.features import seqio
+from prompt_tuning.tasks import declarations, metrics
 from prompt_tuning.tasks.microworld import examples, vocabulary
 from prompt_tuning.tasks.microworld.examples import LABELS, SPLITS, TRANSFERS
+from prompt_tuning.tasks.rows import text_to_text
+from prompt_tuning.vocabulary import Vocabulary
 
 EXTRA_IDS = 16
 _SENTINEL = re.compile(r"<extra_id_\d+>")
@@ -30,11 +31,9 @@ SENTINEL = "_sentinel"
 
 
 @functools.cache
-def seqio_vocabulary() -> "seqio.SentencePieceVocabulary":
+def shipped_vocabulary() -> Vocabulary:
   """The shipped vocabulary with its sentinels behind the pieces."""
-  return seqio.SentencePieceVocabulary(
-    str(vocabulary.PATH), extra_ids=EXTRA_IDS
-  )
+  return Vocabulary(str(vocabulary.PATH), EXTRA_IDS)
 
 
 def class_id(text, *, labels, **_) -> int:
@@ -43,49 +42,35 @@ def class_id(text, *, labels, **_) -> int:
   return labels.index(text) if text in labels else -1
 
 
-def with_sentinel(dataset):
-  """A tf.data.Dataset with T5's first sentinel in front of the targets."""
-  import tensorflow as tf  # seconds, for this one form of the tasks
-
-  def prepend(example):
-    ids = example["targets"]
-    first = tf.constant([seqio_vocabulary().vocab_size - 1], ids.dtype)
-    return {**example, "targets": tf.concat([first, ids], 0)}
-
-  return dataset.map(prepend)
-
-
-def _add(name: str, source: str, labels, *preprocessors) -> None:
+def _add(name: str, source: str, labels, prefix: tuple[int, ...] = ()) -> None:
   """Registers one task on the examples of `source`."""
   make = examples.examples
   if source in TRANSFERS:
     make = examples.transferred
-  scores = (metrics.accuracy, *[metrics.f1] * (source in F1_TASKS))
-  benchmark.add(
-    name,
-    functools.partial(make, source),
-    tuple(SPLITS),
-    benchmark.TextToText(
+  text_to_text.add(
+    text_to_text.TextToText(
+      name,
+      functools.partial(make, source),
+      tuple(SPLITS),
       fields=("idx",),
       postprocess=functools.partial(class_id, labels=labels),
-      scores=scores,
-      features=features.of_text(seqio_vocabulary()),
-      preprocessors=preprocessors,
-    ),
+      scores=(metrics.accuracy, *[metrics.f1] * (source in F1_TASKS)),
+      vocabulary=shipped_vocabulary(),
+      target_prefix=prefix,
+    )
   )
   declarations.declare(name, labels=labels)
 
 
 def register() -> None:
-  """Adds every task to seqio's registry, unless it is there."""
-  if MIXTURE in seqio.MixtureRegistry.names():
-    return
+  """Adds every task."""
+  sentinel = (shipped_vocabulary().sentinel(0),)
   for name, labels in LABELS.items():
     _add(name, name, labels)
-    _add(name + SENTINEL, name, labels, with_sentinel)
+    _add(name + SENTINEL, name, labels, sentinel)
   for name, (first, _) in TRANSFERS.items():
     _add(name, name, LABELS[first])
-  seqio.MixtureRegistry.add(MIXTURE, list(MULTITASK), default_rate=1.0)
+  text_to_text.add(text_to_text.Mixture(MIXTURE, dict.fromkeys(MULTITASK, 1.0)))
 
 
 register()

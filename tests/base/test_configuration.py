@@ -3,7 +3,7 @@ import pathlib
 import gin
 import pytest
 
-from prompt_tuning import configuration
+from prompt_tuning import configuration, gin_macros
 from prompt_tuning.model import freeze, t5
 from prompt_tuning.training import loop, train
 
@@ -58,7 +58,7 @@ def test_prompt_tuning_has_the_papers_numbers():
     "WEIGHT_DECAY": 1e-5,
     "DROPOUT_RATE": 0.0,
   }
-  assert {k: configuration.macro(k) for k in settings} == settings
+  assert {k: gin_macros.macro(k) for k in settings} == settings
 
 
 def test_the_sizes_are_those_of_t5():
@@ -84,7 +84,6 @@ def test_the_sizes_are_those_of_t5():
     (["ZZZ=6"], "ZZZ is set, but nothing uses it. Names in use: "),
     (["prompt_length=6"], "prompt_length is set.*Did you mean PROMPT_LENGTH"),
     (["PROMPT_LENGTH"], "--gin.PROMPT_LENGTH has no value"),
-    (["MIXTURE_OR_TASK_MODULE=no.such.tasks"], "cannot be imported"),
     (["TRAIN_STEPS=abc"], "TRAIN_STEPS='abc' must be a whole number"),
     (["TRAIN_STEPS=1e3"], "TRAIN_STEPS=1000.0 must be a whole number"),
     (["BATCH_SIZE=True"], "BATCH_SIZE=True must be a whole number"),
@@ -102,7 +101,7 @@ def test_a_folder_that_is_called_as_ours_is_no_package(tmp_path, monkeypatch):
   (tmp_path / "models").mkdir()
   monkeypatch.syspath_prepend(tmp_path)
   configure(["demo/prompt_tuning.gin"])
-  assert configuration.macro("PROMPT_LENGTH") == 20
+  assert gin_macros.macro("PROMPT_LENGTH") == 20
 
 
 def test_a_missing_file_is_named_with_the_closest():
@@ -124,7 +123,7 @@ def test_a_missing_file_is_named_with_the_closest():
 )
 def test_bare_text_is_taken_as_text(given, value):
   configure(["runs/prompt_tuning.gin"], f"MODEL_DIR={given}")
-  assert configuration.macro("MODEL_DIR") == value
+  assert gin_macros.macro("MODEL_DIR") == value
 
 
 def test_what_has_no_value_is_named():

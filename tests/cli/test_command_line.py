@@ -412,23 +412,35 @@ def test_a_loaded_model_is_adapted_to_a_text_file(model_folder, tmp_path):
   )
 
 
-@pytest.mark.parametrize("command", ["inspect", "infer", "infer --data"])
-def test_a_command_that_reads_no_task_starts_without_tensorflow(
+@pytest.mark.parametrize(
+  "command", ["inspect", "infer", "infer --data", "train", "train --data"]
+)
+def test_what_reads_only_tasks_of_this_project_does_without_tensorflow(
   command, tmp_path
 ):
   checkpoints.save_prompt(tmp_path / "prompt", tiny_t5.rows(3, 128), {})
   (tmp_path / "lines.txt").write_text("is it true ?\n")
-  (tmp_path / "rows.jsonl").write_text('{"asked": "is it true ?"}\n')
+  asked = '{"asked": "is it true ?", "label": "yes"}\n'
+  (tmp_path / "rows.jsonl").write_text(asked * 8)
   predict = [
     *("infer", "--gin_file=models/microworld.gin", "--gin_file=runs/infer.gin"),
     f"--gin.PROMPT_PATH={tmp_path / 'prompt'}",
     f"--gin.INFER_OUTPUT_DIR={tmp_path / 'out'}",
   ]
   rows = ["--data", str(tmp_path / "rows.jsonl"), "--template", "{asked}"]
+  train = [
+    *("train", "--gin_file=models/microworld.gin"),
+    *("--gin_file=prompts/vocabulary.gin", "--gin_file=runs/prompt_tuning.gin"),
+    *("--gin.TRAIN_STEPS=1", "--gin.PROMPT_LENGTH=2", "--gin.BATCH_SIZE=2"),
+    f"--gin.MODEL_DIR={tmp_path / 'run'}",
+  ]
+  same = ["--validation", str(tmp_path / "rows.jsonl")]
   arguments = {
     "inspect": ["inspect", "microworld"],
     "infer": [*predict, f"--gin.INPUT_FILE={tmp_path / 'lines.txt'}"],
     "infer --data": [*predict, *rows],
+    "train": [*train, "--gin.MIXTURE_OR_TASK_NAME=microworld_rte"],
+    "train --data": [*train, *rows, *same],
   }[command]
   code = (
     "import sys\nfrom prompt_tuning import cli\n"

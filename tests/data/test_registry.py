@@ -12,7 +12,7 @@ def test_a_task_or_mixture_is_found_by_its_name():
   assert registry.find(toy_tasks.CAT).name == toy_tasks.CAT
   assert isinstance(registry.find("toy_animals"), seqio.Mixture)
   boolq = registry.find("super_glue_boolq")  # which this registers
-  assert boolq is seqio.TaskRegistry.get("super_glue_boolq")
+  assert boolq.splits == seqio.TaskRegistry.get("super_glue_boolq").splits
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,8 @@ def test_labels_are_those_that_a_task_names():
 
 def test_metrics_have_the_names_of_their_functions():
   assert registry.metric_names(toy_tasks.CAT) == ["accuracy"]
+
+
+def test_a_module_that_is_not_there_is_named():
+  with pytest.raises(ValueError, match=r"--x='no\.such' cannot be imported"):
+    registry.import_modules("no.such", "--x")
