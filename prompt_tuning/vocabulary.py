@@ -15,142 +15,13 @@ import pathlib
 import re
 from typing import Any
 
-from google.protobuf import message
 import numpy as np
-import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
-import tokenizers
 
-from prompt_tuning import json_files
+from prompt_tuning import pieces
+from prompt_tuning.pieces import BYTES, T5_IDS, Ids
 from prompt_tuning.shapes import EOS, PAD, UNK
 
-BYTES = "bytes"
-"""The path of ByT5's vocabulary, which has no file: an id is a byte + 3."""
-
-
-class _Bytes:
-  """The bytes as pieces, with the methods of a SentencePiece processor."""
-
-  def __init__(self, extra_ids: int):
-    self._size = 256 + 3 + extra_ids
-
-  def get_piece_size(self) -> int:
-    return self._size
-
-  def encode(self, text, num_threads: int = 1):
-    del num_threads
-    if not isinstance(text, str):
-      return [self.encode(one) for one in text]
-    return [byte + 3 for byte in text.encode("utf-8")]
-
-  def decode(self, ids) -> str:
-    known = bytes(i - 3 for i in ids if 3 <= i < 256 + 3)
-    return known.decode("utf-8", errors="ignore")
-
-  def id_to_piece(self, i: int) -> str:
-    special = ("<pad>", "</s>", "<unk>")
-    return special[i] if i < 3 else f"<0x{i - 3:02X}>"
-
-
 _SENTINEL = re.compile(r"<extra_id_\d+>")
-SPECIAL = {"pad": PAD, "eos": EOS, "unk": UNK}
-
-
-def _processor(path: str, extra_ids: int) -> Any:
-  """A SentencePiece model that also knows sentinels, where a word may begin.
-
-  Raises:
-    ValueError: the file is none, or its special ids are not those of a T5.
-  """
-  processor = sentencepiece.SentencePieceProcessor()
-  protos: Any = sentencepiece_model_pb2  # its classes are made at run time
-  try:
-    model = protos.ModelProto.FromString(pathlib.Path(path).read_bytes())
-    # protobuf gives bytes for what is no UTF-8, which would fail at a text.
-    if not all(isinstance(entry.piece, str) for entry in model.pieces):
-      raise RuntimeError("a piece is no UTF-8 text")
-    for i in reversed(range(extra_ids)):
-      model.pieces.add(
-        piece=f"\u2581<extra_id_{i}>",
-        score=0.0,
-        type=protos.ModelProto.SentencePiece.USER_DEFINED,
-      )
-    processor.LoadFromSerializedProto(model.SerializeToString())
-  except (RuntimeError, message.DecodeError) as error:
-    raise ValueError(f"{path} is no SentencePiece model ({error}).") from error
-  have = {name: getattr(processor, f"{name}_id")() for name in SPECIAL}
-  if have != SPECIAL:
-    raise _other_ids(path, have) from None
-  return processor
-
-
-def _other_ids(path: str, have: Mapping[str, int]) -> ValueError:
-  """The error for special ids that the network does not know."""
-  shown = ", ".join(f"{name} {i}" for name, i in have.items())
-  return ValueError(
-    f"{path} has the special ids {shown} (-1 is none); a T5 has pad 0, eos "
-    "1, unk 2. It is the vocabulary of another model, or was trained without "
-    "--pad_id=0 --eos_id=1 --unk_id=2."
-  )
-
-
-class _Tokenizer:
-  """A tokenizer.json, with the methods of a SentencePiece processor.
-
-  Raises:
-    ValueError: it is none, or its special ids are not those of a T5.
-  """
-
-  def __init__(self, path: str):
-    try:
-      read = tokenizers.Tokenizer.from_file(path)
-    except Exception as error:  # the library raises Exception itself
-      raise ValueError(
-        f"{path} cannot be read by the tokenizers library ({error}). It is "
-        "damaged, or of a newer version: save the tokenizer anew."
-      ) from error
-    names = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
-    ids = {key: read.token_to_id(name) for key, name in names.items()}
-    have = {key: -1 if i is None else i for key, i in ids.items()}
-    if have != SPECIAL:
-      raise _other_ids(path, have)
-    # How long a text may be is the run's choice.
-    read.no_truncation()
-    read.no_padding()
-    self._read = read
-    self._size = max(read.get_vocab().values()) + 1
-
-  def get_piece_size(self) -> int:
-    return self._size
-
-  def encode(self, text, num_threads: int = 1):
-    del num_threads
-    if isinstance(text, str):
-      return self._read.encode(text, add_special_tokens=False).ids
-    encoded = self._read.encode_batch(text, add_special_tokens=False)
-    return [one.ids for one in encoded]
-
-  def decode(self, ids) -> str:
-    return self._read.decode(ids, skip_special_tokens=False)
-
-  def id_to_piece(self, i: int) -> str:
-    return self._read.id_to_token(i) or f"<unused_{i}>"
-
-
-def tokens_of(path: str | pathlib.Path) -> dict[str, int]:
-  """The added tokens of a tokenizer.json, sentinels among them.
-
-  Raises:
-    ValueError: the file is no JSON, or an entry is no token.
-  """
-  entries = json_files.read_object(path).get("added_tokens") or []
-  if not isinstance(entries, list):
-    entries = [entries]
-  found = {}
-  for entry in entries:
-    fields = json_files.Fields(entry, f"{path}, added_tokens")
-    found[fields.text("content")] = fields.whole("id", least=0)
-  return found
 
 
 class Vocabulary:
@@ -161,11 +32,14 @@ class Vocabulary:
     extra_ids: how many sentinels a SentencePiece model gets; a tokenizer.json
       says itself what it has.
     added: more tokens by their texts, wherever they stand in a text.
+    special: the ids of pad, eos and unk in the file. All ids here are those of
+      a T5, which has them at 0, 1 and 2.
 
   Attributes:
     path: a SentencePiece model, a tokenizer.json (any name that ends in .json),
       or "bytes" for the vocabulary of ByT5.
     extra_ids: how many sentinels there are.
+    special: as above.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -177,6 +51,7 @@ class Vocabulary:
     path: str,
     extra_ids: int = 100,
     added: Mapping[str, int] | None = None,
+    special: Ids = T5_IDS,
   ):
     if path != BYTES and not pathlib.Path(path).is_file():
       raise FileNotFoundError(f"There is no vocabulary file {path}.")
@@ -184,11 +59,11 @@ class Vocabulary:
       raise ValueError(
         f"EXTRA_IDS={extra_ids}; give the number of sentinels, T5 has 100."
       )
-    self.path = str(path)
+    self.path, self.special = str(path), special
     self._asked = dict(added or {})
     self._own: dict[str, int] = {}
     if self.is_json:
-      self._own = tokens_of(path)
+      self._own = pieces.ours(pieces.tokens_of(path), special)
       extra_ids = sum(bool(_SENTINEL.fullmatch(name)) for name in self._own)
     self.extra_ids = extra_ids
 
@@ -197,13 +72,23 @@ class Vocabulary:
     """Whether it is a tokenizer.json."""
     return self.path.endswith(".json")
 
+  def numbered(self, special: Ids) -> "Vocabulary":
+    """The same file, of a model with these special ids."""
+    if special == self.special:
+      return self
+    return Vocabulary(self.path, self.extra_ids, self._asked, special)
+
   @functools.cached_property
   def _pieces(self) -> Any:
     if self.path == BYTES:
-      return _Bytes(self.extra_ids)
+      return pieces.Bytes(self.extra_ids)
     if self.is_json:
-      return _Tokenizer(self.path)
-    return _processor(self.path, self.extra_ids)
+      read: Any = pieces.Tokenizer(self.path, self.special)
+    else:
+      read = pieces.processor(self.path, self.extra_ids, self.special)
+    return (
+      read if self.special == T5_IDS else pieces.Renumbered(read, self.special)
+    )
 
   @functools.cached_property
   def added(self) -> dict[str, int]:
@@ -213,9 +98,9 @@ class Vocabulary:
       ValueError: they are other special tokens than a T5 has.
     """
     count, given = self._pieces.get_piece_size(), {}
-    for text, i in self._asked.items():
+    for text, i in pieces.ours(self._asked, self.special).items():
       special = {"<pad>": PAD, "</s>": EOS, "<unk>": UNK}.get(text, i)
-      if i != special or (i in SPECIAL.values() and self._name(i) != text):
+      if i != special or (i in T5_IDS and self._name(i) != text):
         raise ValueError(
           f"The added token {text!r} has the id {i} in {self.path}; in a T5 "
           f"{self._name(special)!r} has {special}, and 0, 1 and 2 are <pad>, "

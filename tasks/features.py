@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prompt_tuning.vocabulary import BYTES, EOS, UNK, Vocabulary
+from prompt_tuning.vocabulary import BYTES, EOS, T5_IDS, UNK, Vocabulary
 
 if TYPE_CHECKING:
   import seqio
@@ -120,7 +120,8 @@ def _own_class():
       return tf.numpy_function(self.read.decode, [ids], tf.string)
 
     def _key(self):
-      return self.read.path, tuple(sorted(self.read.added.items()))
+      added = tuple(sorted(self.read.added.items()))
+      return self.read.path, self.read.special, added
 
     def __eq__(self, other) -> bool:
       return isinstance(other, Own) and self._key() == other._key()
@@ -133,7 +134,7 @@ def _own_class():
 
 def of(vocabulary: Vocabulary) -> "seqio.Vocabulary":
   """The same vocabulary for seqio; its own class wherever it has one."""
-  if vocabulary.is_json or vocabulary.added:
+  if vocabulary.is_json or vocabulary.added or vocabulary.special != T5_IDS:
     return _own_class()(vocabulary)
   return _open(vocabulary.path, vocabulary.extra_ids)
 

@@ -16,11 +16,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning import json_files, storage
-from prompt_tuning import vocabulary as vocabularies
+from prompt_tuning import json_files, pieces, storage
 from prompt_tuning.frozen import (
   huggingface_config,
   model_folder,
+  special_ids,
   stored_model,
   weight_files,
 )
@@ -28,7 +28,7 @@ from prompt_tuning.json_files import Fields
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import EOS, PAD, PyTree
 from prompt_tuning.storage import StoredTensor
-from prompt_tuning.vocabulary import BYTES, Vocabulary
+from prompt_tuning.vocabulary import BYTES, T5_IDS, Ids, Vocabulary
 
 FORMAT = "Hugging Face"
 CONFIG, VOCABULARY = "config.json", "spiece.model"
@@ -56,7 +56,9 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   left = dict(weight_files.read(folder))
   left.pop(_IGNORED, None)
   _join_tables(left)
-  config = huggingface_config.config_of(settings, has_head=HEAD in left)
+  has_head = HEAD in left
+  config = huggingface_config.config_of(settings, has_head=has_head)
+  numbering = special_ids.numbering_of(settings, has_head=has_head)
   tensors = {}
   for path, name in tensor_names(config).items():
     if name in left:
@@ -64,7 +66,12 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
       tensors[path] = _transposed(tensor) if _is_matrix(path) else tensor
   tensors |= left  # what no T5 has a place for is refused when it is checked
   return stored_model.StoredModel(
-    str(folder), FORMAT, config, tensors, _vocabulary(folder, settings)
+    str(folder),
+    FORMAT,
+    config,
+    special_ids.renumbered(tensors, numbering),
+    _vocabulary(folder, settings, numbering.special),
+    numbering.special,
   )
 
 
@@ -154,7 +161,9 @@ def _transposed(tensor: StoredTensor) -> StoredTensor:
   )
 
 
-def _vocabulary(folder: pathlib.Path, settings: Fields) -> Vocabulary | None:
+def _vocabulary(
+  folder: pathlib.Path, settings: Fields, special: Ids
+) -> Vocabulary | None:
   tokenizer = Fields({}, folder / TOKENIZER)
   if (folder / TOKENIZER).is_file():
     tokenizer = json_files.read_object(folder / TOKENIZER)
@@ -168,17 +177,19 @@ def _vocabulary(folder: pathlib.Path, settings: Fields) -> Vocabulary | None:
   files = [folder / name for name in names if (folder / name).is_file()]
   if not files:
     return None
-  default = 0 if settings["model_type"] in ("mt5", "umt5") else 100
+  has_none = settings["model_type"] in ("mt5", "umt5") or special != T5_IDS
+  default = 0 if has_none else 100
   extra_ids = tokenizer.whole("extra_ids", default, least=0)
-  vocabulary = Vocabulary(str(files[0]), extra_ids, added)
+  vocabulary = Vocabulary(str(files[0]), extra_ids, added, special)
   for name, want in (("pad_token", PAD), ("eos_token", EOS)):
     token = tokenizer.get(name)
     token = token.get("content") if isinstance(token, dict) else token
     if token is not None and token != vocabulary.piece(want):
       raise ValueError(
-        f"{folder / TOKENIZER} has {name}={token!r}; a T5 has "
-        f"{vocabulary.piece(want)!r} there, with the id {want}. The model was "
-        "trained with other special tokens, which are not read."
+        f"{folder / TOKENIZER} has {name}={token!r}; the "
+        f"vocabulary has {vocabulary.piece(want)!r} there, with the id "
+        f"{special[want]}. The files are not of one model, or it was trained "
+        "with other special tokens, which are not read."
       )
   return vocabulary
 
@@ -205,7 +216,7 @@ def _added_tokens(folder: pathlib.Path, tokenizer: Fields) -> dict[str, int]:
     entries += [(k, more.whole(k, least=0), more.where) for k in more]
   if (folder / model_folder.TOKENIZER).is_file():
     path = folder / model_folder.TOKENIZER
-    tokens = vocabularies.tokens_of(path)
+    tokens = pieces.tokens_of(path)
     entries += [(text, i, path) for text, i in tokens.items()]
   added: dict[str, int] = {}
   for text, i, where in entries:
@@ -241,15 +252,15 @@ def save(
   """
   folder = pathlib.Path(folder)
   flat = storage.flatten(params)
-  settings = huggingface_config.settings_of(
-    config, str(jnp.dtype(dtype or flat["token_embedder/embedding"].dtype))
-  )
+  special = T5_IDS if vocabulary is None else vocabulary.special
   kind = jnp.dtype(dtype or flat["token_embedder/embedding"].dtype)
+  settings = huggingface_config.settings_of(config, str(kind), special)
   names = tensor_names(config)
   paths = {names[path]: path for path in flat}
 
   def tensor(name: str) -> np.ndarray:
     array = np.asarray(flat[paths[name]]).astype(kind, copy=False)
+    array = special_ids.as_stored(paths[name], array, special)
     return array.T if _is_matrix(paths[name]) else array
 
   sizes = {
@@ -267,6 +278,9 @@ def save(
         "tokenizer_class": "T5Tokenizer",
         "extra_ids": vocabulary.extra_ids,
       }
+    if special != T5_IDS:
+      keys = ("pad_token", "eos_token", "unk_token")
+      tokenizer |= {k: vocabulary.piece(i) for i, k in enumerate(keys)}
     if vocabulary.added:
       tokenizer["added_tokens_decoder"] = {
         str(i): {"content": text, "special": False}

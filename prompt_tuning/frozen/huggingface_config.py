@@ -9,6 +9,7 @@ from typing import Any
 
 from prompt_tuning.json_files import Fields
 from prompt_tuning.model import t5
+from prompt_tuning.vocabulary import T5_IDS, Ids
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
 
@@ -51,9 +52,9 @@ def config_of(settings: Fields, *, has_head: bool) -> t5.T5Config:
   if kind not in MODEL_TYPES:
     raise ValueError(
       f"{settings.where} describes a model of type {kind!r}; known are "
-      f"{', '.join(MODEL_TYPES)} (T5 1.0 and 1.1, Flan-T5, mT5, UMT5, ByT5)."
+      f"{', '.join(MODEL_TYPES)} (T5 1.0 and 1.1, Flan-T5, mT5, UMT5, ByT5, "
+      "MADLAD-400)."
     )
-  _check_ids(settings)
   tied = settings.flag("tie_word_embeddings", None)
   if tied is False and not has_head:
     raise ValueError(
@@ -94,20 +95,6 @@ def config_of(settings: Fields, *, has_head: bool) -> t5.T5Config:
     raise ValueError(f"{settings.where}: {error}") from error
 
 
-def _check_ids(settings: Fields) -> None:
-  """Refuses special ids other than those that the network takes for granted."""
-  for name, want in (
-    ("decoder_start_token_id", 0),
-    ("pad_token_id", 0),
-    ("eos_token_id", 1),
-  ):
-    have = settings.get(name, want)
-    if have not in (want, None, [want]) or isinstance(have, bool):
-      raise ValueError(
-        f"{settings.where} has {name}={have!r}; a T5 has {want} there."
-      )
-
-
 def _check_dropout(settings: Fields) -> None:
   """A frozen model is used without dropout; still the number must be one."""
   rate = settings.number("dropout_rate", 0.0, above=-1e-9)
@@ -138,8 +125,10 @@ def _activations(settings: Fields, kind: str) -> tuple[str, ...]:
   return (_ACTIVATIONS[name], *["linear"] * is_gated)
 
 
-def settings_of(config: t5.T5Config, dtype: str) -> dict[str, Any]:
-  """What config.json holds of a model.
+def settings_of(
+  config: t5.T5Config, dtype: str, special: Ids = T5_IDS
+) -> dict[str, Any]:
+  """What config.json holds of a model with these ids of pad, eos and unk.
 
   Raises:
     ValueError: transformers has no T5 with these activations.
@@ -169,7 +158,7 @@ def settings_of(config: t5.T5Config, dtype: str) -> dict[str, Any]:
     "dropout_rate": config.dropout_rate,
     "tie_word_embeddings": config.logits_via_embedding,
     "scale_decoder_outputs": bool(config.scale_logits),
-    "decoder_start_token_id": 0,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
+    "decoder_start_token_id": special[0],
+    "pad_token_id": special[0],
+    "eos_token_id": special[1],
   }

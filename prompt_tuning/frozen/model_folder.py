@@ -1,6 +1,7 @@
 """This project's own model folder.
 
-config.json            the fields of T5Config, `extra_ids`, `added_tokens`
+config.json            the fields of T5Config, `extra_ids`, `added_tokens`, and
+                       `special_ids` where the vocabulary's file has others
 weights.safetensors    the parameter tree, any float dtype, with hashes of its
                        tensors and of the other two files
 vocabulary.model       SentencePiece pieces, without the sentinels; or
@@ -20,13 +21,14 @@ from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import stored_model
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
-from prompt_tuning.vocabulary import BYTES, Vocabulary
+from prompt_tuning.vocabulary import BYTES, T5_IDS, Ids, Vocabulary
 
 _FILES = "file_sha256"
 FORMAT = "prompt-tuning"
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 VOCABULARY, TOKENIZER = "vocabulary.model", "tokenizer.json"
-_BESIDE = ("extra_ids", "added_tokens", "vocabulary")  # no fields of T5Config
+# No fields of T5Config.
+_BESIDE = ("extra_ids", "added_tokens", "vocabulary", "special_ids")
 
 
 def read(folder: pathlib.Path) -> stored_model.StoredModel:
@@ -49,20 +51,37 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   extra_ids = beside.whole("extra_ids", 0, least=0)
   tokens = beside.table("added_tokens")
   added = {text: tokens.whole(text, least=0) for text in tokens}
+  special = _special(beside)
   vocabulary = None
   if beside.text("vocabulary", None) == BYTES:
     vocabulary = Vocabulary(BYTES, extra_ids, added)
   else:
     for name in (VOCABULARY, "spiece.model", TOKENIZER):
       if vocabulary is None and (folder / name).is_file():
-        vocabulary = Vocabulary(str(folder / name), extra_ids, added)
+        file = str(folder / name)
+        vocabulary = Vocabulary(file, extra_ids, added, special)
   return stored_model.StoredModel(
     str(folder),
     FORMAT,
     stored_model.config_of(json_files.Fields(settings, folder / CONFIG)),
     tensors,
     vocabulary,
+    special,
   )
+
+
+def _special(beside: json_files.Fields) -> Ids:
+  """The ids of pad, eos and unk in the vocabulary's file.
+
+  Raises:
+    ValueError: they are not 0, 1 and 2 in some order.
+  """
+  have = beside.get("special_ids")
+  ids = list(T5_IDS) if have is None else have
+  is_list = isinstance(ids, list) and all(type(i) is int for i in ids)
+  if not is_list or sorted(ids) != list(T5_IDS):
+    raise beside.refuse("special_ids", "0, 1 and 2 in some order")
+  return (ids[0], ids[1], ids[2])
 
 
 def _check_files(folder: pathlib.Path, header: Mapping[str, str]) -> None:
@@ -109,6 +128,8 @@ def save(
     settings["extra_ids"] = vocabulary.extra_ids
     if vocabulary.added:
       settings["added_tokens"] = vocabulary.added
+    if vocabulary.special != T5_IDS:
+      settings["special_ids"] = list(vocabulary.special)
     if vocabulary.path == BYTES:
       settings["vocabulary"] = BYTES
     else:

@@ -29,7 +29,7 @@ from prompt_tuning.frozen import (
 )
 from prompt_tuning.model import freeze, t5
 from prompt_tuning.shapes import PyTree
-from prompt_tuning.vocabulary import Vocabulary
+from prompt_tuning.vocabulary import T5_IDS, Vocabulary
 
 SHIPPED = "microworld"
 """The name of the frozen model that ships with the package."""
@@ -164,6 +164,8 @@ def load(
   if activation_dtype is not None:
     own = dataclasses.replace(own, dtype=activation_dtype)
   vocabulary = vocabulary or stored.vocabulary
+  if vocabulary is not None:
+    vocabulary = vocabulary.numbered(stored.special)
   _check_size(vocabulary, own, stored.path)
   if vocabulary is None:
     logging.getLogger(__name__).warning(
@@ -242,4 +244,11 @@ def save(
       f"A model cannot be written as {to!r}; it can be as {', '.join(FORMATS)}."
     )
   more = {} if to == "t5x" else {"vocabulary": model.vocabulary}
+  special = T5_IDS if model.vocabulary is None else model.vocabulary.special
+  if to == "t5x" and special != T5_IDS:
+    raise ValueError(
+      f"The vocabulary of {model.source} has pad, eos and unk at "
+      f"{', '.join(map(str, special))}, and t5x takes them at 0, 1 and 2. "
+      "Write the model as prompt-tuning or huggingface, which keep its ids."
+    )
   return FORMATS[to](folder, model.config, model.params, dtype=dtype, **more)

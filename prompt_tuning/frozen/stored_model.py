@@ -22,7 +22,7 @@ from prompt_tuning import json_files, storage
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.storage import StoredTensor
-from prompt_tuning.vocabulary import Vocabulary
+from prompt_tuning.vocabulary import T5_IDS, Ids, Vocabulary
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 _CHUNK = 1 << 22  # numbers that are turned to float32 at once for the hash
@@ -39,6 +39,7 @@ class StoredModel:
     config: its shape.
     tensors: its weights by the parameter paths of `t5.T5`.
     vocabulary: the one beside the weights, if there is one.
+    special: the ids of pad, eos and unk in the vocabulary's file.
   """
 
   path: str
@@ -46,6 +47,7 @@ class StoredModel:
   config: t5.T5Config
   tensors: Mapping[str, StoredTensor]
   vocabulary: Vocabulary | None = None
+  special: Ids = T5_IDS
 
   @property
   def num_parameters(self) -> int:

@@ -485,8 +485,11 @@ def test_a_tensor_that_does_not_fit_is_named_with_its_file(
     ({"feed_forward_proj": "gated-"}, 'feed_forward_proj="gated-"'),
     ({"dense_act_fn": "cosine"}, 'dense_act_fn="cosine"'),
     ({"dense_act_fn": None, "is_gated_act": "yes"}, 'is_gated_act="yes"'),
-    ({"eos_token_id": [1, 2]}, r"eos_token_id=\[1, 2\]; a T5 has 1"),
-    ({"eos_token_id": 2}, "eos_token_id=2"),
+    (
+      {"eos_token_id": [1, 2]},
+      r"eos_token_id=\[1, 2\]; it must be the id of a token",
+    ),
+    ({"eos_token_id": 3}, "eos_token_id=3"),
     ({"pad_token_id": True}, "pad_token_id=True"),
     (
       {"relative_attention_max_distance": 1},
@@ -693,7 +696,7 @@ def test_added_tokens_beyond_the_table_are_refused(folder):
 @pytest.mark.parametrize("token", ["<s>", {"content": "<s>"}])
 def test_other_special_tokens_of_a_tokenizer_are_refused(folder, name, token):
   with_files(folder, tokenizer_config={name: token, "extra_ids": 10})
-  with pytest.raises(ValueError, match=f"has {name}='<s>'; a T5 has"):
+  with pytest.raises(ValueError, match=f"has {name}='<s>'; the vocabulary"):
     pretrained.load(folder)
 
 

@@ -1,0 +1,24 @@
+"""How a text is cut: SentencePiece, tokenizers or bytes, with one interface.
+
+    a file -> sentence_pieces, tokenizer_file, byte_pieces -> special_ids
+
+Each kind has the methods of a SentencePiece processor that `vocabulary` calls.
+Whatever ids a file gives to pad, eos and unk, those of a T5 come out.
+"""
+
+from prompt_tuning.pieces.byte_pieces import BYTES, Bytes
+from prompt_tuning.pieces.sentence_pieces import processor
+from prompt_tuning.pieces.special_ids import T5_IDS, Ids, Renumbered, ours
+from prompt_tuning.pieces.tokenizer_file import Tokenizer, tokens_of
+
+__all__ = [
+  "BYTES",
+  "T5_IDS",
+  "Bytes",
+  "Ids",
+  "Renumbered",
+  "Tokenizer",
+  "ours",
+  "processor",
+  "tokens_of",
+]
