@@ -110,23 +110,30 @@ def _keep_compilations(wanted: bool) -> None:
 
   In the user's cache folder, unless JAX is told of another by its environment
   variable JAX_COMPILATION_CACHE_DIR. A program is for one kind of processor,
-  and a home may be shared by several.
+  and a home may be shared by several. Where nothing can be written every start
+  compiles; JAX would say so at each program.
   """
   name = "JAX_COMPILATION_CACHE_DIR"
-  if not wanted:
-    os.environ.pop(name, None)
+  folder = os.environ.pop(name, "") or _cache_folder()
+  if not wanted or not folder:
     return
+  if "://" not in folder:  # a bucket is JAX's to open
+    with contextlib.suppress(OSError):
+      os.makedirs(folder, exist_ok=True)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+      return
+  os.environ[name] = folder
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def _cache_folder() -> str:
+  """Where a user's compiled programs are kept; empty without a home."""
   caches = os.environ.get("XDG_CACHE_HOME", "")
   if not os.path.isabs(caches):  # such a value is to be ignored
     caches = os.path.expanduser("~/.cache")
-  if not os.path.isabs(caches):  # a user without a home
-    return
-  with contextlib.suppress(OSError):  # then every start compiles
-    folder = os.path.join(caches, "prompt_tuning", "compiled", _processor())
-    if name not in os.environ:
-      os.makedirs(folder, exist_ok=True)
-      os.environ[name] = folder
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+  if not os.path.isabs(caches):
+    return ""
+  return os.path.join(caches, "prompt_tuning", "compiled", _processor())
 
 
 def _processor() -> str:

@@ -26,7 +26,7 @@ from prompt_tuning.frozen import (
 )
 from prompt_tuning.json_files import Fields
 from prompt_tuning.model import t5
-from prompt_tuning.shapes import EOS, PAD, PyTree
+from prompt_tuning.shapes import EOS, PAD, UNK, PyTree
 from prompt_tuning.storage import StoredTensor
 from prompt_tuning.vocabulary import BYTES, T5_IDS, Ids, Vocabulary
 
@@ -181,6 +181,14 @@ def _vocabulary(
   default = 0 if has_none else 100
   extra_ids = tokenizer.whole("extra_ids", default, least=0)
   vocabulary = Vocabulary(str(files[0]), extra_ids, added, special)
+  words = [k for k, i in added.items() if i > UNK and "<extra_id_" not in k]
+  if words and not vocabulary.is_json and not tokenizer.flag("legacy", True):
+    logging.getLogger(__name__).warning(
+      "%s says legacy=false: in transformers 4 no word began right behind an "
+      "added token (%sword). Here, as in transformers 5, one does; a space "
+      "behind the token is read the same by all.",
+      *(tokenizer.where, words[0]),
+    )
   for name, want in (("pad_token", PAD), ("eos_token", EOS)):
     token = tokenizer.get(name)
     token = token.get("content") if isinstance(token, dict) else token

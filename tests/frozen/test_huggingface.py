@@ -678,6 +678,32 @@ def test_added_tokens_are_used_whichever_file_says_them(folder):
   assert vocabulary.decode([*the, 59, 50]) == "the <ORG> <PER>"
 
 
+@pytest.mark.parametrize("legacy", [None, True, False])
+def test_where_no_word_began_behind_a_token_it_is_said(folder, legacy, caplog):
+  """The ids are those of transformers 5, which takes no notice of it."""
+  with_files(
+    folder,
+    tokenizer_config={
+      "extra_ids": 10,
+      "added_tokens_decoder": ADDED,
+      "legacy": legacy,
+    },
+  )
+  vocabulary = pretrained.load(folder).vocabulary
+  for text in ("the <ORG> cat", "<ORG>", "the<ORG>the", "(<ORG>)cat"):
+    assert vocabulary.encode(text) == EXPECTED[text]
+  said = [r.getMessage() for r in caplog.records if "legacy" in r.getMessage()]
+  assert len(said) == (legacy is False)
+  assert all("(<ORG>word)" in message for message in said)
+
+
+def test_nothing_is_said_of_sentinels_alone(folder, caplog):
+  """Behind a sentinel no word begins here either."""
+  with_files(folder, tokenizer_config={"extra_ids": 10, "legacy": False})
+  pretrained.load(folder)
+  assert not [r for r in caplog.records if "legacy" in r.getMessage()]
+
+
 def test_files_that_give_a_token_two_ids_are_refused(folder):
   entries = {"59": {"content": "<ORG>"}}
   config = {"extra_ids": 10, "added_tokens_decoder": entries}
