@@ -10,29 +10,58 @@ import argparse
 import pathlib
 
 _OFFICIAL = "data/official.gin"
-_FLAGS = {
+_FILES = "jsonl, json, csv, tsv or txt, also .gz, .bz2 or .xz"
+_FOLDER = "the unzipped download folder of GLUE or SuperGLUE, or of one task"
+_ANSWERS = (
+  "the answers that there are, A,B,C, or value=word for another word to say: "
+  "0=no,1=yes; without it any text"
+)
+
+# Each flag: its macro, and what it says under a command, or under all.
+_FLAGS: dict[str, tuple[str, dict[str, str] | str]] = {
   "data": (
     "DATA",
-    "the rows to train on, or for infer to predict: jsonl, json, csv, tsv or "
-    "txt, also .gz, .bz2 or .xz; or the unzipped download folder of GLUE or "
-    "SuperGLUE, or of one of their tasks",
+    {
+      "train": f"the rows to train on: {_FILES}; or {_FOLDER}",
+      "infer": f"the rows to predict: {_FILES}; with --submission {_FOLDER}",
+      "": f"the rows that were trained on: {_FILES}. The tenth that was held "
+      f"out of them is scored, unless another split is named; or {_FOLDER}",
+    },
   ),
   "validation": (
     "VALIDATION_DATA",
-    "the rows to choose the best prompt by; without them a tenth of the "
-    "training rows",
+    {
+      "train": "the rows to choose the best prompt by; without them a tenth "
+      "of the training rows",
+      "": "the rows to score, as the split validation",
+    },
   ),
-  "test": ("TEST_DATA", "the rows to score at the end"),
+  "test": (
+    "TEST_DATA",
+    {
+      "train": "the rows to score at the end",
+      "eval": "the rows to score, as the split test; where --data or "
+      "--validation is given too, add --gin.SPLIT=test",
+      "": "the rows to score, with --split test",
+    },
+  ),
   "template": (
     "TEMPLATE",
-    'the input: "premise: {premise} hypothesis: {hypothesis}", the fields in '
-    "braces",
+    {
+      "train": 'the input: "premise: {premise} hypothesis: {hypothesis}", the '
+      "fields in braces",
+      "": "the input, as the prompt was trained on it: "
+      '"premise: {premise} hypothesis: {hypothesis}", the fields in braces',
+    },
   ),
   "target": ("TARGET", 'the field of the answer (default: "label")'),
   "labels": (
     "LABELS",
-    "the answers that there are, A,B,C, or value=word for another word to "
-    "say: 0=no,1=yes; without it any text",
+    {
+      "infer": "the answers that decode.Rank() chooses among, A,B,C, or "
+      "value=word to write a value where the model says a word: 0=no,1=yes",
+      "": _ANSWERS,
+    },
   ),
   "metric": (
     "METRIC",
@@ -45,10 +74,16 @@ _FLAGS = {
 _OF_INFER = {"DATA", "TEMPLATE", "LABELS"}
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags to a command."""
+def add(parser: argparse.ArgumentParser, command: str) -> None:
+  """Adds the flags to a command, with what they mean there.
+
+  What `infer` has no use for is taken by it to be refused by name.
+  """
   group = parser.add_argument_group("your own data")
-  for flag, (macro, text) in _FLAGS.items():
+  for flag, (macro, texts) in _FLAGS.items():
+    text = texts if isinstance(texts, str) else texts.get(command, texts[""])
+    if command == "infer" and macro not in _OF_INFER:
+      text = argparse.SUPPRESS
     group.add_argument(f"--{flag}", metavar=macro, help=text)
   group.add_argument(
     "--skip_bad_rows",

@@ -181,13 +181,19 @@ def _gin_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def _task_flags(parser: argparse.ArgumentParser) -> None:
+def _train_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
-  data_flags.add(parser)
+  data_flags.add(parser, "train")
+
+
+def _eval_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_flags(parser)
+  data_flags.add(parser, "eval")
 
 
 def _infer_flags(parser: argparse.ArgumentParser) -> None:
-  _task_flags(parser)
+  _gin_flags(parser)
+  data_flags.add(parser, "infer")
   parser.add_argument(
     "--submission",
     action="store_true",
@@ -201,7 +207,7 @@ ALL = (
     "train",
     "tune a prompt (or the model) on seqio tasks",
     _train,
-    _task_flags,
+    _train_flags,
     takes_settings=True,
     resumes=True,
     examples="""\
@@ -226,7 +232,7 @@ Running the same command again goes on from the last checkpoint.""",
     "eval",
     "score saved prompts on a split of a task",
     _eval,
-    _task_flags,
+    _eval_flags,
     takes_settings=True,
     examples="""\
 example:

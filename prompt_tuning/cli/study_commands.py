@@ -109,7 +109,7 @@ def _ensemble_flags(parser: argparse.ArgumentParser) -> None:
     metavar="FOLDER",
     help="writes metrics.json and predictions/ there",
   )
-  data_flags.add(parser)
+  data_flags.add(parser, "ensemble")
 
 
 def _positive(text: str) -> int:

@@ -2,13 +2,13 @@ import argparse
 
 import pytest
 
-from prompt_tuning.cli import data_flags
+from prompt_tuning.cli import command_line, data_flags
 
 
 def settings(command: str, *arguments: str):
   parser = argparse.ArgumentParser()
   parser.add_argument("--submission", action="store_true")
-  data_flags.add(parser)
+  data_flags.add(parser, command)
   flags = parser.parse_args(arguments)
   flags.command = command
   return data_flags.settings(flags)
@@ -53,3 +53,30 @@ def test_flags_are_settings_of_gin(tmp_path):
 def test_what_infer_has_no_use_for_is_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
     settings("infer", *arguments)
+
+
+def help_of(command: str, capsys) -> str:
+  """What `--help` says of the flags of one's own data, as one line."""
+  with pytest.raises(SystemExit):
+    command_line.main([command, "--help"])
+  text = capsys.readouterr().out.partition("your own data:")[2]
+  return " ".join(text.partition("example")[0].split())
+
+
+def test_help_says_what_a_flag_means_under_its_command(capsys):
+  said = {
+    command: help_of(command, capsys)
+    for command in ("train", "eval", "infer", "ensemble")
+  }
+  assert "the rows to train on" in said["train"]
+  assert "the rows to choose the best prompt by" in said["train"]
+  assert "the rows to score at the end" in said["train"]
+  for command in ("eval", "infer", "ensemble"):
+    assert "to train on" not in said[command]
+    assert "to choose the best" not in said[command]
+    assert "at the end" not in said[command]
+  assert "--gin.SPLIT=test" in said["eval"]
+  assert "--split test" in said["ensemble"]
+  assert "the rows to predict" in said["infer"]
+  for flag in ("--validation", "--test", "--target", "--metric", "--name"):
+    assert flag not in said["infer"] and flag in said["eval"]
