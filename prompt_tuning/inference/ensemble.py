@@ -18,7 +18,7 @@ from prompt_tuning.data import scoring, splits
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import decode
 from prompt_tuning.prompts.prompted import Prompted
-from prompt_tuning.shapes import Float, Int
+from prompt_tuning.shapes import EOS, Float, Int
 
 
 def vote(scores: Float[np.ndarray, "N B C"]) -> Int[np.ndarray, "B"]:
@@ -165,7 +165,9 @@ def evaluate_together(
     by_prompt = scores.reshape(len(rows), count, -1).swapaxes(0, 1)
     return votes_on_labels(examples, chosen.strategy.labels, by_prompt)
   texts = predictor(copies, prompt_id, show_progress=True)
-  scores = predictor.log_probabilities(copies, prompt_id, texts)
+  encode = predictor.prompted.vocabulary.encode
+  written = [[*encode(text), EOS] for text in texts]
+  scores = predictor.log_probabilities(copies, prompt_id, written)
   votes = votes_on_texts(
     examples,
     [texts[n::count] for n in range(count)],

@@ -206,17 +206,18 @@ class Predictor:
     size = power_of_two(count) if self._few_shapes else count
     return min(self.decoding.batch_size, size)
 
-  def warm_up(self, longest: int, count: int) -> int:
-    """Compiles what up to `count` rows of up to `longest` ids need.
+  def shapes(self, longest: int, count: int) -> list[tuple[int, int]]:
+    """Rows and lengths of what up to `count` rows of up to `longest` ids need.
 
-    Returns:
-      The number of programs: one for each shape.
+    Each is a program that is compiled when it first comes.
     """
-    lengths = {rounded(n, few=self._few_shapes) for n in range(1, longest + 1)}
     sizes = {self._size(n) for n in range(1, count + 1)}
-    for size, length in itertools.product(sorted(sizes), sorted(lengths)):
-      self.answers([[EOS] * length] * size, [0] * size)
-    return len(sizes) * len(lengths)
+    return [*itertools.product(sorted(sizes), self.lengths(longest))]
+
+  def lengths(self, longest: int) -> list[int]:
+    """The padded lengths of up to `longest` ids."""
+    few = self._few_shapes
+    return sorted({rounded(n, few=few) for n in range(1, longest + 1)})
 
   def __call__(
     self,
@@ -315,17 +316,11 @@ class Predictor:
     return scores
 
   def log_probabilities(
-    self, rows: Sequence[Ids], prompt_id: Ids, texts: Sequence[str]
+    self, rows: Sequence[Ids], prompt_id: Ids, answers: Sequence[Ids]
   ) -> Float[np.ndarray, "B"]:
-    """Nats of given texts as answers to the rows, EOS included.
-
-    A text has the ids that the vocabulary encodes it with, which a model that
-    wrote it need not have chosen.
-    """
-    encode = self.prompted.vocabulary.encode
-    ids = [[*encode(text), EOS] for text in texts]
-    length = rounded(max(map(len, ids)), few=self._few_shapes)
-    targets = padded(ids, length)
+    """Nats of given ids (EOS included) as answers to the rows."""
+    length = rounded(max(map(len, answers)), few=self._few_shapes)
+    targets = padded(answers, length)
     nats = np.empty(len(rows), np.float32)
     for batch in self._batches(rows, prompt_id):
       found = self._scorer(

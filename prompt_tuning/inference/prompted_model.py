@@ -67,8 +67,10 @@ class PromptedModel:
       few_shapes=True,
     )
 
-  def warm_up(self, longest: int, count: int | None = None) -> int:
-    """Compiles ahead what `predict` and `answers` need.
+  def warm_up(
+    self, longest: int, count: int | None = None, *, answers: int = 0
+  ) -> int:
+    """Compiles ahead what `predict` and `answers` need, and `score` if asked.
 
     Afterwards no call compiles whose texts have `longest` tokens at most, end
     included, rounded up to 8, 16, 32 …, and are not more than `count`.
@@ -76,18 +78,29 @@ class PromptedModel:
     Args:
       longest: tokens of a text.
       count: texts of a call; by default any number.
+      answers: tokens of an answer that `score` is given, end included, rounded
+        up in the same way; with 0 the programs of `score` are left out.
 
     Returns:
       How many programs there are, one for each shape.
 
     Raises:
-      ValueError: a number is below 1.
+      ValueError: a number is below 1 (`answers`: below 0).
     """
     count = self._predictor.decoding.batch_size if count is None else count
-    for name, value in {"longest": longest, "count": count}.items():
-      if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")
-    return self._predictor.warm_up(longest, count)
+    least = {"longest": (longest, 1), "count": (count, 1)}
+    for name, (value, low) in {**least, "answers": (answers, 0)}.items():
+      if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}.")
+    shapes = self._predictor.shapes(longest, count)
+    targets = self._predictor.lengths(answers)
+    for size, length in shapes:
+      rows, ids = [[EOS] * length] * size, [0] * size
+      self._predictor.answers(rows, ids)
+      for target in targets:
+        given = [[EOS] * target] * size
+        self._predictor.log_probabilities(rows, ids, given)
+    return len(shapes) * (1 + len(targets))
 
   def predict(
     self, texts: Sequence[str], prompt_id: infer.Ids | int = 0
@@ -122,7 +135,8 @@ class PromptedModel:
   ) -> list[float]:
     """The log-probability of a given answer to each text, in nats.
 
-    It is that of the answer as the vocabulary encodes it, its end included.
+    It is that of the answer as the vocabulary encodes it, which a model that
+    wrote it need not have chosen, its end included.
 
     Args:
       texts: inputs in the form that the prompts were trained on.
@@ -141,7 +155,9 @@ class PromptedModel:
       )
     if not rows:
       return []
-    return self._predictor.log_probabilities(rows, ids, answers).tolist()
+    encode = self._predictor.prompted.vocabulary.encode
+    given = [[*encode(answer), EOS] for answer in answers]
+    return self._predictor.log_probabilities(rows, ids, given).tolist()
 
   def _rows(
     self, texts: Sequence[str], prompt_id: infer.Ids | int

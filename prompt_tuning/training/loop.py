@@ -148,7 +148,8 @@ def fit(
         if plan.evaluates_at(end) or plan.saves_at(end):
           run.check(end)
         if plan.evaluates_at(end):
-          run.look(end, plan, requests)
+          scores = run.look(end, plan, requests)
+          _say(f"step {end} of {plan.steps}", names, means, scores)
         _show(bar, means, run.best, _num_examples(batch))
 
       # A checkpoint comes after the evaluation of its step, whose outcome it
@@ -241,10 +242,16 @@ class _Run:
         f"The trained parameters are not finite at step {at}. {_ADVICE}"
       )
 
-  def look(self, at: int, plan: Plan, requests: interruption.Requests) -> None:
-    """Evaluates; each prompt is kept as it was at its own best evaluation."""
+  def look(
+    self, at: int, plan: Plan, requests: interruption.Requests
+  ) -> Sequence[float]:
+    """Evaluates; each prompt is kept as it was at its own best evaluation.
+
+    Returns:
+      The score of each prompt; none without evaluation.
+    """
     if self._evaluate is None:
-      return
+      return ()
     self.is_due = True
     try:
       with requests.interruptible():
@@ -258,6 +265,7 @@ class _Run:
       self._folder.log(at, name, row)
     improved = self.best.update(scores, at, plan.patience)
     self.kept = _choose(improved, self.state.trained, self.kept)
+    return scores
 
   def outcome(self) -> Outcome:
     """What the run leaves."""
@@ -304,6 +312,18 @@ def _show(bar, means, best: Best, batch_size: int) -> None:
   if rate:
     shown["examples/s"] = f"{batch_size * rate:.0f}"
   bar.set_postfix(shown, refresh=False)
+
+
+def _say(at: str, names: Sequence[str], means, scores) -> None:
+  """A line for each evaluation, in a log file that shows no bar."""
+  if sys.stderr.isatty():
+    return
+  said = [f"loss {loss:.3f}" for loss in means["loss"]]
+  for i, score in enumerate(scores):
+    said[i] += f", score {score:.2f}"
+  if len(said) > 1:
+    said = [f"{n}: {text}" for n, text in zip(names, said, strict=True)]
+  print(f"{at}: {'; '.join(said)}", file=sys.stderr, flush=True)
 
 
 def _choose(improved: np.ndarray, new: PyTree, old: PyTree) -> PyTree:

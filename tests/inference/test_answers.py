@@ -226,3 +226,20 @@ def test_a_service_is_warmed_up_as_far_as_it_says():
   assert not names
   with pytest.raises(ValueError, match="longest must be at least 1, got 0"):
     service.warm_up(0)
+  with pytest.raises(ValueError, match="answers must be at least 0, got -1"):
+    service.warm_up(9, answers=-1)
+
+
+def test_a_service_that_scores_is_warmed_up_for_it_too():
+  """Sizes 1, 2, 4 and lengths 8, 16; answers of 8 and 16: 6 + 12 programs."""
+  service, fresh = predicting(), predicting()
+  assert service.warm_up(9, 3, answers=9) == 6 + 12
+  calls = [
+    (["cat"], ["the cat sat"]),
+    (["the cat sat"] * 3, ["", "cat", "the cat"]),
+  ]
+  with traced() as names:
+    nats = [service.score(*call, 1) for call in calls]
+  assert not names
+  for call, have in zip(calls, nats, strict=True):
+    assert have == pytest.approx(fresh.score(*call, 1), abs=1e-5)

@@ -318,8 +318,9 @@ def test_frozen_weights_are_bit_identical_after_a_run_with_a_resume(tmp_path):
 
 
 def test_there_is_no_progress_bar_without_a_terminal(tmp_path, capfd):
-  fit(tmp_path, plan=Plan(steps=2, steps_per_dispatch=2))
-  assert capfd.readouterr().err == ""
+  fit(tmp_path, plan=Plan(steps=2, steps_per_dispatch=2), evaluate=None)
+  (line,) = capfd.readouterr().err.splitlines()
+  assert line.startswith("step 2 of 2: a: loss ") and "%" not in line
 
 
 def test_without_evaluation_the_last_prompts_are_kept(tmp_path):
@@ -514,3 +515,44 @@ def test_dispatches_cover_every_step_and_end_where_something_happens(seed):
         pair for pair in all_of_them if pair[0] >= end
       ]
     assert plan.next_end(first) == end
+
+
+def test_a_log_file_has_a_line_for_each_evaluation(tmp_path, capfd):
+  fit(tmp_path)
+  lines = capfd.readouterr().err.splitlines()
+  assert [line.split(":")[0] for line in lines] == [
+    f"step {at} of 12" for at in (4, 8, 12)
+  ]
+  logged = RunFolder(tmp_path).metrics()
+  last = {
+    (row["prompt"], key): row[key]
+    for row in logged
+    if row["step"] == 12
+    for key in ("loss", "score")
+    if key in row
+  }
+  assert lines[-1] == "step 12 of 12: " + "; ".join(
+    f"{n}: loss {last[n, 'loss']:.3f}, score {last[n, 'score']:.2f}"
+    for n in NAMES
+  )
+
+
+def test_one_prompt_needs_no_name_and_no_evaluation_no_score(tmp_path, capfd):
+
+  def first(at):
+    return {name: values[:2] for name, values in batch(at).items()}
+
+  one = {"start": START[:1], "names": ("a",), "batches": first}
+  fit(tmp_path / "scored", **one)
+  fit(tmp_path / "plain", **one, evaluate=None)
+  scored, plain = np.split(np.array(capfd.readouterr().err.splitlines()), 2)
+  for line, other in zip(scored, plain, strict=True):
+    head, score = line.rsplit(", score ", 1)
+    assert head == other and ": loss " in head and float(score) <= 1
+
+
+def test_a_terminal_has_its_bar_and_no_lines(tmp_path, capfd, monkeypatch):
+  monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+  fit(tmp_path)
+  shown = capfd.readouterr().err
+  assert "12/12" in shown and "step 12 of 12" not in shown
