@@ -27,7 +27,7 @@ from prompt_tuning.frozen import (
   stored_model,
   t5x_checkpoints,
 )
-from prompt_tuning.model import freeze, t5
+from prompt_tuning.model import forms, freeze, t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.vocabulary import T5_IDS, Vocabulary
 
@@ -130,6 +130,7 @@ def load(
   *,
   vocabulary: Vocabulary | None = None,
   activation_dtype: str | None = None,
+  stack_layers: bool | None = None,
 ) -> FrozenModel:
   """Loads a frozen T5 of any format; which one is seen from its files.
 
@@ -143,6 +144,8 @@ def load(
       float32 for weights stored in float16, else what is stored.
     vocabulary: instead of the one beside the weights.
     activation_dtype: what the network computes in.
+    stack_layers: whether the layers of a stack are computed by a scan over one
+      tensor of all (see `forms`); None does so with large models.
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
@@ -173,7 +176,15 @@ def load(
       stored.path,
     )
   params, stored_hash = stored.read(dtype)
+  params = _formed(params, stack_layers)
   return FrozenModel(own, params, vocabulary, str(path), stored_hash)
+
+
+def _formed(params: PyTree, stack_layers: bool | None) -> PyTree:
+  """The parameters in the form that computes best."""
+  if stack_layers is None:
+    stack_layers = freeze.count(params) >= forms.LARGE
+  return forms.stacked(params) if stack_layers else params
 
 
 def _check_weights_dtype(dtype: str | None) -> None:
@@ -201,23 +212,22 @@ def random(
   *,
   seed: int = 0,
   dtype: str | None = None,
+  stack_layers: bool | None = None,
 ) -> FrozenModel:
   """A T5 of random weights: for tests, and for trying out sizes.
 
-  They are float32 unless `dtype` says otherwise.
+  They are float32 unless `dtype` says otherwise; `stack_layers` is `load`'s.
   """
   _check_weights_dtype(dtype)
   _check_size(vocabulary, config, "the model")
   tokens = jnp.ones((1, 1), jnp.int32)
   init = jax.jit(t5.T5(config).init)
   tree = init(jax.random.key(seed), tokens, tokens)["params"]
-  return FrozenModel(
-    config,
-    jax.tree.map(lambda leaf: leaf.astype(dtype or "float32"), tree),
-    vocabulary,
-    f"random weights (seed {seed})",
-    stored_model.weights_hash(tree),
-  )
+  stored_hash = stored_model.weights_hash(tree)
+  cast = jax.tree.map(lambda leaf: leaf.astype(dtype or "float32"), tree)
+  where = f"random weights (seed {seed})"
+  params = _formed(cast, stack_layers)
+  return FrozenModel(config, params, vocabulary, where, stored_hash)
 
 
 FORMATS = {
@@ -251,4 +261,5 @@ def save(
       f"{', '.join(map(str, special))}, and t5x takes them at 0, 1 and 2. "
       "Write the model as prompt-tuning or huggingface, which keep its ids."
     )
-  return FORMATS[to](folder, model.config, model.params, dtype=dtype, **more)
+  params = forms.apart(model.params)
+  return FORMATS[to](folder, model.config, params, dtype=dtype, **more)

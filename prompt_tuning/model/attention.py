@@ -4,6 +4,7 @@ queries [B, Q, E], source [B, S, E], bias [B, H, Q, S] -> mixed [B, Q, E]
 """
 
 import functools
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
@@ -88,6 +89,28 @@ def mask_bias(mask: Bool[Array, "#B 1 Q S"], dtype) -> Float[Array, "#B 1 Q S"]:
 
 KeysValues = tuple[Float[Array, "B S H D"], Float[Array, "B S H D"]]
 """The keys and values of one attention."""
+
+OfLayers = (
+  list[KeysValues]
+  | tuple[Float[Array, "B layers S H D"], Float[Array, "B layers S H D"]]
+)
+"""Those of every layer; of stacked layers (see `forms`) in one array."""
+
+
+class Source(NamedTuple):
+  """What the decoder attends to.
+
+  Attributes:
+    encoded: the encoder's output.
+    real: which places are no padding.
+    segments: which example each place belongs to, in packed rows.
+    keys_values: of every layer's cross-attention, for cached decoding.
+  """
+
+  encoded: Float[Array, "B T E"]
+  real: Bool[Array, "B T"]
+  segments: Int[Array, "B T"] | None = None
+  keys_values: OfLayers | None = None
 
 
 class Attention(nn.Module):

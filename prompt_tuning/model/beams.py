@@ -79,8 +79,6 @@ def search(
     parent = take(parent, keep)
 
     def follow(leaf):
-      if not leaf.ndim:
-        return leaf
       wide = leaf.reshape(batch, beams, *leaf.shape[1:])
       return take(wide, parent).reshape(leaf.shape)
 
@@ -91,7 +89,7 @@ def search(
       log_p,
       ended,
       scores,
-      jax.tree.map(follow, cache),
+      steps.map(follow, cache),
     )
 
   def more(state: _Beams):

@@ -5,9 +5,12 @@
 The searches (`decode`, `beams`) say which token stands at each place.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from prompt_tuning.model import forms
 from prompt_tuning.shapes import Array, Int, PyTree
 
 
@@ -20,6 +23,7 @@ class Steps:
     source = network.apply(self.variables, tokens, method="read")
     self.source = network.apply(self.variables, source, method="remembered")
     self.batch = tokens.shape[0]
+    self._is_stacked = forms.is_stacked(params)
 
   def repeated(self, copies: int) -> "Steps":
     """The same with each example `copies` times, one behind the other."""
@@ -46,6 +50,18 @@ class Steps:
     ids = jnp.zeros((self.batch, self.max_length), jnp.int32)
     _, shapes = jax.eval_shape(self._decode, {}, ids)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+  def map(self, function: Callable[[Array], Array], cache: PyTree) -> PyTree:
+    """The cache with a function of leaves [B, …] done to each of every layer.
+
+    The index of the next place is none of them, and stays.
+    """
+
+    def of_leaf(leaf):
+      return function(leaf) if leaf.ndim else leaf
+
+    of_layers = jax.vmap(of_leaf) if self._is_stacked else of_leaf
+    return jax.tree.map(of_layers, cache)
 
   def __call__(self, cache, last: Int[Array, "B"]):
     """Logits [B, V] of the place after `last`, and the cache with it."""

@@ -10,14 +10,13 @@ The network knows nothing of prompts: `T5(config, prompt=module)` hands the
 encoder an embedding that swaps the prompt in (see `inject`).
 """
 
-from typing import NamedTuple
-
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import attention, inject
+from prompt_tuning.model import attention, forms, inject
+from prompt_tuning.model.attention import Source
 from prompt_tuning.model.layers import (
   Dense,
   Embed,
@@ -27,22 +26,6 @@ from prompt_tuning.model.layers import (
   norm,
 )
 from prompt_tuning.shapes import PAD, Array, Bool, Float, Int
-
-
-class Source(NamedTuple):
-  """What the decoder attends to.
-
-  Attributes:
-    encoded: the encoder's output.
-    real: which places are no padding.
-    segments: which example each place belongs to, in packed rows.
-    keys_values: of every layer's cross-attention, for cached decoding.
-  """
-
-  encoded: Float[Array, "B T E"]
-  real: Bool[Array, "B T"]
-  segments: Int[Array, "B T"] | None = None
-  keys_values: list[attention.KeysValues] | None = None
 
 
 class EncoderLayer(nn.Module):
@@ -117,14 +100,13 @@ class Encoder(nn.Module):
   """Embedded inputs -> encoded inputs."""
 
   config: T5Config
+  remat: bool = False
 
   def setup(self):
     config = self.config
     if not config.relpos_per_layer:
       self.relpos_bias = attention.RelativeBias(config, bidirectional=True)
-    self.layers = [
-      EncoderLayer(config) for _ in range(config.num_encoder_layers)
-    ]
+    self.layers = forms.layers_of(self, EncoderLayer, config.num_encoder_layers)
     self.encoder_norm = norm(config)
 
   def __call__(
@@ -134,8 +116,14 @@ class Encoder(nn.Module):
     if not self.config.relpos_per_layer:
       bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
     x = dropout(self, x)
-    for layer in self.layers:
-      x = layer(x, bias)
+    x = forms.through(
+      self.layers,
+      x,
+      None,
+      lambda layer, x, _: layer(x, bias),
+      count=self.config.num_encoder_layers,
+      remat=self.remat,
+    )
     return dropout(self, self.encoder_norm(x))
 
 
@@ -143,28 +131,26 @@ class Decoder(nn.Module):
   """Embedded target history -> decoded targets."""
 
   config: T5Config
+  remat: bool = False
 
   def setup(self):
     config = self.config
     if not config.relpos_per_layer:
       self.relpos_bias = attention.RelativeBias(config, bidirectional=False)
-    self.layers = [
-      DecoderLayer(config) for _ in range(config.num_decoder_layers)
-    ]
+    self.layers = forms.layers_of(self, DecoderLayer, config.num_decoder_layers)
     self.decoder_norm = norm(config)
     if not config.logits_via_embedding:
       self.logits_dense = Dense(
         config.vocab_size, ("embed", "vocab"), jnp.float32
       )
 
-  def keys_values(
-    self, encoded: Float[Array, "B T E"]
-  ) -> list[attention.KeysValues]:
+  def keys_values(self, encoded: Float[Array, "B T E"]) -> attention.OfLayers:
     """Cross-attention keys and values of every layer."""
-    return [
-      layer.encoder_decoder_attention.keys_values(encoded)
-      for layer in self.layers
-    ]
+    return forms.of_each(
+      self.layers,
+      lambda layer: layer.encoder_decoder_attention.keys_values(encoded),
+      count=self.config.num_decoder_layers,
+    )
 
   def __call__(
     self,
@@ -182,9 +168,19 @@ class Decoder(nn.Module):
       self_bias = self.relpos_bias(span, span) + self_bias
     biases = (self_bias, cross_bias)
     x = dropout(self, x)
-    sources = source.keys_values or [source.encoded] * len(self.layers)
-    for layer, attended in zip(self.layers, sources, strict=True):
-      x = layer(x, attended, biases, is_cached=is_cached)
+
+    def call(layer, x, keys_values):
+      attended = source.encoded if keys_values is None else keys_values
+      return layer(x, attended, biases, is_cached=is_cached)
+
+    x = forms.through(
+      self.layers,
+      x,
+      source.keys_values,
+      call,
+      count=self.config.num_decoder_layers,
+      remat=self.remat and not is_cached,
+    )
     return dropout(self, self.decoder_norm(x))
 
 
@@ -197,10 +193,12 @@ class T5(nn.Module):
     config: the network's shape.
     prompt: None, or a module that returns prompt rows [..., E]; placeholder
       ids among the encoder's tokens are replaced by its rows (see `inject`).
+    remat: whether layers are computed again for the gradient (see `forms`).
   """
 
   config: T5Config
   prompt: nn.Module | None = None
+  remat: bool = False
 
   def setup(self):
     config = self.config
@@ -210,8 +208,8 @@ class T5(nn.Module):
       if self.prompt is None
       else inject.PromptedEmbedding(self.token_embedder, self.prompt)
     )
-    self.encoder = Encoder(config)
-    self.decoder = Decoder(config)
+    self.encoder = Encoder(config, self.remat)
+    self.decoder = Decoder(config, self.remat)
 
   def read(
     self,

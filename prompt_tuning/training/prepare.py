@@ -15,7 +15,7 @@ import numpy as np
 from prompt_tuning.data import batches, layout, registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import evaluate, infer
-from prompt_tuning.model import freeze
+from prompt_tuning.model import forms, freeze
 from prompt_tuning.prompts import initializers, prompt, prompted
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.training import optimizers, step
@@ -172,7 +172,10 @@ def prepare(
 
   # What trains stands in front of the frozen model, from its first values on.
   config = dataclasses.replace(model.config, dropout_rate=tuning.dropout_rate)
-  dropping = dataclasses.replace(model, config=config)
+  params = model.params
+  if list(tuning.trainable) != list(freeze.PROMPT):
+    params = forms.apart(params)  # the layers by their names, for the regexes
+  dropping = dataclasses.replace(model, config=config, params=params)
   together = prompted.without_prompts(dropping)
   if tuning.prompt_length:
     module = tuning.module(tuning.prompt_length, config.emb_dim, len(members))
@@ -194,7 +197,7 @@ def prepare(
     )
   optimizer = tuning.optimizer
   problem = step.Problem(
-    together.network,
+    together.network.clone(remat=tuning.remat),
     optimizers.per_prompt(optimizer) if only_prompts else optimizer,
     num_prompts=len(members),
     z_loss=tuning.z_loss,

@@ -105,6 +105,8 @@ class Tuning:
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
     select_by: the metric that chooses the best prompt; None for the mean.
+    remat: compute each layer again for the gradient instead of keeping what it
+      computed: less memory and more time for the same step.
   """
 
   optimizer: optax.GradientTransformation
@@ -115,6 +117,7 @@ class Tuning:
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
+  remat: bool = False
 
   def __post_init__(self):
     if self.prompt_length < 0:

@@ -81,7 +81,10 @@ def test_what_a_user_has_in_seqio_goes_before():
 
   source = seqio.FunctionDataSource(dataset, splits=("theirs",))
   seqio.TaskRegistry.add(
-    "a_users_own", source, [], output_features=features.of_text()
+    "a_users_own",
+    source=source,
+    preprocessors=[],
+    output_features=features.of_text(),
   )
   text_to_text.add(
     text_to_text.TextToText("a_users_own", lambda split: ROWS, ("ours",))

@@ -1,0 +1,137 @@
+"""Forms of the frozen parameters: the same network, computed otherwise.
+
+    encoder/layers_0/mlp/wo/kernel [F, E] …  <->  encoder/layers/mlp/wo/kernel
+                                                  [n, F, E]
+
+A network follows the form of the parameters that it is given. Of stacked layers
+one is compiled and a scan runs it, so that a program of 24 layers is as large
+as one of 1, and XLA cannot hold a converted copy of all kernels at once. A scan
+reads each layer's kernels out of the stack, which small layers are too small
+to be worth.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+import re
+from typing import Any
+
+from flax import linen as nn
+import jax.numpy as jnp
+
+from prompt_tuning import storage
+from prompt_tuning.shapes import Array, PyTree
+
+LAYERS = "layers"
+"""What the layers of a stack are called: `layers_0` …, or `layers` as one."""
+
+LARGE = 10**9
+"""Models of so many parameters are stacked unless something else is said."""
+
+_ONE = re.compile(rf"(.*/)?{LAYERS}_(\d+)/(.*)")
+_ALL = re.compile(rf"(.*/)?{LAYERS}/(.*)")
+
+AXIS = 1
+"""Where the layers stand in what a scan carries of each: caches, keys, values;
+examples stay in front."""
+
+
+def stacked(params: PyTree) -> PyTree:
+  """The parameters with the layers of each stack in one tensor.
+
+  One tensor after the other is made, and what it is made of is let go if nobody
+  else holds it: `params` is emptied.
+  """
+  flat = storage.flatten(params)
+  params.clear()
+  groups = collections.defaultdict(dict)
+  for path in list(flat):
+    if found := _ONE.fullmatch(path):
+      before, number, behind = found.groups("")
+      groups[f"{before}{LAYERS}/{behind}"][int(number)] = path
+  for path, members in groups.items():
+    flat[path] = jnp.stack([flat.pop(members[i]) for i in sorted(members)])
+  return storage.unflatten(flat)
+
+
+def apart(params: PyTree) -> PyTree:
+  """The parameters with a tensor of its own for every layer."""
+  flat = {}
+  for path, leaf in storage.flatten(params).items():
+    if found := _ALL.fullmatch(path):
+      before, behind = found.groups("")
+      for i, own in enumerate(leaf):
+        flat[f"{before}{LAYERS}_{i}/{behind}"] = own
+    else:
+      flat[path] = leaf
+  return storage.unflatten(flat)
+
+
+def is_stacked(params: PyTree) -> bool:
+  """Whether `stacked` made them."""
+  return any(map(_ALL.fullmatch, storage.flatten(params)))
+
+
+def layers_of(stack: nn.Module, layer: Callable[..., nn.Module], count: int):
+  """The layers of a stack, to be set up under the name `LAYERS`.
+
+  Returns:
+    A list of modules, or one if the parameters are those of stacked layers.
+  """
+  if stack.has_variable("params", LAYERS):
+    return layer(stack.config)  # pyright: ignore[reportAttributeAccessIssue]
+  return [layer(stack.config) for _ in range(count)]  # pyright: ignore
+
+
+def through(
+  layers: nn.Module | Sequence[nn.Module],
+  x: Array,
+  each: Any,
+  call: Callable[[nn.Module, Array, Any], Array],
+  *,
+  count: int,
+  remat: bool = False,
+) -> Array:
+  """x, through all layers of a stack.
+
+  Args:
+    layers: of `layers_of`.
+    x: what the first layer gets.
+    each: what every layer gets of its own: a list of them, or for stacked
+      layers arrays with the layers at `AXIS`; None for nothing.
+    call: computes one layer.
+    count: how many layers there are.
+    remat: compute a layer again for the gradient, instead of keeping what it
+      computed: a third more work, and memory for the layers' inputs alone.
+  """
+  call = nn.remat(call) if remat else call
+  if isinstance(layers, nn.Module):
+    scan = nn.scan(
+      lambda layer, x, own: (call(layer, x, own), None),
+      variable_axes={"params": 0, "cache": 0},
+      split_rngs={"params": True, "dropout": True},
+      in_axes=AXIS,
+      length=count,
+    )
+    return scan(layers, x, each)[0]
+  for layer, own in zip(layers, each or [None] * count, strict=True):
+    x = call(layer, x, own)
+  return x
+
+
+def of_each(
+  layers: nn.Module | Sequence[nn.Module],
+  call: Callable[[nn.Module], Any],
+  *,
+  count: int,
+) -> Any:
+  """What a function says of every layer, as `through` takes it for `each`."""
+  if isinstance(layers, nn.Module):
+    scan = nn.scan(
+      lambda layer, carry, _: (carry, call(layer)),
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      out_axes=AXIS,
+      length=count,
+    )
+    return scan(layers, None, None)[1]
+  return [call(layer) for layer in layers]
