@@ -192,6 +192,30 @@ def test_dropout_is_another_at_every_step_and_the_same_in_every_run():
   np.testing.assert_array_equal(run(), first)
 
 
+def test_dropout_is_another_in_every_part_and_the_same_in_every_run():
+  """Equal parts would have equal gradients, and no part drops as the whole."""
+  bank, same = tiny_t5.rows(1, P, 16), batch([0])
+  trained, frozen = parts(bank)
+  tokens = np.array([(same["targets"] > 0).sum()], np.float32)
+  part = {**same, "tokens": tokens}
+
+  def losses_of(count: int, rate: float) -> np.ndarray:
+    """The loss of a step of so many equal parts, twice."""
+    tuning = problem(1, optax.sgd(0.0), tiny_t5.config(dropout_rate=rate))
+    run = step.make_step_of_parts(tuning)
+    found = []
+    for _ in range(2):
+      state = step.initial_state(tuning, jax.tree.map(jnp.copy, trained))
+      found.append(run(state, frozen, [part] * count)[1]["loss"][0])
+    return np.array(found)
+
+  once, twice = losses_of(1, 0.3), losses_of(2, 0.3)
+  assert once[0] == once[1] and twice[0] == twice[1]
+  assert abs(twice[0] - 2 * once[0]) > 1e-3  # the second part drops others
+  once, twice = losses_of(1, 0.0), losses_of(2, 0.0)
+  assert twice[0] == pytest.approx(2 * once[0], rel=1e-6)
+
+
 def test_the_state_on_the_device_is_the_trained_part_and_nothing_more():
   trained, frozen = parts(tiny_t5.rows(2, P, 16))
   state = step.initial_state(problem(2), trained)

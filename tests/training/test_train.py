@@ -10,6 +10,7 @@ import tiny_t5
 import toy_tasks
 
 from prompt_tuning import storage
+from prompt_tuning.data import layout
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import infer
 from prompt_tuning.model import decode, freeze, t5
@@ -149,6 +150,26 @@ def test_running_it_again_goes_on_where_it_stopped(tmp_path):
   parts = toy_tasks.run(tmp_path / "parts", steps=12)
   np.testing.assert_array_equal(whole.bank, parts.bank)
   assert parts.frozen_unchanged
+  assert lines(tmp_path / "whole" / "metrics.jsonl") == lines(
+    tmp_path / "parts" / "metrics.jsonl"
+  )
+
+
+@pytest.mark.parametrize(
+  "chosen",
+  [
+    layout.Layout("groups", num_microbatches=3),
+    layout.Layout("packed", microbatch_tokens=32),
+  ],
+  ids=lambda chosen: chosen.layout,
+)
+def test_two_tasks_in_parts_with_dropout_go_on_bit_for_bit(tmp_path, chosen):
+  names = (toy_tasks.CAT, toy_tasks.DOG)
+  settings = {"tuned": toy_tasks.tuning(dropout_rate=0.2), "layout": chosen}
+  whole = toy_tasks.run(tmp_path / "whole", names, steps=8, **settings)
+  toy_tasks.run(tmp_path / "parts", names, steps=4, **settings)
+  parts = toy_tasks.run(tmp_path / "parts", names, steps=8, **settings)
+  np.testing.assert_array_equal(whole.bank, parts.bank)
   assert lines(tmp_path / "whole" / "metrics.jsonl") == lines(
     tmp_path / "parts" / "metrics.jsonl"
   )
