@@ -6,18 +6,20 @@ the traceback as well.
 
 import argparse
 from collections.abc import Sequence
-import contextlib
-import hashlib
 import logging
 import os
-import platform
 import re
 import signal
 import sys
 import threading
 
 import prompt_tuning
-from prompt_tuning.cli import commands, gin_commands, study_commands
+from prompt_tuning.cli import (
+  commands,
+  compilations,
+  gin_commands,
+  study_commands,
+)
 
 COMMANDS = (*gin_commands.ALL, *commands.ALL, *study_commands.ALL)
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   before = _on_termination(_terminate)
   try:
-    _keep_compilations(known.compilation_cache)
+    compilations.keep(known.compilation_cache)
     if rest and not command.takes_settings:
       parse.error(f"unknown argument {rest[0]}")
     if command.takes_settings and known.literally is not None:
@@ -103,45 +105,6 @@ def bindings_of(
       binding += "=" + queue.pop(0)
     bindings.append(binding)
   return bindings
-
-
-def _keep_compilations(wanted: bool) -> None:
-  """Programs that XLA compiles are kept for the next start.
-
-  In the user's cache folder, unless JAX is told of another by its environment
-  variable JAX_COMPILATION_CACHE_DIR. A program is for one kind of processor,
-  and a home may be shared by several. Where nothing can be written every start
-  compiles; JAX would say so at each program.
-  """
-  name = "JAX_COMPILATION_CACHE_DIR"
-  folder = os.environ.pop(name, "") or _cache_folder()
-  if not wanted or not folder:
-    return
-  if "://" not in folder:  # a bucket is JAX's to open
-    with contextlib.suppress(OSError):
-      os.makedirs(folder, exist_ok=True)
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-      return
-  os.environ[name] = folder
-  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-
-
-def _cache_folder() -> str:
-  """Where a user's compiled programs are kept; empty without a home."""
-  caches = os.environ.get("XDG_CACHE_HOME", "")
-  if not os.path.isabs(caches):  # such a value is to be ignored
-    caches = os.path.expanduser("~/.cache")
-  if not os.path.isabs(caches):
-    return ""
-  return os.path.join(caches, "prompt_tuning", "compiled", _processor())
-
-
-def _processor() -> str:
-  """Tells kinds of processors apart."""
-  about = platform.processor() + platform.machine()
-  with contextlib.suppress(OSError), open("/proc/cpuinfo", "rb") as file:
-    about += str([line for line in file if line.startswith(b"flags")][:1])
-  return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def _is_for_users(error: Exception) -> bool:

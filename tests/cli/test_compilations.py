@@ -4,12 +4,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import zlib
 
 import disks
 import numpy as np
 import pytest
 
-from prompt_tuning.cli import command_line
+from prompt_tuning.cli import compilations
 
 NAME = "JAX_COMPILATION_CACHE_DIR"
 
@@ -21,7 +22,7 @@ def kept(monkeypatch, wanted: bool = True, **variables: str) -> str | None:
   for name, value in variables.items():
     monkeypatch.setenv(name, value)
   monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-  command_line._keep_compilations(wanted)
+  compilations.keep(wanted)
   return os.environ.get(NAME)
 
 
@@ -73,3 +74,32 @@ def test_a_read_only_disk_breaks_nothing_and_says_nothing(tmp_path):
     )
   assert done.returncode == 0, done.stderr
   assert "cache" not in done.stderr
+
+
+def test_an_entry_that_was_cut_short_is_compiled_anew_once(
+  monkeypatch, tmp_path
+):
+  """As a kill leaves it; JAX would warn of it at every start."""
+  whole = zlib.compress(b"a program" * 99)
+  entries = {
+    "jit_whole-1-cache": whole,
+    "jit_cut-2-cache": whole[:-5],
+    "jit_empty-3-cache": b"",
+    "jit_other-4-cache": b"packed by another library",
+    "no entry": b"",
+  }
+  for name, content in entries.items():
+    (tmp_path / name).write_bytes(content)
+  kept(monkeypatch, **{NAME: str(tmp_path)})
+  left = {path.name for path in tmp_path.iterdir()}
+  gone = {"jit_cut-2-cache", "jit_empty-3-cache"}
+  assert left == {*entries, ".checked"} - gone
+
+
+def test_what_was_read_through_is_not_read_again(monkeypatch, tmp_path):
+  old = tmp_path / "jit_old-1-cache"
+  old.write_bytes(b"")
+  os.utime(old, (1, 1))
+  (tmp_path / ".checked").touch()
+  kept(monkeypatch, **{NAME: str(tmp_path)})
+  assert old.exists()
