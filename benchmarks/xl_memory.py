@@ -1,9 +1,10 @@
 """A T5 1.1 XL of random weights in bfloat16: load, one step, save the prompt.
 
-    python benchmarks/xl_memory.py [--folder runs/xl] [--layers 24]
+    python benchmarks/xl_memory.py [--folder runs/xl] [--layers 24] [--apart]
 
 Writes the model once, as a Hugging Face folder in shards (5.7 GB of disk), then
-prints memory and time of each stage. Memory is what the process holds itself
+prints memory and time of each stage, with the layers under a scan and computed
+again for the gradient, or with --apart as a smaller model computes. Memory is what the process holds itself
 (RssAnon); pages of the weight files that the system keeps cached are not in it.
 """
 
@@ -70,6 +71,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--folder", default="runs/xl", type=pathlib.Path)
   parser.add_argument("--layers", default=24, type=int)
+  parser.add_argument(
+    "--apart", action="store_true", help="STACK_LAYERS=False, REMAT=False"
+  )
   flags = parser.parse_args()
   config = xl(flags.layers)
   model_folder = flags.folder / "model"
@@ -88,7 +92,7 @@ def main() -> None:
     )
 
   report("start")
-  model = pretrained.load(model_folder, config)
+  model = pretrained.load(model_folder, config, stack_layers=not flags.apart)
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
   largest = max(leaf.nbytes for leaf in jax.tree.leaves(model.params))
   print(
@@ -101,7 +105,7 @@ def main() -> None:
   first = module.first_parameters(jnp.asarray(bank))
   params = {**model.params, prompt.NAME: first}
   trained, frozen = freeze.split(params, freeze.mask(params, freeze.PROMPT))
-  network = t5.T5(config, module)
+  network = t5.T5(config, module, remat=not flags.apart)
   problem = step.Problem(network, optimizers.per_prompt(optimizers.adafactor()))
   state = step.initial_state(problem, trained)
   rng = np.random.default_rng(1)

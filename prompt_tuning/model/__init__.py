@@ -5,8 +5,8 @@
     tokens [B, T] -> `decode` (by `beams` of `cached` places) -> ids [B, L]
 
 `layers` and `attention` are the parts of a T5. `freeze` splits the parameters
-into those that train and the others, `forms` gives the frozen ones the form that
-computes best. Nothing here knows a file, a task or an optimizer.
+into those that train and the others, `forms` gives the frozen ones the form
+that computes best. Nothing here knows a file, a task or an optimizer.
 """
 
 __all__ = ["decode", "forms", "freeze", "inject", "losses", "t5"]
