@@ -9,8 +9,10 @@ float32, on the same examples: PEFT as its users run it (each batch padded to
 its longest example, scaled dot product attention, AdamW), this project as its
 `train` command does. Each lives in a process of its own, and they take turns,
 so that whatever else the machine does meets both; the ratio is that of the
-medians, its spread that of the turns. Without --peft only this project is
-measured. Nothing else should run meanwhile.
+tokens per second, its spread that of the turns. Without --peft only this
+project is measured. Two cases have this project on both sides: answers of 16
+prompts mixed in each batch against answers of one, and five prompts of the
+microworld trained at once against five runs. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -36,7 +39,10 @@ CASES = {
   "mrpc": ("lengths of MRPC, batch 32", 32, 2),
   "boolq": ("lengths like BoolQ's, batch 16", 16, 2),
   "evaluate": ("greedy answers, lengths of MRPC, batch 64", 64, 1),
+  "mixed": ("the same of 16 prompts in a batch and of one", 64, 1),
+  "five": ("5 prompts of the microworld at once and in 5 runs", 32, 1),
 }
+BANK = 16  # prompts of the case "mixed"
 """The work, how many examples a batch has, and how many batches a turn has."""
 
 
@@ -65,6 +71,8 @@ def examples(case: str, count: int = 512) -> tuple[list, list]:
 class Ours:
   """This project, as `prompt-tuning train` and `eval` use it."""
 
+  num_prompts = 1
+
   def __init__(self, case: str, layout_name: str):
     import jax
 
@@ -80,8 +88,9 @@ class Ours:
       lambda leaf: 0.05 * rng.standard_normal(leaf.shape, np.float32),
       t5.abstract_parameters(config),
     )
-    module = prompt.Prompt(P, config.emb_dim, 1)
-    first = rng.standard_normal((1, P, config.emb_dim), np.float32)
+    bank = self.num_prompts
+    module = prompt.Prompt(P, config.emb_dim, bank)
+    first = rng.standard_normal((bank, P, config.emb_dim), np.float32)
     self._params = {**params, prompt.NAME: module.first_parameters(first)}
     self._network = t5.T5(config, prompt=module)
     inputs, targets = examples(case)
@@ -95,7 +104,7 @@ class Ours:
       of_task, num_prompts=1, emb_dim=config.emb_dim
     )
     self._inputs, self._size = inputs, CASES[case][1]
-    self._is_evaluation = case == "evaluate"
+    self._is_evaluation = case in ("evaluate", "mixed")
     optimizer = optimizers.per_prompt(optimizers.adafactor())
     problem = step.Problem(self._network, optimizer)
     mask = freeze.mask(self._params, freeze.PROMPT)
@@ -108,11 +117,10 @@ class Ours:
   def _predictor(self):
     from prompt_tuning.inference import infer
     from prompt_tuning.prompts import prompted
-    from prompt_tuning.vocabulary import Vocabulary
 
-    del Vocabulary
+    lengths = (P,) * self.num_prompts
     together = prompted.Prompted(
-      self._network, self._jax.device_put(self._params), _Words(), (P,)
+      self._network, self._jax.device_put(self._params), _Words(), lengths
     )
     decoding = infer.Decoding(max_length=8, batch_size=self._size)
     return infer.Predictor(together, decoding)
@@ -126,7 +134,7 @@ class Ours:
           first * self._size : (first + count) * self._size
         ]
       ]
-      self._predict(rows, np.zeros(len(rows), np.int32))
+      self._predict(rows, np.arange(len(rows)) % self.num_prompts)
       return sum(len(row) + P for row in rows)
     real = 0
     for at in range(first, first + count):
@@ -161,6 +169,12 @@ class Ours:
     begin = time.perf_counter()
     many(x, w).block_until_ready()
     return 40 * 2 * x.size * w.shape[1] / (time.perf_counter() - begin) / 1e9
+
+
+class Mixed(Ours):
+  """This project, with examples of many prompts in each batch."""
+
+  num_prompts = BANK
 
 
 class _Words:
@@ -248,9 +262,12 @@ class Peft:
     }
 
 
+SIDES = {"ours": Ours, "mixed": Mixed, "peft": Peft}
+
+
 def work(side: str, case: str, layout_name: str) -> None:
   """Answers every line on stdin (first batch, how many) with a measurement."""
-  worker = {"ours": Ours, "peft": Peft}[side](case, layout_name)
+  worker = SIDES[side](case, layout_name)
   for line in sys.stdin:
     asked = json.loads(line)
     begin = time.perf_counter()
@@ -332,14 +349,51 @@ def measure(
   if len(workers) == 2:
     # A turn has the same batches for both only by their number: the ratio is
     # of tokens per second.
-    ratios = [
-      p / o for p, o in zip(seconds["peft"], seconds["ours"], strict=True)
-    ]
-    speeds = found["ours"]["tokens/s"] / found["peft"]["tokens/s"]
+    own, other = workers
+    ratios = [b / a for a, b in zip(seconds[own], seconds[other], strict=True)]
+    speeds = found[own]["tokens/s"] / found[other]["tokens/s"]
     found["ratio"] = round(speeds, 2)
     found["ratio of turns"] = [round(min(ratios), 2), round(max(ratios), 2)]
-    found["peak ratio"] = round(peaks["peft"] / peaks["ours"], 2)
+    found["peak ratio"] = round(peaks[other] / peaks[own], 2)
   return found
+
+
+def together_or_apart(rounds: int, steps: int = 200) -> dict:
+  """Five prompts in one run, and in five; seconds with the start-up."""
+
+  def train(folder: str, seeds: str) -> float:
+    begin = time.perf_counter()
+    command = [
+      *(sys.executable, "-m", "prompt_tuning.cli", "train"),
+      *(
+        "--gin_file=models/microworld.gin",
+        "--gin_file=prompts/vocabulary.gin",
+      ),
+      *("--gin_file=runs/prompt_tuning.gin", f"--gin.SEEDS={seeds}"),
+      *("--gin.MIXTURE_OR_TASK_NAME=microworld_rte", "--gin.PROMPT_LENGTH=20"),
+      *(f"--gin.TRAIN_STEPS={steps}", f"--gin.EVAL_PERIOD={steps}"),
+      *("--gin.BATCH_SIZE=32", f"--gin.MODEL_DIR={folder}"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - begin
+
+  together, apart = [], []
+  for turn in range(rounds + 1):
+    with tempfile.TemporaryDirectory() as folder:
+      together.append(train(f"{folder}/all", "(0,1,2,3,4)"))
+      alone = [train(f"{folder}/{seed}", f"({seed},)") for seed in range(5)]
+      apart.append(sum(alone))
+    if not turn:  # it compiled what the others find compiled
+      together.clear(), apart.clear()
+  ratios = [a / b for a, b in zip(together, apart, strict=True)]
+  return {
+    "work": f"{CASES['five'][0]}, {steps} steps",
+    "rounds": rounds,
+    "at once s": round(statistics.median(together), 1),
+    "5 runs s": round(statistics.median(apart), 1),
+    "ratio": round(statistics.median(ratios), 2),
+    "ratio of turns": [round(min(ratios), 2), round(max(ratios), 2)],
+  }
 
 
 def main() -> None:
@@ -349,9 +403,7 @@ def main() -> None:
   parser.add_argument("--case", choices=CASES, help="one instead of all")
   parser.add_argument("--layout", default="auto", help="LAYOUT of ours")
   parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument(
-    "--side", choices=("ours", "peft"), help=argparse.SUPPRESS
-  )
+  parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
   parser.add_argument("--output", type=pathlib.Path, help="a file of the lines")
   flags = parser.parse_args()
   if flags.side:
@@ -362,7 +414,13 @@ def main() -> None:
     pythons["peft"] = flags.peft
   lines = []
   for case in [flags.case] if flags.case else CASES:
-    found = measure(case, pythons, flags.rounds, flags.layout)
+    if case == "five":
+      found = together_or_apart(flags.rounds)
+    else:
+      sides = pythons
+      if case == "mixed":
+        sides = {"mixed": sys.executable, "ours": sys.executable}
+      found = measure(case, sides, flags.rounds, flags.layout)
     lines.append(json.dumps(found))
     print(lines[-1], flush=True)
   if flags.output:

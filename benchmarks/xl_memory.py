@@ -4,8 +4,9 @@
 
 Writes the model once, as a Hugging Face folder in shards (5.7 GB of disk), then
 prints memory and time of each stage, with the layers under a scan and computed
-again for the gradient, or with --apart as a smaller model computes. Memory is what the process holds itself
-(RssAnon); pages of the weight files that the system keeps cached are not in it.
+again for the gradient, or with --apart as a smaller model computes. Memory is
+what the process holds itself (RssAnon); pages of the weight files that the
+system keeps cached are not in it.
 """
 
 import argparse

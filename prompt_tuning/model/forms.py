@@ -5,9 +5,11 @@
 
 A network follows the form of the parameters that it is given. Of stacked layers
 one is compiled and a scan runs it, so that a program of 24 layers is as large
-as one of 1, and XLA cannot hold a converted copy of all kernels at once. A scan
-reads each layer's kernels out of the stack, which small layers are too small
-to be worth.
+as one of 1, and no converted copy of all kernels is held at once. A scan reads
+each layer's kernels out of the stack, which small layers are not worth.
+
+XLA on a CPU would convert a stack of bfloat16 as a whole before a scan takes
+one layer of it, so there the stack holds the bits as integers of 16 bits.
 """
 
 import collections
@@ -16,6 +18,8 @@ import re
 from typing import Any
 
 from flax import linen as nn
+import jax
+from jax import lax
 import jax.numpy as jnp
 
 from prompt_tuning import storage
@@ -48,8 +52,12 @@ def stacked(params: PyTree) -> PyTree:
     if found := _ONE.fullmatch(path):
       before, number, behind = found.groups("")
       groups[f"{before}{LAYERS}/{behind}"][int(number)] = path
+  as_bits = jax.default_backend() == "cpu"
   for path, members in groups.items():
-    flat[path] = jnp.stack([flat.pop(members[i]) for i in sorted(members)])
+    whole = jnp.stack([flat.pop(members[i]) for i in sorted(members)])
+    if as_bits and whole.dtype == jnp.bfloat16:
+      whole = lax.bitcast_convert_type(whole, jnp.uint16)
+    flat[path] = whole
   return storage.unflatten(flat)
 
 
@@ -59,6 +67,8 @@ def apart(params: PyTree) -> PyTree:
   for path, leaf in storage.flatten(params).items():
     if found := _ALL.fullmatch(path):
       before, behind = found.groups("")
+      if leaf.dtype == jnp.uint16:
+        leaf = lax.bitcast_convert_type(leaf, jnp.bfloat16)
       for i, own in enumerate(leaf):
         flat[f"{before}{LAYERS}_{i}/{behind}"] = own
     else:
@@ -103,16 +113,20 @@ def through(
     remat: compute a layer again for the gradient, instead of keeping what it
       computed: a third more work, and memory for the layers' inputs alone.
   """
-  call = nn.remat(call) if remat else call
   if isinstance(layers, nn.Module):
+    # A gradient would keep the cast kernels of all layers beside the stack, so
+    # of what a layer computes only its products are kept.
+    keep = None if remat else jax.checkpoint_policies.dots_saveable
+    again = nn.remat(call, prevent_cse=False, policy=keep)
     scan = nn.scan(
-      lambda layer, x, own: (call(layer, x, own), None),
+      lambda layer, x, own: (again(layer, x, own), None),
       variable_axes={"params": 0, "cache": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=AXIS,
       length=count,
     )
     return scan(layers, x, each)[0]
+  call = nn.remat(call) if remat else call
   for layer, own in zip(layers, each or [None] * count, strict=True):
     x = call(layer, x, own)
   return x

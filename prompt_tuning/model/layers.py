@@ -77,10 +77,16 @@ class T5Config:
 
 
 def parameter(name, initializer, shape, axes):
-  """A float32 parameter with its logical axes recorded as t5x expects."""
-  return partitioning.param_with_axes(
+  """A float32 parameter with its logical axes recorded as t5x expects.
+
+  One whose bits are kept as integers (see `forms`) is bfloat16.
+  """
+  value = partitioning.param_with_axes(
     name, initializer, shape, jnp.float32, axes=axes
   )
+  if value.dtype == jnp.uint16:
+    value = lax.bitcast_convert_type(value, jnp.bfloat16)
+  return value
 
 
 class Dense(nn.Module):

@@ -48,6 +48,44 @@ def test_what_stacks_are_made_of_is_let_go():
   assert params == {}
 
 
+def test_stacks_of_bfloat16_are_bits_on_a_cpu_and_come_apart_again():
+  params = jax.tree.map(
+    lambda leaf: leaf.astype(jnp.bfloat16), tiny_t5.weights(CONFIG)
+  )
+  made = forms.stacked(copied(params))
+  own = made["encoder"]["layers"]["mlp"]["wo"]["kernel"]
+  assert own.dtype == jnp.uint16
+  assert made["token_embedder"]["embedding"].dtype == jnp.bfloat16
+  before, after = map(storage.flatten, (params, forms.apart(made)))
+  assert all((before[path] == after[path]).all() for path in before)
+  plain, stacked = (
+    logits_and_gradient(CONFIG, tree)
+    for tree in (params, forms.stacked(copied(params)))
+  )
+  for one, two in zip(plain, stacked, strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_step_holds_no_converted_copy_of_a_stack(remat):
+  config = tiny_t5.config(num_encoder_layers=24, emb_dim=64, mlp_dim=256)
+  params = jax.tree.map(
+    lambda leaf: leaf.astype(jnp.bfloat16), tiny_t5.weights(config)
+  )
+  params = forms.stacked(params)
+  network = t5.T5(config, remat=remat)
+
+  def loss(table):
+    own = {**params, "token_embedder": {"embedding": table}}
+    return network.apply({"params": own}, INPUTS, TARGETS).sum()
+
+  table = params["token_embedder"]["embedding"].astype(jnp.float32)
+  compiled = jax.jit(jax.grad(loss)).lower(table).compile()
+  encoder = params["encoder"]["layers"]
+  converted = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(encoder))
+  assert compiled.memory_analysis().temp_size_in_bytes < converted / 2
+
+
 def logits_and_gradient(config, params, *, remat=False):
   """Logits, loss and the gradient of the prompt, with both kinds of state."""
   module = prompt.Prompt(3, config.emb_dim, 1)
