@@ -175,16 +175,10 @@ def load(
       "%s has no vocabulary, so it can read no text. Set VOCABULARY_PATH.",
       stored.path,
     )
-  params, stored_hash = stored.read(dtype)
-  params = _formed(params, stack_layers)
-  return FrozenModel(own, params, vocabulary, str(path), stored_hash)
-
-
-def _formed(params: PyTree, stack_layers: bool | None) -> PyTree:
-  """The parameters in the form that computes best."""
   if stack_layers is None:
-    stack_layers = freeze.count(params) >= forms.LARGE
-  return forms.stacked(params) if stack_layers else params
+    stack_layers = stored.num_parameters >= forms.LARGE
+  params, stored_hash = stored.read(dtype, stack_layers=stack_layers)
+  return FrozenModel(own, params, vocabulary, str(path), stored_hash)
 
 
 def _check_weights_dtype(dtype: str | None) -> None:
@@ -226,7 +220,10 @@ def random(
   stored_hash = stored_model.weights_hash(tree)
   cast = jax.tree.map(lambda leaf: leaf.astype(dtype or "float32"), tree)
   where = f"random weights (seed {seed})"
-  params = _formed(cast, stack_layers)
+  if stack_layers is None:
+    stack_layers = freeze.count(cast) >= forms.LARGE
+  del tree  # of which `stacked` makes another
+  params = forms.stacked(cast) if stack_layers else cast
   return FrozenModel(config, params, vocabulary, where, stored_hash)
 
 

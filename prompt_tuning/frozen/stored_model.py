@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prompt_tuning import json_files, storage
-from prompt_tuning.model import t5
+from prompt_tuning.model import forms, t5
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.storage import StoredTensor
 from prompt_tuning.vocabulary import T5_IDS, Ids, Vocabulary
@@ -80,12 +80,15 @@ class StoredModel:
           f"weights are {', '.join(FLOATS)}. Save the model in one of these."
         )
 
-  def read(self, dtype: str | None = None) -> tuple[PyTree, str]:
+  def read(
+    self, dtype: str | None = None, *, stack_layers: bool = False
+  ) -> tuple[PyTree, str]:
     """Reads the weights onto the device.
 
     Args:
       dtype: cast to it; None means float32 for weights stored in float16 or
         float64, else what is stored.
+      stack_layers: gives the tree of `forms.stacked`.
 
     Returns:
       The parameter tree, and the hash of the weights as stored.
@@ -94,11 +97,19 @@ class StoredModel:
       ValueError: a tensor is damaged, or too large for `dtype`.
     """
     self.check()
-    digest, flat = hashlib.sha256(), {}
-    for path, array in self._arrays():
-      _add(digest, path, array)
-      flat[path] = cast(array, dtype, f"{path} ({self.tensors[path].where})")
-    return storage.unflatten(flat), digest.hexdigest()
+    digest = hashlib.sha256()
+
+    def leaves():
+      for path, array in self._arrays():
+        _add(digest, path, array)
+        where = f"{path} ({self.tensors[path].where})"
+        yield path, cast(array, dtype, where)
+
+    if stack_layers:
+      tree = forms.stacked_from(self.tensors, leaves())
+    else:
+      tree = storage.unflatten(dict(leaves()))
+    return tree, digest.hexdigest()
 
   def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
     """The weights one by one, in the order of their paths."""

@@ -13,7 +13,7 @@ one layer of it, so there the stack holds the bits as integers of 16 bits.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import re
 from typing import Any
 
@@ -21,6 +21,7 @@ from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.shapes import Array, PyTree
@@ -42,23 +43,53 @@ examples stay in front."""
 def stacked(params: PyTree) -> PyTree:
   """The parameters with the layers of each stack in one tensor.
 
-  One tensor after the other is made, and what it is made of is let go if nobody
-  else holds it: `params` is emptied.
+  What it has taken of `params` is let go, so that no second copy is held:
+  `params` is emptied.
   """
   flat = storage.flatten(params)
   params.clear()
-  groups = collections.defaultdict(dict)
-  for path in list(flat):
-    if found := _ONE.fullmatch(path):
-      before, number, behind = found.groups("")
-      groups[f"{before}{LAYERS}/{behind}"][int(number)] = path
+  paths = list(flat)
+  return stacked_from(paths, ((path, flat.pop(path)) for path in paths))
+
+
+def stacked_from(
+  paths: Iterable[str], leaves: Iterable[tuple[str, Array]]
+) -> PyTree:
+  """The same of leaves that come one by one.
+
+  Args:
+    paths: of all of them.
+    leaves: each with its path; none is kept longer than it takes to copy it.
+  """
+  counts = collections.Counter(
+    _place(path)[0] for path in paths if _place(path)
+  )
+  flat: dict[str, Any] = {}
+  for path, leaf in leaves:
+    place = _place(path)
+    if place is None:
+      flat[path] = leaf
+      continue
+    whole, number = place
+    if whole not in flat:
+      flat[whole] = np.empty((counts[whole], *leaf.shape), leaf.dtype)
+    flat[whole][number] = leaf
   as_bits = jax.default_backend() == "cpu"
-  for path, members in groups.items():
-    whole = jnp.stack([flat.pop(members[i]) for i in sorted(members)])
+  for path in counts:
+    whole = flat[path]
     if as_bits and whole.dtype == jnp.bfloat16:
-      whole = lax.bitcast_convert_type(whole, jnp.uint16)
-    flat[path] = whole
+      whole = whole.view(np.uint16)
+    flat[path] = jnp.asarray(whole)
   return storage.unflatten(flat)
+
+
+def _place(path: str) -> tuple[str, int] | None:
+  """The path of the stack that a layer's tensor belongs to, and its number."""
+  found = _ONE.fullmatch(path)
+  if found is None:
+    return None
+  before, number, behind = found.groups("")
+  return f"{before}{LAYERS}/{behind}", int(number)
 
 
 def apart(params: PyTree) -> PyTree:
