@@ -43,6 +43,14 @@ CASES = {
   "five": ("5 prompts of the microworld at once and in 5 runs", 32, 1),
 }
 BANK = 16  # prompts of the case "mixed"
+SIZES = {
+  "small": (512, 6, 1024, 8),
+  "base": (768, 12, 2048, 12),
+  "large": (1024, 16, 2816, 24),
+  "xl": (2048, 32, 5120, 24),
+}
+"""Of T5 1.1: width, heads, width of the feed-forward part, layers of a stack;
+a head is 64 wide."""
 """The work, how many examples a batch has, and how many batches a turn has."""
 
 
@@ -73,21 +81,22 @@ class Ours:
 
   num_prompts = 1
 
-  def __init__(self, case: str, layout_name: str):
+  def __init__(self, case: str, layout_name: str, size: str, dtype: str):
     import jax
 
     from prompt_tuning.data import batches, layout, splits
+    from prompt_tuning.frozen import pretrained
     from prompt_tuning.model import freeze, t5
     from prompt_tuning.prompts import prompt
     from prompt_tuning.training import optimizers, step
 
     self._jax, self._step, self._layout = jax, step, layout
-    config = t5.T5Config(VOCABULARY, 512, 6, 64, 1024, 8, 8)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-      lambda leaf: 0.05 * rng.standard_normal(leaf.shape, np.float32),
-      t5.abstract_parameters(config),
+    width, heads, hidden, layers = SIZES[size]
+    config = t5.T5Config(
+      *(VOCABULARY, width, heads, 64, hidden, layers, layers), dtype=dtype
     )
+    rng = np.random.default_rng(0)
+    params = pretrained.random(config, dtype=dtype).params
     bank = self.num_prompts
     module = prompt.Prompt(P, config.emb_dim, bank)
     first = rng.standard_normal((bank, P, config.emb_dim), np.float32)
@@ -101,7 +110,10 @@ class Ours:
       [[(read, 1.0)]], [0], batch_size=CASES[case][1], prompt_length=P
     )
     self.batches = layout.Layout(layout_name).arrange(
-      of_task, num_prompts=1, emb_dim=config.emb_dim
+      of_task,
+      num_prompts=1,
+      emb_dim=config.emb_dim,
+      platform=jax.default_backend(),
     )
     self._inputs, self._size = inputs, CASES[case][1]
     self._is_evaluation = case in ("evaluate", "mixed")
@@ -152,14 +164,21 @@ class Ours:
     """Computed places per real one, and the peak of a matmul here."""
     counts = [self._layout.computed(self.batches(at)) for at in range(16)]
     computed, real = np.sum(counts, axis=0)
-    return {"computed/real": round(float(computed / real), 3)} | {
-      "matmul GF/s": round(self._peak())
+    device = self._jax.devices()[0]
+    held = device.memory_stats() or {}
+    on_device = {"peak GB": held["peak_bytes_in_use"] / 1e9} if held else {}
+    return {
+      "computed/real": round(float(computed / real), 3),
+      "matmul GF/s": round(self._peak()),
+      "device": device.device_kind,
+      **on_device,
     }
 
   def _peak(self) -> float:
     """Of the largest matrix product in the network."""
-    jnp = self._jax.numpy
-    x, w = jnp.ones((3648, 512)), jnp.ones((512, 1024))
+    jnp, config = self._jax.numpy, self._network.config
+    x = jnp.ones((3648, config.emb_dim), config.dtype)
+    w = jnp.ones((config.emb_dim, config.mlp_dim), config.dtype)
     many = self._jax.jit(
       lambda x, w: self._jax.lax.fori_loop(
         0, 20, lambda _, y: (y @ w) @ (w.T * 1e-3), x
@@ -187,27 +206,30 @@ class _Words:
 class Peft:
   """transformers and PEFT, as their documentation has it."""
 
-  def __init__(self, case: str, _):
+  def __init__(self, case: str, _, size: str, dtype: str):
     import peft
     import torch
     import transformers
 
     self._torch = torch
     torch.manual_seed(0)
+    width, heads, hidden, layers = SIZES[size]
     config = transformers.T5Config(
       vocab_size=VOCABULARY,
-      d_model=512,
+      d_model=width,
       d_kv=64,
-      d_ff=1024,
-      num_layers=8,
-      num_decoder_layers=8,
-      num_heads=6,
+      d_ff=hidden,
+      num_layers=layers,
+      num_decoder_layers=layers,
+      num_heads=heads,
       feed_forward_proj="gated-gelu",
       tie_word_embeddings=False,
       dropout_rate=0.0,
       decoder_start_token_id=0,
     )
+    self._device = "cuda" if torch.cuda.is_available() else "cpu"
     model = transformers.T5ForConditionalGeneration(config)
+    model = model.to(self._device, getattr(torch, dtype))
     self._model = peft.get_peft_model(
       model,
       peft.PromptTuningConfig(
@@ -224,7 +246,7 @@ class Peft:
   def _padded(self, rows, filler: int):
     longest = max(map(len, rows))
     filled = [row + [filler] * (longest - len(row)) for row in rows]
-    return self._torch.tensor(filled)
+    return self._torch.tensor(filled, device=self._device)
 
   def turn(self, first: int, count: int) -> int:
     """See `Ours.turn`."""
@@ -256,18 +278,23 @@ class Peft:
     import peft
     import transformers
 
+    on_device = {}
+    if self._device == "cuda":
+      peak = self._torch.cuda.max_memory_allocated()
+      on_device = {"peak GB": peak / 1e9}
     return {
       "versions": f"torch {self._torch.__version__}, transformers "
-      f"{transformers.__version__}, peft {peft.__version__}"
+      f"{transformers.__version__}, peft {peft.__version__}",
+      **on_device,
     }
 
 
 SIDES = {"ours": Ours, "mixed": Mixed, "peft": Peft}
 
 
-def work(side: str, case: str, layout_name: str) -> None:
+def work(side: str, *what: str) -> None:
   """Answers every line on stdin (first batch, how many) with a measurement."""
-  worker = SIDES[side](case, layout_name)
+  worker = SIDES[side](*what)
   for line in sys.stdin:
     asked = json.loads(line)
     begin = time.perf_counter()
@@ -282,17 +309,12 @@ def work(side: str, case: str, layout_name: str) -> None:
 class Worker:
   """The process of one side."""
 
-  def __init__(self, python: str, side: str, case: str, layout_name: str):
+  def __init__(self, python: str, side: str, case: str, *how: str):
+    flags = zip(("--layout", "--size", "--dtype"), how, strict=True)
     self._process = subprocess.Popen(
       [
-        python,
-        __file__,
-        "--side",
-        side,
-        "--case",
-        case,
-        "--layout",
-        layout_name,
+        *(python, __file__, "--side", side, "--case", case),
+        *(word for flag in flags for word in flag),
       ],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
@@ -317,12 +339,10 @@ class Worker:
     self._process.wait()
 
 
-def measure(
-  case: str, pythons: dict[str, str], rounds: int, layout: str
-) -> dict:
+def measure(case: str, pythons: dict[str, str], rounds: int, *how: str) -> dict:
   """Both sides in turns; seconds a batch, tokens a second, peak, ratio."""
   count = CASES[case][2]
-  workers = {s: Worker(p, s, case, layout) for s, p in pythons.items()}
+  workers = {s: Worker(p, s, case, *how) for s, p in pythons.items()}
   seconds = {side: [] for side in workers}
   found: dict = {"work": CASES[case][0], "rounds": rounds}
   # The first pass compiles, and is left out.
@@ -338,12 +358,13 @@ def measure(
       peaks[side] = answer["peak GB"]
   for side, worker in workers.items():
     about = worker.ask(turn=[0, 0], about=True)
-    known = ("seconds", "tokens", "peak GB")
+    peaks[side] = about.pop("peak GB")  # of the device, if it has its own
     found[side] = {
       "s/batch": round(statistics.median(seconds[side]), 3),
+      "examples/s": round(CASES[case][1] / statistics.median(seconds[side]), 2),
       "tokens/s": round(tokens[side] / count / sum(seconds[side])),
       "peak GB": round(peaks[side], 2),
-      **{k: v for k, v in about.items() if k not in known},
+      **{k: v for k, v in about.items() if k not in ("seconds", "tokens")},
     }
     worker.close()
   if len(workers) == 2:
@@ -402,12 +423,19 @@ def main() -> None:
   parser.add_argument("--peft", help="a Python with torch, transformers, peft")
   parser.add_argument("--case", choices=CASES, help="one instead of all")
   parser.add_argument("--layout", default="auto", help="LAYOUT of ours")
+  parser.add_argument(
+    "--size", choices=SIZES, default="small", help="of T5 1.1"
+  )
+  parser.add_argument(
+    "--dtype", choices=("float32", "bfloat16"), default="float32"
+  )
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
   parser.add_argument("--output", type=pathlib.Path, help="a file of the lines")
   flags = parser.parse_args()
+  how = (flags.layout, flags.size, flags.dtype)
   if flags.side:
-    work(flags.side, flags.case, flags.layout)
+    work(flags.side, flags.case, *how)
     return
   pythons = {"ours": sys.executable}
   if flags.peft:
@@ -420,7 +448,7 @@ def main() -> None:
       sides = pythons
       if case == "mixed":
         sides = {"mixed": sys.executable, "ours": sys.executable}
-      found = measure(case, sides, flags.rounds, flags.layout)
+      found = measure(case, sides, flags.rounds, *how)
     lines.append(json.dumps(found))
     print(lines[-1], flush=True)
   if flags.output:
