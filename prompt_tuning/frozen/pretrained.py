@@ -143,7 +143,8 @@ def load(
     dtype: cast the weights to 'float32', 'bfloat16' or 'float16'; None means
       float32 for weights stored in float16, else what is stored.
     vocabulary: instead of the one beside the weights.
-    activation_dtype: what the network computes in.
+    activation_dtype: what the network computes in; None means bfloat16 on a
+      GPU, else what the model's configuration says.
     stack_layers: whether the layers of a stack are computed by a scan over one
       tensor of all (see `forms`); None does so with large models.
 
@@ -164,6 +165,8 @@ def load(
         f"{stored.path} holds another T5 than the run asks for: "
         f"{'; '.join(other)}. Use the gin file of this model."
       )
+  if activation_dtype is None and jax.default_backend() == "gpu":
+    activation_dtype = "bfloat16"
   if activation_dtype is not None:
     own = dataclasses.replace(own, dtype=activation_dtype)
   vocabulary = vocabulary or stored.vocabulary

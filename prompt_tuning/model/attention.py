@@ -4,7 +4,7 @@ queries [B, Q, E], source [B, S, E], bias [B, H, Q, S] -> mixed [B, Q, E]
 """
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -97,6 +97,27 @@ OfLayers = (
 """Those of every layer; of stacked layers (see `forms`) in one array."""
 
 
+def fused(
+  query: Float[Array, "B Q H D"],
+  key: Float[Array, "B S H D"],
+  value: Float[Array, "B S H D"],
+  bias: Float[Array, "#B #H Q S"],
+  implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Float[Array, "B Q H D"] | None:
+  """Attention by `jax.nn.dot_product_attention`; None where it cannot."""
+  try:
+    return jax.nn.dot_product_attention(
+      query,
+      key,
+      value,
+      bias.astype(query.dtype),
+      scale=1.0,  # it is in the query's kernel
+      implementation=implementation,
+    )
+  except (NotImplementedError, RuntimeError, ValueError):
+    return None  # an older cuDNN, heads that are too wide
+
+
 class Source(NamedTuple):
   """What the decoder attends to.
 
@@ -148,8 +169,13 @@ class Attention(nn.Module):
       key, value = (
         source if isinstance(source, tuple) else self.keys_values(source)
       )
-      logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
-      mixed = jnp.einsum("bhqk,bkhd->bqhd", self._weights(logits, bias), value)
+      mixed = None
+      if self._fuses(x.shape):
+        mixed = fused(query, key, value, bias)
+      if mixed is None:
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        weights = self._weights(logits, bias)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     return self.out(mixed.reshape(*x.shape[:-1], -1))
 
   def _weights(
@@ -159,6 +185,16 @@ class Attention(nn.Module):
     logits = logits.astype(jnp.float32) + bias.astype(jnp.float32)
     weights = jax.nn.softmax(logits).astype(self.config.dtype)
     return dropout(self, weights)
+
+  def _fuses(self, x: tuple[int, ...]) -> bool:
+    """Whether a GPU has one kernel for all of it, which stores no weights."""
+    config = self.config
+    return (
+      jax.default_backend() == "gpu"
+      and config.dtype == "bfloat16"
+      and x[-2] > 1  # no place of cached decoding
+      and not (config.dropout_rate and self.has_rng("dropout"))
+    )
 
   def _absorbs(self, x: tuple[int, ...], source: tuple[int, ...]) -> bool:
     """Whether few positions attend to many, so that `_absorbed` costs less."""
