@@ -56,7 +56,8 @@ class Requests:
     self._before_fd = signal.set_wakeup_fd(self._writer)
     for number in SIGNALS:
       self._before[number] = signal.signal(number, self._note)
-    threading.Thread(target=self._watch, daemon=True).start()
+    self._watcher = threading.Thread(target=self._watch, daemon=True)
+    self._watcher.start()
     return self
 
   def __exit__(self, *exception) -> None:
@@ -67,6 +68,7 @@ class Requests:
     self._before.clear()
     signal.set_wakeup_fd(self._before_fd)
     os.close(self._writer)  # the watching thread reads the end, and ends
+    self._watcher.join(timeout=5)  # once it has said what it has to say
 
   @contextlib.contextmanager
   def interruptible(self) -> Iterator[None]:
