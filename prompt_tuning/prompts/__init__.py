@@ -3,7 +3,17 @@
     `initializers` -> `prompt` [N, P, E] -> `prompted`: a frozen network with it
                                          -> `checkpoints`: prompt.npy [P, E]
 
+`reparameterised` and `multitask` are prompts that are computed from other
+parameters while they train, and plain rows afterwards.
 `adapters` reads and writes PEFT's files; `analysis` says what a prompt means.
 """
 
-__all__ = ["analysis", "checkpoints", "initializers", "prompt", "prompted"]
+__all__ = [
+  "analysis",
+  "checkpoints",
+  "initializers",
+  "multitask",
+  "prompt",
+  "prompted",
+  "reparameterised",
+]

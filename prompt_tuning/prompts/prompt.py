@@ -4,19 +4,30 @@
 
 What trains is a module that returns rows, and everything behind it knows the
 rows alone. `Prompt` is the plain one: its parameter is the rows themselves,
-`prompt/embedding` in the network's tree. It is float32 whatever the network's
-dtype, because it is all that an optimizer updates.
+`prompt/embedding` in the network's tree. `reparameterised` and `multitask` have
+others. All of them are float32 whatever the network's dtype, because they are
+all that an optimizer updates.
+
+The name of a parameter says what it belongs to: `fixed_…` does not train, is in
+no file and is computed again from seed and model; `shared_…` belongs to all
+prompts of a bank and has no leading N. Every other has one: it is one prompt's.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any, NamedTuple, Protocol
 
 from flax import linen as nn
 from flax.linen import partitioning
+import jax
 import jax.numpy as jnp
 
 from prompt_tuning import storage
 from prompt_tuning.shapes import Array, Float, PyTree
+
+FIXED, SHARED = "fixed_", "shared_"
+"""How the names of parameters begin that do not train, and that are of all
+prompts of a bank."""
 
 NAME = "prompt"
 """What the module is called in the network, so that its parameters are under
@@ -28,6 +39,22 @@ PARAMETER = f"{NAME}/embedding"
 AXES = ("prompt", "prompt_embed")
 """Logical axes of [P, E]; a bank puts 'prompts' in front. No rule maps them,
 so a prompt is replicated on every device."""
+
+
+class Given(NamedTuple):
+  """What a module may need besides rows to start from.
+
+  Attributes:
+    seeds: one for each prompt; () for 0.
+    words: the frozen embedding [W, E] of the vocabulary's pieces, without PAD,
+      EOS, UNK and sentinels; None where there is no frozen model.
+  """
+
+  seeds: Sequence[int] = ()
+  words: Float[Array, "W E"] | None = None
+
+
+ROWS_ALONE = Given()
 
 
 class Rows(Protocol):
@@ -45,8 +72,14 @@ class Rows(Protocol):
     """The rows; to collapse to them after training, too."""
     ...
 
-  def first_parameters(self, rows: Float[Array, "*N P E"]) -> PyTree:
-    """The module's parameters with which it starts at these rows."""
+  def first_parameters(
+    self, rows: Float[Array, "*N P E"], given: Given = ROWS_ALONE
+  ) -> PyTree:
+    """The module's parameters with which it starts nearest to these rows.
+
+    Raises:
+      ValueError: a setting does not go with P, E, N or what is given.
+    """
     ...
 
 
@@ -77,8 +110,11 @@ class Prompt(nn.Module):
       "embedding", self.initializer, shape, jnp.float32, axes=axes
     )
 
-  def first_parameters(self, rows: Float[Array, "*N P E"]) -> PyTree:
+  def first_parameters(
+    self, rows: Float[Array, "*N P E"], given: Given = ROWS_ALONE
+  ) -> PyTree:
     """The rows themselves."""
+    del given
     return {"embedding": rows}
 
 
@@ -99,3 +135,38 @@ def is_all_that_trains(trained: PyTree) -> bool:
     path.split("/")[0] == NAME or not hasattr(leaf, "shape")
     for path, leaf in paths.items()
   )
+
+
+def trainable(mask: PyTree) -> PyTree:
+  """A mask of what trains (see `freeze`) without what a module keeps fixed."""
+  flat = storage.flatten(mask)
+  return storage.unflatten(
+    {path: value and not _is(path, FIXED) for path, value in flat.items()}
+  )
+
+
+def shared(trained: PyTree) -> PyTree:
+  """Booleans in place of the leaves: which ones all prompts of a bank share."""
+
+  def is_shared(path, _):
+    return _is(jax.tree_util.keystr(path, simple=True, separator="/"), SHARED)
+
+  return jax.tree_util.tree_map_with_path(is_shared, trained)
+
+
+def _is(path: str, kind: str) -> bool:
+  parts = path.split("/")
+  return parts[0] == NAME and parts[-1].startswith(kind)
+
+
+def method_of(module: nn.Module | None) -> dict[str, Any] | None:
+  """The name and the settings of a module; None for a plain prompt or none."""
+  if module is None or isinstance(module, Prompt):
+    return None
+  places = {"length", "emb_dim", "num_prompts", "parent", "name"}
+  settings = {
+    field.name: getattr(module, field.name)
+    for field in dataclasses.fields(module)
+    if field.name not in places
+  }
+  return {"name": type(module).__name__, **settings}

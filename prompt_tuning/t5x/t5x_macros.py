@@ -14,9 +14,15 @@ def check() -> None:
   """Checks the macros of the run's files and flags.
 
   Raises:
-    ValueError: a macro that nothing uses; the message has the closest name.
+    ValueError: a macro that nothing uses; the message has the closest name. Or
+      one that chooses another method than plain prompts.
   """
   text = gin_utils.get_gin_config_str()
+  if "PROMPT" in configuration.defined([text]):
+    raise ValueError(
+      "PROMPT is set (by a file of methods/), and under t5x's launchers plain "
+      "prompts alone train. Leave it out, or run prompt-tuning train."
+    )
   used = configuration.used([text])
   configuration.check_flags(configuration.defined([_flags()]), used)
   used |= configuration.used(configuration.own_texts())

@@ -164,3 +164,17 @@ def per_prompt(
     return jax.vmap(tx.update)(updates, state, params)
 
   return optax.GradientTransformation(jax.vmap(tx.init), update)
+
+
+def of_bank(
+  tx: optax.GradientTransformation, is_shared: PyTree
+) -> optax.GradientTransformation:
+  """Runs `tx` on each prompt of a bank, and on what its prompts share.
+
+  Args:
+    tx: a transformation of one prompt's leaves.
+    is_shared: a tree of booleans, True for leaves without an axis of N.
+  """
+  if not any(jax.tree.leaves(is_shared)):
+    return per_prompt(tx)
+  return optax.partition({True: tx, False: per_prompt(tx)}, is_shared)

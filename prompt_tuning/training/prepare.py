@@ -68,6 +68,11 @@ class Prepared:
     """Whether the frozen model stays as it is."""
     return prompt.is_all_that_trains(self.trained)
 
+  @property
+  def shares(self) -> bool:
+    """Whether the prompts have a trained part together."""
+    return any(jax.tree.leaves(prompt.shared(self.trained)))
+
   @functools.cached_property
   def batches(self) -> Callable[[int], layout.Batch | layout.Parts]:
     """The batch of each step, laid out."""
@@ -105,7 +110,11 @@ class Prepared:
     results = self.evaluators[self.tasks.validation_split](params)
     metrics = [result.metrics for result in results]
     chosen_by = self.tuning.select_by
-    return [scoring.score(found, chosen_by) for found in metrics], metrics
+    scores = [scoring.score(found, chosen_by) for found in metrics]
+    if self.shares:
+      # What prompts share is kept as it was at one step for all of them.
+      scores = [float(np.mean(scores))] * len(scores)
+    return scores, metrics
 
   def agreement(self) -> dict[str, Any]:
     """What a checkpoint must agree with to be gone on from.
@@ -137,6 +146,7 @@ class Prepared:
       "PROMPT_INITIALIZER": [
         initializer_name(member.initializer) for member in self.members
       ],
+      "PROMPT": prompt.method_of(self.prompted.network.prompt),
       "TRAINABLE": list(tuning.trainable),
       "model": self.model.stored_hash,
     }
@@ -180,12 +190,12 @@ def prepare(
   if tuning.prompt_length:
     module = tuning.module(tuning.prompt_length, config.emb_dim, len(members))
     rows = _first_rows(model, members, train_sets, module.length)
-    first = module.first_parameters(rows)
+    first = module.first_parameters(rows, _given(model, members))
     together = prompted.with_module(dropping, module, first)
 
   # One mask splits the parameters. The steps of an optimizer are lost in the
   # rounding of a narrower type, so what trains is float32.
-  mask = freeze.mask(together.params, tuning.trainable)
+  mask = prompt.trainable(freeze.mask(together.params, tuning.trainable))
   trained, frozen = freeze.split(together.params, mask)
   trained = jax.tree.map(lambda leaf: leaf.astype(np.float32), trained)
   only_prompts = prompt.is_all_that_trains(trained)
@@ -195,10 +205,14 @@ def prepare(
       "model only if nothing but their prompts trains. Give one task and one "
       "seed, or train only the prompt."
     )
-  optimizer = tuning.optimizer
+  is_shared = prompt.shared(trained)
+  if any(jax.tree.leaves(is_shared)):
+    _check_members(members)
   problem = step.Problem(
     together.network.clone(remat=tuning.remat),
-    optimizers.per_prompt(optimizer) if only_prompts else optimizer,
+    optimizers.of_bank(tuning.optimizer, is_shared)
+    if only_prompts
+    else tuning.optimizer,
     num_prompts=len(members),
     z_loss=tuning.z_loss,
     seed=members[0].seed,
@@ -273,3 +287,30 @@ def _first_rows(
     key = jax.random.key(member.seed)
     rows.append(member.initializer(key, length, source))
   return np.stack([np.asarray(row, np.float32) for row in rows])
+
+
+def _given(
+  model: pretrained.FrozenModel, members: Sequence[Member]
+) -> prompt.Given:
+  """What a module may start from besides rows."""
+  pieces = model.require_vocabulary().num_pieces
+  return prompt.Given(
+    [member.seed for member in members],
+    model.embedding[initializers.SPECIAL : pieces],
+  )
+
+
+def _check_members(members: Sequence[Member]) -> None:
+  """Refuses two prompts of one task where prompts share a part.
+
+  Raises:
+    ValueError: there are several seeds or initialisers.
+  """
+  names = [member.task for member in members]
+  if len(set(names)) < len(names):
+    raise ValueError(
+      f"SEEDS or PROMPT_INITIALIZER make {len(names)} prompts for "
+      f"{len(set(names))} tasks, and with this PROMPT all of a run share a "
+      "part, so that seeds would not be independent. Give one seed and one "
+      "initialiser, and a run for each."
+    )

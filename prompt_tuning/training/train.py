@@ -20,7 +20,7 @@ from prompt_tuning import plots, run_folder, storage
 from prompt_tuning.frozen import model_folder, pretrained, stored_model
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import freeze
-from prompt_tuning.prompts import checkpoints, prompt
+from prompt_tuning.prompts import checkpoints, multitask, prompt
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.training import loop, prepare
 from prompt_tuning.training.settings import Tasks, Tuning, initializer_name
@@ -125,6 +125,8 @@ def report(
   about_model = _save_model(prepared, params, folder)
   if bank is not None:
     _save_prompts(prepared, trained, folder.path, about_model)
+  if module is not None and prepared.shares:
+    multitask.save_shared(folder.path, module, params[prompt.NAME])
   plots.curves(folder.metrics(), folder.path / "curves.png")
   return trained
 
@@ -159,6 +161,7 @@ def _save_prompts(
   assert trained.bank is not None
   alone = len(prepared.members) == 1
   sets = prepared.of_members(prepared.train_sets)
+  method = prompt.method_of(prepared.prompted.network.prompt)
   for n, (task, seed, start) in enumerate(prepared.members):
     best = trained.best
     checkpoints.save_prompt(
@@ -170,6 +173,7 @@ def _save_prompts(
         "steps": trained.step,
         "best_step": best.steps[n] if best else trained.step,
         "initializer": initializer_name(start),
+        **({"method": method} if method else {}),
         "scores": {r.split: r.metrics for r in trained.results[n]},
         "truncated": {
           examples.task: examples.truncated for examples, _ in sets[n]
