@@ -23,7 +23,7 @@ import tiny_t5
 from prompt_tuning import run_folder, storage
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.model import t5
-from prompt_tuning.prompts import adapters, checkpoints
+from prompt_tuning.prompts import adapters, checkpoints, multitask
 from prompt_tuning.study import results
 from prompt_tuning.study.trials import Trial
 from prompt_tuning.tasks.rows import own_files
@@ -109,6 +109,18 @@ def _load_prompt(folder):
   base = "" if (saved.record.get("model") or {}).get("source") else "base"
   checkpoints.convert(saved, folder.parent / "converted", "peft", base)
   return saved.values.tobytes(), json.dumps(saved.record, sort_keys=True)
+
+
+def _save_shared(folder) -> None:
+  module = multitask.MultiTask(5, 16, 2)
+  first = module.first_parameters(tiny_t5.rows(2, 5, 16))
+  multitask.save_shared(folder, module, first)
+
+
+def _load_shared(folder):
+  method = multitask.multi_task(start_from=folder)
+  first = method(5, 16, 1).first_parameters(tiny_t5.rows(1, 5, 16))
+  return storage.tree_hash(first)
 
 
 def _load_bare(name):
@@ -247,6 +259,7 @@ KINDS = [
   Kind("vocabulary.model", *MODEL),
   Kind("prompt.npy", *PROMPT),
   Kind("prompt.json", *PROMPT),
+  Kind(multitask.FILE, _save_shared, _load_shared),
   Kind(STEP, *RUN),
   Kind("settings.json", *RUN),
   Kind("metrics.jsonl", *RUN),

@@ -100,7 +100,8 @@ class Tuning:
     prompt_length: P; 0 for no prompt.
     initializer: how the prompt starts, see `initializers`; several of them
       train one prompt each, for every task and seed.
-    module: what trains, of P, E and N: a module as `prompt.Rows` says.
+    module: what trains, of P, E and N: a module as `prompt.Rows` says, such as
+      `reparameterised.residual()` makes.
     optimizer: an optax transformation.
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
@@ -124,6 +125,11 @@ class Tuning:
       raise ValueError(
         f"PROMPT_LENGTH={self.prompt_length}; give 0 for no prompt, or a "
         "positive number."
+      )
+    if not self.prompt_length and self.module is not prompt.Prompt:
+      raise ValueError(
+        "PROMPT is set (by a file of methods/) and PROMPT_LENGTH=0, so there "
+        "is no prompt that it could make. Leave it out, or set PROMPT_LENGTH."
       )
     if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
       raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")

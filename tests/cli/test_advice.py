@@ -123,6 +123,29 @@ def test_a_name_or_number_that_a_message_gives_is_right(
   assert commands.train(**{**wrong, right: value}) == ""
 
 
+@pytest.mark.parametrize(
+  "file, setting, wrong, pattern",
+  [
+    ("low_rank", "RANK", 9, r"Set RANK to (\d+)"),
+    ("superposition", "NUM_WORDS", 999, r"Set NUM_WORDS to (\d+)"),
+    ("multi_task", "COMBINE", "prodct", r"Did you mean (\w+)\?"),
+  ],
+)
+def test_a_setting_of_a_method_that_a_message_gives_is_right(
+  file, setting, wrong, pattern, commands
+):
+  method = f"--gin_file=methods/{file}.gin"
+  value = advised(commands.train(method, **{setting: wrong}), pattern)
+  assert commands.train(method, **{setting: value}) == ""
+
+
+def test_a_shared_part_has_the_sizes_that_the_message_names(commands):
+  method = "--gin_file=methods/multi_task.gin"
+  error = commands.train(method, COMBINE="concat", COMBINE_SIZE=4)
+  most = advised(error, r"leaves room for 1 to (\d+)")
+  assert commands.train(method, COMBINE="concat", COMBINE_SIZE=most) == ""
+
+
 def test_a_label_is_given_the_length_that_the_message_names(commands, tmp_path):
   rows = tmp_path / "rows.csv"
   texts = [f"{a} {b}" for a in ("the", "a", "red") for b in WORDS]

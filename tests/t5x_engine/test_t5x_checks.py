@@ -1,5 +1,6 @@
 """What is checked and written around a t5x run; none of it needs t5x."""
 
+import importlib
 import json
 import sys
 import types
@@ -233,3 +234,17 @@ def test_a_seed_is_one():
   assert t5x_data.one_seed(3) == t5x_data.one_seed((3,)) == 3
   with pytest.raises(ValueError, match="names 2 seeds"):
     t5x_data.one_seed((0, 1))
+
+
+def test_another_method_than_plain_prompts_is_refused(monkeypatch):
+  name = "prompt_tuning.t5x.t5x_macros"
+  said = "PROMPT = @reparameterised.low_rank()"
+  utils = types.SimpleNamespace(get_gin_config_str=lambda: said)
+  monkeypatch.setitem(
+    sys.modules, "t5x", types.SimpleNamespace(gin_utils=utils)
+  )
+  monkeypatch.delitem(sys.modules, name, raising=False)
+  macros = importlib.import_module(name)
+  monkeypatch.setitem(sys.modules, name, macros)  # and away with it afterwards
+  with pytest.raises(ValueError, match="PROMPT is set .* plain prompts alone"):
+    macros.check()

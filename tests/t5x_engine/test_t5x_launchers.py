@@ -285,6 +285,7 @@ WRONG = {
     {"PROMPT_PATH": "p"},
     "PROMPT_PATH is set, but nothing in this run uses it",
   ),
+  "another method": ({"PROMPT": "residual"}, "plain prompts alone train"),
   "weights in bfloat16": (
     {"WEIGHTS_DTYPE": "bfloat16"},
     "t5x trains with weights in float32",

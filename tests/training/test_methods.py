@@ -221,6 +221,11 @@ def test_seeds_that_would_share_a_part_are_refused(tmp_path):
     run(tmp_path, TOGETHER["add"], seeds=(0, 1))
 
 
+def test_a_method_without_a_prompt_is_refused():
+  with pytest.raises(ValueError, match="PROMPT is set .* PROMPT_LENGTH=0"):
+    toy_tasks.tuning(module=ALONE["ulpt"], prompt_length=0)
+
+
 # The gin files.
 
 
