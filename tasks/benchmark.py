@@ -92,13 +92,6 @@ def register(tasks: Iterable[Task]) -> list[str]:
       if name in registered:
         continue
       registered[name] = task
-      declarations.declare(
-        name,
-        labels=task.labels,
-        is_hidden=answers.is_hidden,
-        benchmark=task.benchmark,
-        counts_as=task.counts_as and task.counts_as + ending,
-      )
       text_to_text.add(
         text_to_text.TextToText(
           name,
@@ -108,6 +101,15 @@ def register(tasks: Iterable[Task]) -> list[str]:
           postprocess=task.postprocess,
           scores=[*task.scores, metrics.invalid] if task.scores else (),
         )
+      )
+      if text_to_text.find(name) is None:
+        continue  # a user has another of the name, and may declare it
+      declarations.declare(
+        name,
+        labels=task.labels,
+        is_hidden=answers.is_hidden,
+        benchmark=task.benchmark,
+        counts_as=task.counts_as and task.counts_as + ending,
       )
   return names
 

@@ -16,6 +16,8 @@ import contextvars
 import functools
 import importlib
 import os
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,11 +31,19 @@ else:
   class _OnDemand:
     """seqio, imported when it is first used, without TensorFlow's greetings."""
 
-    def __getattr__(self, name: str):
+    @functools.cached_property
+    def _module(self):
       os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-      with _silent():
-        module = importlib.import_module("seqio")
-      return getattr(module, name)
+      with _importing:
+        if "seqio" in sys.modules:
+          return importlib.import_module("seqio")
+        with _silent():
+          return importlib.import_module("seqio")
+
+    def __getattr__(self, name: str):
+      return getattr(self._module, name)
+
+  _importing = threading.RLock()  # what is silent, is for all threads
 
   seqio = _OnDemand()
 

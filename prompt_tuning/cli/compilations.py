@@ -63,13 +63,10 @@ def _remove_damaged(folder: pathlib.Path) -> None:
     stamp = folder / _CHECKED
     last = stamp.stat().st_mtime_ns if stamp.exists() else 0
     stamp.touch()  # first: what is cut from now on is the next start's
-    entries = [
-      path
-      for path in folder.glob("*-cache")
-      if path.stat().st_mtime_ns >= last and not _is_whole(path)
-    ]
-    for path in entries:
-      path.unlink()
+    for path in folder.glob("*-cache"):
+      with contextlib.suppress(OSError):  # another start may be at it, too
+        if path.stat().st_mtime_ns >= last and not _is_whole(path):
+          path.unlink()
 
 
 def _is_whole(path: pathlib.Path) -> bool:

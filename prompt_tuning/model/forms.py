@@ -71,9 +71,13 @@ def stacked_from(
       flat[path] = leaf
       continue
     whole, number = place
-    if whole not in flat:
-      flat[whole] = np.empty((counts[whole], *leaf.shape), leaf.dtype)
-    flat[whole][number] = leaf
+    stack: Any = flat.get(whole)
+    if stack is None:
+      stack = np.empty((counts[whole], *leaf.shape), leaf.dtype)
+    elif stack.dtype != leaf.dtype:  # a file may mix them
+      stack = stack.astype(jnp.promote_types(stack.dtype, leaf.dtype))
+    stack[number] = leaf
+    flat[whole] = stack
   as_bits = jax.default_backend() == "cpu"
   for path in counts:
     whole = flat[path]

@@ -7,6 +7,7 @@ import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, stored_model
+from prompt_tuning.model import forms
 
 
 def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
@@ -23,7 +24,7 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
   config = model.config
   matching = config.num_heads // 2
   half = matching * config.head_dim
-  flat = dict(storage.flatten(model.params))
+  flat = dict(storage.flatten(forms.apart(model.params)))
   for path in list(flat):
     module = path.removesuffix("/key/kernel")
     if module == path or module.endswith("self_attention"):

@@ -26,7 +26,7 @@ from prompt_tuning.data.text import (
   staged,
 )
 from prompt_tuning.frozen import model_folder, pretrained
-from prompt_tuning.model import freeze, t5
+from prompt_tuning.model import forms, freeze, t5
 from prompt_tuning.shapes import PAD
 from prompt_tuning.training import loop, optimizers, step
 from prompt_tuning.training.mimetic import mimetic
@@ -106,7 +106,9 @@ def pretrain(
     clip_norm=1.0,
   )
   # The steps of an optimizer are lost in the rounding of a narrower type.
-  params = jax.tree.map(lambda leaf: leaf.astype(np.float32), start.params)
+  params = jax.tree.map(
+    lambda leaf: leaf.astype(np.float32), forms.apart(start.params)
+  )
   batches = staged(
     stages,
     vocabulary,

@@ -10,6 +10,7 @@ without it; t5x, and whoever asks seqio for a task, finds it there all the same.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import re
 import sys
 from typing import Any
 
@@ -83,6 +84,8 @@ class Mixture:
   rates: Mapping[str, int | float]
 
 
+_NAME = re.compile(r"[\w.:#]+")
+
 _known: dict[str, TextToText | Mixture] = {}
 _in_seqio: dict[str, Any] = {}  # what was made of them there
 
@@ -92,7 +95,15 @@ def add(task: TextToText | Mixture) -> None:
 
   Another of the same name takes its place, except in seqio: what a user has
   registered there under the name stays.
+
+  Raises:
+    ValueError: seqio takes no such name.
   """
+  if not _NAME.fullmatch(task.name):
+    raise ValueError(
+      f"A task cannot be called {task.name!r} (--name for your own files): "
+      "seqio takes letters, digits and the signs _ . : # only."
+    )
   before = _in_seqio.pop(task.name, None)
   if before is not None and before is _found_in_seqio(task.name):
     _registry_of(task).remove(task.name)

@@ -400,6 +400,7 @@ def test_a_loaded_model_is_adapted_to_a_text_file(model_folder, tmp_path):
       "--gin.TRAIN_STEPS=3",
       "--gin.BATCH_SIZE=4",
       "--gin.LENGTHS=(32, 32)",
+      "--gin.STACK_LAYERS=True",  # what trains has its layers apart
     ]
   )
   assert code == 0

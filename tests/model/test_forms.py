@@ -42,6 +42,14 @@ def test_the_layers_of_a_stack_are_one_tensor_in_their_order():
   assert all((before[path] == after[path]).all() for path in before)
 
 
+def test_a_stack_of_layers_in_several_types_rounds_none():
+  layers = [jnp.ones(3, jnp.bfloat16), jnp.full(3, 1.001, jnp.float32)]
+  params = {f"layers_{i}": {"scale": leaf} for i, leaf in enumerate(layers)}
+  assert (
+    forms.apart(forms.stacked(params))["layers_1"]["scale"][0] == layers[1][0]
+  )
+
+
 def test_what_stacks_are_made_of_is_let_go():
   params = copied(tiny_t5.weights(CONFIG))
   forms.stacked(params)

@@ -105,6 +105,53 @@ def test_other_files_under_a_name_take_its_place_in_seqio_too(tmp_path):
     assert row["targets_pretokenized"] == label
 
 
+@pytest.mark.parametrize("name", ["my-task", "my task", "a/b", ""])
+def test_a_name_that_seqio_would_refuse_is_refused_at_once(name, tmp_path):
+  (tmp_path / "x.csv").write_text("text,label\nis it true ?,yes\n")
+  with pytest.raises(ValueError, match=f"cannot be called {name!r} \\(--name"):
+    own_data.register(
+      test=str(tmp_path / "x.csv"), template="{text}", name=name
+    )
+
+
+def test_threads_leave_standard_error_where_it_is():
+  code = (
+    "import os, threading\n"
+    "from prompt_tuning.data import registry\n"
+    "from prompt_tuning.tasks.features import seqio\n"
+    "before = os.fstat(2)\n"
+    "def look():\n"
+    "  for _ in range(20):\n"
+    "    registry.find('glue_rte'), seqio.TaskRegistry.names()\n"
+    "several = [threading.Thread(target=look) for _ in range(8)]\n"
+    "[thread.start() for thread in several]\n"
+    "[thread.join() for thread in several]\n"
+    "print(os.path.samestat(before, os.fstat(2)))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == "True"
+
+
+def test_what_a_user_declares_of_a_task_of_the_same_name_stays():
+  code = (
+    "import seqio\n"
+    "from prompt_tuning.tasks import declarations, features\n"
+    "from prompt_tuning.data import registry\n"
+    "def dataset(split, shuffle_files, seed=None): pass\n"
+    "seqio.TaskRegistry.add('glue_rte', seqio.FunctionDataSource(dataset, "
+    "['train']), preprocessors=[], output_features=features.of_text())\n"
+    "declarations.declare('glue_rte', labels=('miau', 'wuff'))\n"
+    "registry.find('glue_cola')  # registers ours\n"
+    "print(registry.labels('glue_rte'))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == "['miau', 'wuff']"
+
+
 @pytest.mark.parametrize("first", ["seqio", "prompt_tuning.tasks.microworld"])
 def test_whoever_imports_seqio_finds_the_tasks(first):
   code = (

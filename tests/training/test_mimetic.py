@@ -3,10 +3,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tiny_t5
 import toy_tasks
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import stored_model
+from prompt_tuning.frozen import pretrained, stored_model
 from prompt_tuning.training import mimetic
 
 
@@ -43,3 +44,12 @@ def test_mimetic_weights_make_equal_words_attend_to_each_other():
     new["token_embedder/embedding"].T / 4,
     rtol=1e-6,
   )
+
+
+def test_stacked_layers_are_taken_apart_first():
+  config = tiny_t5.config()
+  plain, stacked = (
+    mimetic.mimetic(pretrained.random(config, stack_layers=choice))
+    for choice in (False, True)
+  )
+  assert plain.stored_hash == stacked.stored_hash
