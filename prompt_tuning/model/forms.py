@@ -62,7 +62,7 @@ def stacked_from(
     leaves: each with its path; none is kept longer than it takes to copy it.
   """
   counts = collections.Counter(
-    _place(path)[0] for path in paths if _place(path)
+    place[0] for path in paths if (place := _place(path)) is not None
   )
   flat: dict[str, Any] = {}
   for path, leaf in leaves:
