@@ -32,6 +32,7 @@ from prompt_tuning.prompts.reparameterised import (
   check_size,
   leaf,
   matmul,
+  roots,
 )
 from prompt_tuning.shapes import Array, Float, PyTree
 
@@ -242,7 +243,7 @@ def _start_project(rows, size):
   rest = rows - mean[:, None]
   beside = np.concatenate(list(rest), axis=1)  # [P, N E]
   columns, values, _ = np.linalg.svd(beside, full_matrices=False)
-  root = np.sqrt(values[:size] + 1e-12)
+  root = roots(values)[:size]
   columns = columns[:, :size]
   kernel = np.swapaxes(columns, 0, 1) @ rest  # [N, D, E]
   return columns * root, {"kernel": kernel / root[:, None], "bias": mean}

@@ -55,10 +55,14 @@ class Given(NamedTuple):
 
 
 ROWS_ALONE = Given()
+"""Nothing besides."""
 
 
 class Rows(Protocol):
   """What the trainer asks of a module that trains.
+
+  Its other fields are its settings: numbers and texts, which a prompt's record
+  holds and a run that goes on must agree with.
 
   Attributes:
     length: P, how many places each prompt takes.

@@ -26,7 +26,7 @@ Method = Callable[[int, int, int | None], Rows]
 """From P, E and N to what trains."""
 
 _EPSILON = 1e-6
-_SMALLEST = 1e-2  # singular value of the words beside the largest
+_SMALLEST = 1e-2  # singular value, or root of one, beside the largest
 
 matmul = functools.partial(jnp.matmul, precision="highest")
 """In float32 on every device, so that a file predicts as its run did."""
@@ -124,10 +124,12 @@ class LowRank(nn.Module):
     left, values, right = np.linalg.svd(
       np.asarray(rows, np.float64), full_matrices=False
     )
-    root = np.sqrt(values[..., : self.rank])
+    values, root = values[..., : self.rank], roots(values)[..., : self.rank]
     return {
       "left": np.float32(left[..., : self.rank] * root[..., None, :]),
-      "right": np.float32(root[..., None] * right[..., : self.rank, :]),
+      "right": np.float32(
+        (values / root)[..., None] * right[..., : self.rank, :]
+      ),
     }
 
 
@@ -246,6 +248,17 @@ def superposition(num_words: int = 128) -> Method:
   """Mixtures of words, see `Superposition`."""
   check_size("NUM_WORDS", num_words)
   return functools.partial(Superposition, num_words=num_words)
+
+
+def roots(values: Float[np.ndarray, "*N _"]) -> Float[np.ndarray, "*N _"]:
+  """Square roots of singular values, but none far below the largest.
+
+  They scale one factor of a product. If it and the other were 0 in a direction,
+  neither would have a gradient there.
+  """
+  root = np.sqrt(values)
+  largest = root.max(axis=-1, keepdims=True)
+  return np.maximum(root, np.where(largest > 0, _SMALLEST * largest, 1.0))
 
 
 def leaf(module, name: str, *shape: int) -> Float[Array, "..."]:

@@ -101,6 +101,15 @@ def test_a_lower_rank_starts_at_the_nearest_matrix_of_that_rank():
   )
 
 
+@pytest.mark.parametrize("scale", [0, 1])
+def test_rows_of_less_rank_leave_no_direction_without_gradient(scale):
+  rows = np.broadcast_to(scale * tiny_t5.rows(1, E), (P, E))
+  module = reparameterised.LowRank(P, E, rank=3)
+  first = module.first_parameters(rows)
+  np.testing.assert_allclose(rows_of(module, first), rows, atol=1e-6)
+  assert (np.abs(first["left"]).max(axis=0) > 1e-3).all()
+
+
 def test_codes_that_make_the_rows_are_the_plain_prompt():
   rows = tiny_t5.rows(P, E)
   module = reparameterised.ULPT(P, E, rank=P)
