@@ -135,7 +135,10 @@ def _checked(row: Row) -> Row:
   """Refuses text that was no UTF-8."""
   for name, value in row.items():
     if isinstance(value, str) and not _is_text(value):
-      raise BadRow(f"the field {name!r} is not UTF-8 text.")
+      raise BadRow(
+        f"the field {name!r} is not UTF-8 text. Save the file as UTF-8 if it "
+        "is in another encoding."
+      )
   return row
 
 

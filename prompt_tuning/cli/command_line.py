@@ -14,12 +14,14 @@ import sys
 import threading
 
 import prompt_tuning
+from prompt_tuning import spelling
 from prompt_tuning.cli import (
   commands,
   compilations,
   gin_commands,
   study_commands,
 )
+from prompt_tuning.cli.command import Command
 
 COMMANDS = (*gin_commands.ALL, *commands.ALL, *study_commands.ALL)
 
@@ -37,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   before = _on_termination(_terminate)
   try:
     compilations.keep(known.compilation_cache)
+    for flag in rest:
+      if flag.startswith("--") and not flag.startswith("--gin."):
+        parse.error(_unknown(flag, command))
     if rest and not command.takes_settings:
-      parse.error(f"unknown argument {rest[0]}")
+      parse.error(_unknown(rest[0], command))
     if command.takes_settings and known.literally is not None:
       rest.append(f"--gin.NAME={known.literally}")
     command.run(known, bindings_of(rest, parse))
@@ -89,6 +94,16 @@ def parser() -> argparse.ArgumentParser:
   for command in COMMANDS:
     command.add_to(subparsers)
   return whole
+
+
+def _unknown(flag: str, command: Command) -> str:
+  """The message for an argument that a command does not have."""
+  own = argparse.ArgumentParser(add_help=False)
+  command.flags(own)
+  known = [name for action in own._actions for name in action.option_strings]
+  hint = spelling.hint(flag.partition("=")[0], known, alike=0.7)
+  settings = "settings are --gin.NAME=value. " * command.takes_settings
+  return f"unknown argument {flag}; {settings}{hint}".rstrip(" ;")
 
 
 def bindings_of(

@@ -9,6 +9,7 @@ pretrain  pre-train or adapt a T5 on text
 import argparse
 from collections.abc import Callable
 import contextlib
+import os
 
 from prompt_tuning.cli import data_flags
 from prompt_tuning.cli.command import Command, Settings
@@ -93,6 +94,9 @@ def _eval(flags: argparse.Namespace, bindings: Settings) -> None:
     flags, bindings, lambda: jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"
   )
   _print_results(results)
+  rows = flags.data and not os.path.isdir(flags.data)
+  if rows and not (flags.validation or flags.test):
+    print("That is the part of --data that is held out; --test scores a file.")
   _print_folder(where)
 
 

@@ -177,9 +177,10 @@ def infer_rows(
   decoding = decoding or infer.decoding_for(task_feature_lengths)
   if rows.classes and decoding.ranking(lambda: rows.classes) is decoding:
     raise ValueError(
-      f"LABELS={rows.classes} are what Rank chooses from if it has no labels "
-      f"of its own, and DECODING is {decoding.strategy}. Leave --labels out, "
-      "or set DECODING to @decode.Rank()."
+      f"--labels (here the words {rows.classes}) are what Rank chooses from "
+      f"if it has no labels of its own, and DECODING is {decoding.strategy}. "
+      "Leave --labels out: the answers are then the words that the prompt "
+      "learned. Or set --gin.DECODING=@decode.Rank()."
     )
   decoding = decoding.ranking(lambda: rows.classes)
   folder = run_folder.RunFolder(infer_output_dir, setting="INFER_OUTPUT_DIR")

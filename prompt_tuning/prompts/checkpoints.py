@@ -193,7 +193,8 @@ def _read_t5x(path: pathlib.Path):
   hint = f" Its prompts are {', '.join(inside[:3])}." if inside else ""
   raise FileNotFoundError(
     f"The folder {path} has no {ARRAY}, and is neither an adapter of PEFT nor "
-    f"a checkpoint of t5x with a prompt.{hint}"
+    f"a checkpoint of t5x with a prompt. A run has its prompt when it has "
+    f"ended.{hint}"
   )
 
 

@@ -117,6 +117,8 @@ def fit(
       f"The run in {folder.path} has done {start} steps, more than "
       f"TRAIN_STEPS={plan.steps}. Choose another MODEL_DIR, or {start} or more."
     )
+  if start or not sys.stderr.isatty():
+    print(plan.announced(start), file=sys.stderr, flush=True)
   steps = step.make_steps(problem)
   bar = tqdm.tqdm(
     total=plan.steps,

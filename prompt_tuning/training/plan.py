@@ -53,6 +53,16 @@ class Plan:
     """Updates between checkpoints."""
     return self.checkpoint_every or self.eval_every
 
+  def announced(self, start: int) -> str:
+    """What is to be said before a run that begins at a step."""
+    if not start:
+      return f"{self.steps} steps; the first one compiles."
+    if start < self.steps:
+      return f"Going on from step {start} of {self.steps}."
+    return (
+      f"The {self.steps} steps were done before; here is what came of them."
+    )
+
   def dispatches(self, start: int) -> Iterator[tuple[int, int]]:
     """(first step, step after the last) of each dispatch from `start` on."""
     while start < self.steps:

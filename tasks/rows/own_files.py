@@ -226,7 +226,8 @@ class OwnData:
     if words and target not in words:
       raise BadRow(
         f"the field {self.target!r} is {target!r}, none of the labels "
-        f"{', '.join(words)}."
+        f"{', '.join(map(repr, words))}. One with a comma in it needs them as "
+        "a JSON list or object."
       )
     word = words.get(target, target)
     if not word.strip():

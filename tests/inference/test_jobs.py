@@ -201,7 +201,7 @@ def test_rows_have_the_log_probabilities_that_are_asked_for(tmp_path):
     (
       {"who": "x", "where": "x"},
       {"labels": "no,yes"},
-      "LABELS=.'no', 'yes'. are what Rank chooses from .* DECODING is Greedy",
+      r"words .'no', 'yes'.\) are what Rank chooses from .* DECODING is Greedy",
     ),
   ],
 )

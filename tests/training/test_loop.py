@@ -319,7 +319,8 @@ def test_frozen_weights_are_bit_identical_after_a_run_with_a_resume(tmp_path):
 
 def test_there_is_no_progress_bar_without_a_terminal(tmp_path, capfd):
   fit(tmp_path, plan=Plan(steps=2, steps_per_dispatch=2), evaluate=None)
-  (line,) = capfd.readouterr().err.splitlines()
+  first, line = capfd.readouterr().err.splitlines()
+  assert first == "2 steps; the first one compiles."
   assert line.startswith("step 2 of 2: a: loss ") and "%" not in line
 
 
@@ -519,7 +520,7 @@ def test_dispatches_cover_every_step_and_end_where_something_happens(seed):
 
 def test_a_log_file_has_a_line_for_each_evaluation(tmp_path, capfd):
   fit(tmp_path)
-  lines = capfd.readouterr().err.splitlines()
+  _, *lines = capfd.readouterr().err.splitlines()
   assert [line.split(":")[0] for line in lines] == [
     f"step {at} of 12" for at in (4, 8, 12)
   ]
@@ -537,6 +538,15 @@ def test_a_log_file_has_a_line_for_each_evaluation(tmp_path, capfd):
   )
 
 
+def test_a_run_that_goes_on_says_from_where(tmp_path, capfd):
+  fit(tmp_path, plan=Plan(steps=4, eval_every=4))
+  capfd.readouterr()
+  fit(tmp_path, plan=Plan(steps=8, eval_every=4))
+  assert "Going on from step 4 of 8." in capfd.readouterr().err
+  fit(tmp_path, plan=Plan(steps=8, eval_every=4))
+  assert "The 8 steps were done before" in capfd.readouterr().err
+
+
 def test_one_prompt_needs_no_name_and_no_evaluation_no_score(tmp_path, capfd):
 
   def first(at):
@@ -546,7 +556,7 @@ def test_one_prompt_needs_no_name_and_no_evaluation_no_score(tmp_path, capfd):
   fit(tmp_path / "scored", **one)
   fit(tmp_path / "plain", **one, evaluate=None)
   scored, plain = np.split(np.array(capfd.readouterr().err.splitlines()), 2)
-  for line, other in zip(scored, plain, strict=True):
+  for line, other in zip(scored[1:], plain[1:], strict=True):
     head, score = line.rsplit(", score ", 1)
     assert head == other and ": loss " in head and float(score) <= 1
 
