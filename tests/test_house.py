@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import graphlib
 import importlib
 import pathlib
-import subprocess
-import sys
 
+from fresh import printed_by
 import places
 import pytest
 
@@ -82,19 +81,6 @@ def own_imports(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     module = name if name in MODULES else name.rpartition(".")[0]
     if name in MODULES or module != "prompt_tuning":
       yield line, module
-
-
-def printed_by(code: str, *args: str) -> str:
-  """What a fresh interpreter, started outside the checkout, prints."""
-  done = subprocess.run(
-    [sys.executable, "-c", code, *args],
-    cwd="/",
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  return done.stdout
 
 
 def test_every_folder_is_in_the_table():

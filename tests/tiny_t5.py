@@ -112,6 +112,18 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 
 @functools.cache
+def sentencepiece_defaults(folder) -> str:
+  """A model with SentencePiece's own special ids: no pad, unk 0, eos 2."""
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(TEXTS),
+    model_prefix=str(folder / "plain"),
+    vocab_size=50,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  return str(folder / "plain.model")
+
+
 def vocabulary(extra_ids: int = 10) -> Vocabulary:
   """A SentencePiece vocabulary of 50 pieces, trained on `TEXTS`."""
   prefix = pathlib.Path(_folder().name) / "tiny"

@@ -1,6 +1,6 @@
 """Data: tasks -> examples -> the batch of a step; predictions -> scores.
 
-`registry`: seqio's tasks -> `splits`: ids -> `batches`: [N * B, P + T]
+`registry`: all the tasks -> `splits`: ids -> `batches`: [N * B, P + T]
                                           -> `layout`: parts without padding
 predictions -> `scoring` -> metrics
 texts -> `text` by `objectives` -> batches to pre-train on

@@ -103,12 +103,13 @@ class StoredModel:
       for path, array in self._arrays():
         _add(digest, path, array)
         where = f"{path} ({self.tensors[path].where})"
-        yield path, cast(array, dtype, where)
+        yield path, converted(array, dtype, where)
 
     if stack_layers:
       tree = forms.stacked_from(self.tensors, leaves())
     else:
-      tree = storage.unflatten(dict(leaves()))
+      on_device = {path: jnp.asarray(array) for path, array in leaves()}
+      tree = storage.unflatten(on_device)
     return tree, digest.hexdigest()
 
   def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -126,8 +127,10 @@ class StoredModel:
       yield path, array
 
 
-def cast(array: np.ndarray, dtype: str | None, where: str = ""):
-  """A weight on the device; see `StoredModel.read` for `dtype`.
+def converted(
+  array: np.ndarray, dtype: str | None, where: str = ""
+) -> np.ndarray:
+  """A weight in the type that it is held in; see `StoredModel.read`.
 
   Raises:
     ValueError: a finite number would become infinite.
@@ -135,13 +138,13 @@ def cast(array: np.ndarray, dtype: str | None, where: str = ""):
   if dtype is None:
     dtype = "bfloat16" if str(array.dtype) == "bfloat16" else "float32"
   with np.errstate(over="ignore"):
-    converted = np.asarray(array).astype(jnp.dtype(dtype), copy=False)
-  if dtype == "float16" and not np.isfinite(converted).all():
+    as_type = np.asarray(array).astype(jnp.dtype(dtype), copy=False)
+  if dtype == "float16" and not np.isfinite(as_type).all():
     raise ValueError(
       f"The weights {where} are not finite as float16, whose largest number is "
       "65504. Use bfloat16 or float32."
     )
-  return jnp.asarray(converted)
+  return as_type
 
 
 def weights_hash(tree: PyTree) -> str:

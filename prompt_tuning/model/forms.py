@@ -68,7 +68,7 @@ def stacked_from(
   for path, leaf in leaves:
     place = _place(path)
     if place is None:
-      flat[path] = leaf
+      flat[path] = jnp.asarray(leaf)
       continue
     whole, number = place
     stack: Any = flat.get(whole)

@@ -6,7 +6,6 @@ import hypothesis
 from hypothesis import strategies
 import places
 import pytest
-import sentencepiece
 import tiny_t5
 
 from prompt_tuning.vocabulary import EOS, PAD, UNK, Vocabulary
@@ -121,15 +120,9 @@ def test_a_sentinel_in_a_text_is_its_id_and_is_written_as_it_is_read():
 
 
 def test_a_vocabulary_with_other_special_ids_is_refused(tmp_path):
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(tiny_t5.TEXTS),
-    model_prefix=str(tmp_path / "plain"),
-    vocab_size=50,
-    hard_vocab_limit=False,
-    minloglevel=2,
-  )
+  path = tiny_t5.sentencepiece_defaults(tmp_path)
   with pytest.raises(ValueError, match="pad -1, eos 2, unk 0.*T5 has pad 0"):
-    Vocabulary(str(tmp_path / "plain.model")).encode("the cat")
+    Vocabulary(path).encode("the cat")
 
 
 def both() -> list[Vocabulary]:

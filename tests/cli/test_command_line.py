@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from fresh import printed_by
 import numpy as np
 import pytest
 import tiny_t5
@@ -448,7 +449,4 @@ def test_what_reads_only_tasks_of_this_project_does_without_tensorflow(
     f"assert cli.main({arguments!r}) == 0\n"
     "print([m for m in ('tensorflow', 'seqio') if m in sys.modules])"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout.splitlines()[-1] == "[]"
+  assert printed_by(code).splitlines()[-1] == "[]"

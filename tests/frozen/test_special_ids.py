@@ -133,16 +133,7 @@ def test_a_vocabulary_from_elsewhere_is_numbered_as_the_model(folder):
 
 def test_sentencepieces_own_defaults_have_no_pad_but_a_begin(tmp_path):
   """As in the published files: <s> stands at 1."""
-  import sentencepiece
-
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(tiny_t5.TEXTS),
-    model_prefix=str(tmp_path / "plain"),
-    vocab_size=50,
-    hard_vocab_limit=False,
-    minloglevel=2,
-  )
-  path = str(tmp_path / "plain.model")
+  path = tiny_t5.sentencepiece_defaults(tmp_path)
   added = {"<unk>": 0, "<s>": 1, "</s>": 2, "<2de>": 40}
   vocabulary = Vocabulary(path, 0, added, (1, 2, 0))
   assert [vocabulary.piece(i) for i in range(3)] == ["<s>", "</s>", "<unk>"]

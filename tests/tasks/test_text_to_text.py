@@ -1,9 +1,8 @@
 """Tasks that this project reads itself, and that seqio has as well."""
 
 import itertools
-import subprocess
-import sys
 
+from fresh import printed_by
 import numpy as np
 import pytest
 import seqio
@@ -128,10 +127,7 @@ def test_threads_leave_standard_error_where_it_is():
     "[thread.join() for thread in several]\n"
     "print(os.path.samestat(before, os.fstat(2)))"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout.strip() == "True"
+  assert printed_by(code).strip() == "True"
 
 
 def test_what_a_user_declares_of_a_task_of_the_same_name_stays():
@@ -146,10 +142,7 @@ def test_what_a_user_declares_of_a_task_of_the_same_name_stays():
     "registry.find('glue_cola')  # registers ours\n"
     "print(registry.labels('glue_rte'))"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout.strip() == "['miau', 'wuff']"
+  assert printed_by(code).strip() == "['miau', 'wuff']"
 
 
 @pytest.mark.parametrize("first", ["seqio", "prompt_tuning.tasks.microworld"])
@@ -158,7 +151,4 @@ def test_whoever_imports_seqio_finds_the_tasks(first):
     f"import {first}, seqio, prompt_tuning.tasks.microworld\n"
     "print(seqio.get_mixture_or_task('microworld_multitask').name)"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout.strip() == "microworld_multitask"
+  assert printed_by(code).strip() == "microworld_multitask"
