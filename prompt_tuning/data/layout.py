@@ -164,9 +164,14 @@ def _at_least(widths: Sequence[int], length: int, widest: int) -> int:
 
 
 def _part_rows(rows: int, limit: int) -> int:
-  """Rows of a part, `limit` at most: few parts, then few empty rows."""
+  """Rows of a part, `limit` at most and not under half of it.
+
+  Few empty rows come first, for they are computed; then few parts.
+  """
   most = max(1, min(rows, limit))
-  return -(-rows // -(-rows // most))
+  return min(
+    range(most, (most - 1) // 2, -1), key=lambda size: -(-rows // size) * size
+  )
 
 
 def _filled(column: np.ndarray, rows: int) -> np.ndarray:

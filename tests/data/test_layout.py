@@ -167,6 +167,12 @@ def test_rows_that_divide_badly_are_no_reason_for_many_parts():
   assert layout._part_rows(32, 10) == 8 and layout._part_rows(7, 0) == 1
 
 
+def test_a_part_is_smaller_where_fewer_rows_are_then_empty():
+  assert layout._part_rows(32, 6) == 4  # not 6 parts of 6
+  assert layout._part_rows(16, 3) == 2  # not 6 parts of 3
+  assert layout._part_rows(13, 12) == 7  # not 2 parts of 12
+
+
 def test_lengths_that_the_first_steps_did_not_have_bring_one_width_more():
   def source(at):
     made = {k: np.array(v) for k, v in batches(at).items()}
