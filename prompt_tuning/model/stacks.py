@@ -1,0 +1,170 @@
+"""The two stacks of a T5, encoder and decoder, and their layers.
+
+    embedded x [B, T, E] -> layer 0 -> layer 1 … -> norm -> [B, T, E]
+
+`forms` says whether the layers are computed one by one or by a scan.
+"""
+
+from flax import linen as nn
+import jax.numpy as jnp
+
+from prompt_tuning.model import attention, forms
+from prompt_tuning.model.attention import Source
+from prompt_tuning.model.layers import Dense, Mlp, T5Config, dropout, norm
+from prompt_tuning.shapes import Array, Bool, Float
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention and feed-forward, each normed before and added after."""
+
+  config: T5Config
+
+  def setup(self):
+    self.pre_attention_layer_norm = norm(self.config)
+    self.attention = attention.Attention(self.config)
+    self.pre_mlp_layer_norm = norm(self.config)
+    self.mlp = Mlp(self.config)
+    if self.config.relpos_per_layer:
+      self.relpos_bias = attention.RelativeBias(self.config, bidirectional=True)
+
+  def __call__(
+    self, x: Float[Array, "B T E"], bias: Float[Array, "B #H T T"]
+  ) -> Float[Array, "B T E"]:
+    if self.config.relpos_per_layer:
+      bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
+    y = self.pre_attention_layer_norm(x)
+    y = self.attention(y, y, bias)
+    x = x + dropout(self, y)
+    y = self.mlp(self.pre_mlp_layer_norm(x))
+    return x + dropout(self, y)
+
+
+class DecoderLayer(nn.Module):
+  """Causal self-attention, cross-attention and feed-forward."""
+
+  config: T5Config
+
+  def setup(self):
+    self.pre_self_attention_layer_norm = norm(self.config)
+    self.self_attention = attention.Attention(self.config)
+    self.pre_cross_attention_layer_norm = norm(self.config)
+    self.encoder_decoder_attention = attention.Attention(self.config)
+    self.pre_mlp_layer_norm = norm(self.config)
+    self.mlp = Mlp(self.config)
+    if self.config.relpos_per_layer:
+      self.relpos_bias = attention.RelativeBias(
+        self.config, bidirectional=False
+      )
+
+  def __call__(
+    self,
+    x: Float[Array, "B L E"],
+    source: Float[Array, "B S E"] | attention.KeysValues,
+    biases: tuple[Float[Array, "#B #H span span"], Float[Array, "B 1 L S"]],
+    *,
+    is_cached: bool,
+  ) -> Float[Array, "B L E"]:
+    self_bias, cross_bias = biases
+    if self.config.relpos_per_layer:
+      span = self_bias.shape[-1]
+      self_bias = self.relpos_bias(span, span) + self_bias
+    own = y = self.pre_self_attention_layer_norm(x)
+    if is_cached:
+      own, self_bias = self.self_attention.remember(
+        self.self_attention.keys_values(y), self_bias
+      )
+    y = self.self_attention(y, own, self_bias)
+    x = x + dropout(self, y)
+    y = self.pre_cross_attention_layer_norm(x)
+    y = self.encoder_decoder_attention(y, source, cross_bias)
+    x = x + dropout(self, y)
+    y = self.mlp(self.pre_mlp_layer_norm(x))
+    return x + dropout(self, y)
+
+
+class Encoder(nn.Module):
+  """Embedded inputs -> encoded inputs."""
+
+  config: T5Config
+  remat: bool = False
+
+  def setup(self):
+    config = self.config
+    if not config.relpos_per_layer:
+      self.relpos_bias = attention.RelativeBias(config, bidirectional=True)
+    self.layers = forms.layers_of(self, EncoderLayer, config.num_encoder_layers)
+    self.encoder_norm = norm(config)
+
+  def __call__(
+    self, x: Float[Array, "B T E"], mask: Bool[Array, "B 1 T T"]
+  ) -> Float[Array, "B T E"]:
+    bias = attention.mask_bias(mask, x.dtype)
+    if not self.config.relpos_per_layer:
+      bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
+    x = dropout(self, x)
+    x = forms.through(
+      self.layers,
+      x,
+      None,
+      lambda layer, x, _: layer(x, bias),
+      count=self.config.num_encoder_layers,
+      remat=self.remat,
+    )
+    return dropout(self, self.encoder_norm(x))
+
+
+class Decoder(nn.Module):
+  """Embedded target history -> decoded targets."""
+
+  config: T5Config
+  remat: bool = False
+
+  def setup(self):
+    config = self.config
+    if not config.relpos_per_layer:
+      self.relpos_bias = attention.RelativeBias(config, bidirectional=False)
+    self.layers = forms.layers_of(self, DecoderLayer, config.num_decoder_layers)
+    self.decoder_norm = norm(config)
+    if not config.logits_via_embedding:
+      self.logits_dense = Dense(
+        config.vocab_size, ("embed", "vocab"), jnp.float32
+      )
+
+  def keys_values(self, encoded: Float[Array, "B T E"]) -> attention.OfLayers:
+    """Cross-attention keys and values of every layer."""
+    return forms.of_each(
+      self.layers,
+      lambda layer: layer.encoder_decoder_attention.keys_values(encoded),
+      count=self.config.num_decoder_layers,
+    )
+
+  def __call__(
+    self,
+    x: Float[Array, "B L E"],
+    source: Source,
+    masks: tuple[Bool[Array, "#B 1 span span"], Bool[Array, "B 1 L T"]],
+    *,
+    is_cached: bool,
+  ) -> Float[Array, "B L E"]:
+    self_bias, cross_bias = (
+      attention.mask_bias(mask, x.dtype) for mask in masks
+    )
+    if not self.config.relpos_per_layer:
+      span = self_bias.shape[-1]
+      self_bias = self.relpos_bias(span, span) + self_bias
+    biases = (self_bias, cross_bias)
+    x = dropout(self, x)
+
+    def call(layer, x, keys_values):
+      attended = source.encoded if keys_values is None else keys_values
+      return layer(x, attended, biases, is_cached=is_cached)
+
+    x = forms.through(
+      self.layers,
+      x,
+      source.keys_values,
+      call,
+      count=self.config.num_decoder_layers,
+      remat=self.remat and not is_cached,
+    )
+    return dropout(self, self.decoder_norm(x))
