@@ -42,7 +42,7 @@ class TextBatches:
 
   Examples of about the same length share a batch, padded to a multiple of 8.
   Of a document of more than T tokens a window of T is drawn, anew each time, so
-  that targets go on where their inputs end.
+  that targets go on where their inputs end (see `objectives.longest_text`).
 
   Args:
     stage: documents and objective.
@@ -114,9 +114,10 @@ class TextBatches:
     return sorted(pairs, key=lambda pair: len(pair[0]))
 
   def _window(self, ids: list[int], rng: np.random.Generator) -> list[int]:
-    spare = len(ids) - self._lengths[0]
+    size = objectives.longest_text(self._stage.objective, self._lengths)
+    spare = len(ids) - size
     begin = int(rng.integers(spare + 1)) if spare > 0 else 0
-    return ids[begin : begin + self._lengths[0]]
+    return ids[begin : begin + size]
 
   def _read(self, seed: int, count: int) -> list[list[int]]:
     texts = list(itertools.islice(iter(self._stage.documents(seed)), count))

@@ -4,8 +4,9 @@ import gin
 import pytest
 
 from prompt_tuning import configuration, gin_macros
+from prompt_tuning.data import objectives
 from prompt_tuning.model import freeze, t5
-from prompt_tuning.training import loop, train
+from prompt_tuning.training import loop, pretrain, train
 
 FILES = sorted(
   str(path.relative_to(configuration.gin_folder()))
@@ -59,6 +60,19 @@ def test_prompt_tuning_has_the_papers_numbers():
     "DROPOUT_RATE": 0.0,
   }
   assert {k: gin_macros.macro(k) for k in settings} == settings
+
+
+@pytest.mark.parametrize("name", ["TokenDeletion", "TextInfilling"])
+def test_an_objective_of_an_adaptation_is_a_macro(name, tmp_path):
+  (tmp_path / "text.txt").write_text("a b\n")
+  configure(
+    ["models/microworld.gin", "runs/lm_adaptation.gin"],
+    f"OBJECTIVE=@objectives.{name}()",
+    f"objectives.{name}.noise_density=0.3",
+    f"TEXT_FILE={str(tmp_path / 'text.txt')!r}",
+  )
+  stage = gin.get_configurable(pretrain.Stage)()
+  assert stage.objective == getattr(objectives, name)(0.3)
 
 
 def test_the_sizes_are_those_of_t5():

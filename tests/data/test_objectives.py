@@ -1,4 +1,4 @@
-"""Span corruption and prefix LM: nothing is lost, and the rates hold."""
+"""Objectives: nothing is lost, and the rates hold."""
 
 import numpy as np
 import pytest
@@ -156,6 +156,93 @@ def test_a_text_of_one_sentence_is_split_anywhere():
   assert at == {2, 3, 4, 5}
 
 
+class Drawn(np.random.Generator):
+  """A generator whose choices are given."""
+
+  def __init__(self, *choices):
+    super().__init__(np.random.PCG64(0))
+    self.choices = [np.array(choice) for choice in choices]
+
+  def choice(self, total, size, replace):
+    chosen = self.choices.pop(0)
+    assert not replace and len(chosen) == size and (chosen < total).all()
+    return chosen
+
+
+def test_deleted_tokens_leave_no_trace_and_the_target_is_the_text():
+  pair = objectives.TokenDeletion(2 / 6)([5, 6, 7, 8, 9, 10], Drawn([4, 1]))
+  assert pair == ([5, 7, 8, 10, EOS], [5, 6, 7, 8, 9, 10, EOS])
+
+
+def test_one_sentinel_stands_for_every_span_and_the_target_is_the_text():
+  """Three hidden as 2 + 1 behind three shown as 1 + 2."""
+  objective = objectives.TextInfilling(0.5, mean_span_length=1.5)
+  tokens = [5, 6, 7, 8, 9, 10]
+  inputs, targets = objective(tokens, Drawn([1], [0]), sentinel)
+  assert inputs == [5, sentinel(0), 8, 9, sentinel(0), EOS]
+  assert targets == [*tokens, EOS]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_what_is_shown_of_a_whole_text_stands_in_its_order(length):
+  for seed in range(10):
+    for objective in (objectives.TokenDeletion(), objectives.TextInfilling()):
+      rng = np.random.default_rng(seed)
+      inputs, targets = objective(text(length), rng, sentinel)
+      assert targets == [*text(length), EOS] and inputs[-1] == EOS
+      shown = [token for token in inputs[:-1] if not is_sentinel(token)]
+      assert shown == sorted(shown) and {*shown} < {*text(length)}
+      assert length - len(shown) == min(max(round(0.15 * length), 1), length)
+
+
+def test_infilling_hides_the_spans_that_span_corruption_hides():
+  for seed, roll in ((0, False), (1, True), (2, True)):
+    rng = np.random.default_rng(seed)
+    inputs, _ = corrupt(64, seed, random_roll=roll)
+    objective = objectives.TextInfilling(random_roll=roll)
+    filled, _ = objective(text(64), rng, sentinel)
+    assert filled == [
+      FIRST if is_sentinel(token) else token for token in inputs
+    ]
+
+
+def test_every_token_is_deleted_as_often():
+  counts = np.zeros(10)
+  for seed in range(2000):
+    rng = np.random.default_rng(seed)
+    inputs, _ = objectives.TokenDeletion(0.2)(text(10), rng)
+    counts[[token - 2 for token in {*text(10)} - {*inputs}]] += 1
+  assert counts.sum() == 2 * 2000
+  assert (np.abs(counts - 400) < 4 * np.sqrt(2000 * 0.2 * 0.8)).all()
+
+
+@pytest.mark.parametrize("tokens", [[], [5]])
+@pytest.mark.parametrize(
+  "objective", [objectives.TokenDeletion(), objectives.TextInfilling()]
+)
+def test_a_text_too_short_to_lose_anything_is_its_own_target(tokens, objective):
+  pair = objective(tokens, np.random.default_rng(0), sentinel)
+  assert pair == ([*tokens, EOS], [*tokens, EOS])
+
+
+@pytest.mark.parametrize("density", [0.0, 1.0, -0.1, 15.0])
+def test_a_part_that_is_none_is_refused(density):
+  with pytest.raises(ValueError, match="TextInfilling.noise_density="):
+    objectives.TextInfilling(density)
+  with pytest.raises(ValueError, match="TokenDeletion.noise_density="):
+    objectives.TokenDeletion(density)
+
+
+def test_a_whole_text_has_room_for_its_end():
+  whole = objectives.TokenDeletion()
+  parts = objectives.Mixture(((objectives.PrefixLM(), 1.0), (whole, 1.0)))
+  for objective in (whole, parts, objectives.TextInfilling()):
+    assert objectives.longest_text(objective, (24, 16)) == 15
+    assert objectives.longest_text(objective, (24, 99)) == 23
+  for objective in (objectives.PrefixLM(), objectives.SpanCorruption()):
+    assert objectives.longest_text(objective, (24, 16)) == 24
+
+
 def test_a_mixture_draws_its_parts_by_their_rates():
   def named(name):
     return lambda tokens, rng, sentinel: ([name, *tokens], [])
@@ -175,8 +262,11 @@ MIXTURE = objectives.Mixture(
 
 @pytest.mark.parametrize(
   "objective",
-  [objectives.SpanCorruption(), objectives.PrefixLM(), MIXTURE],
-  ids=["spans", "prefix", "mixture"],
+  [
+    *(objectives.SpanCorruption(), objectives.PrefixLM(), MIXTURE),
+    *(objectives.TokenDeletion(), objectives.TextInfilling()),
+  ],
+  ids=["spans", "prefix", "mixture", "deletion", "infilling"],
 )
 def test_an_example_is_a_function_of_text_and_seed(objective):
   def examples(seed):

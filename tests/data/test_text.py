@@ -156,6 +156,23 @@ def test_of_a_long_document_the_target_goes_on_where_the_input_ends():
   assert not spans.truncated
 
 
+@pytest.mark.parametrize(
+  "objective", [objectives.TokenDeletion(), objectives.TextInfilling()]
+)
+def test_a_long_document_is_restored_whole_as_far_as_targets_reach(objective):
+  made = batches(
+    lambda seed: [" ".join(["the cat sat on a mat"] * 50)],
+    objective,
+    lengths=(24, 16),
+    num_documents=1,
+  )
+  for at in range(2 * GROUP):
+    batch = made(at)
+    assert (batch["targets"][:, 15] == EOS).all()
+    assert batch["inputs"].shape[1] <= 24
+  assert not made.truncated
+
+
 @pytest.mark.parametrize("num_documents", [50, 0])
 def test_a_source_without_documents_is_refused(num_documents):
   with pytest.raises(ValueError, match="documents .* are empty"):
