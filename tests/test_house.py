@@ -21,6 +21,7 @@ FOLDERS = (
   "data",
   "inference",
   "training",
+  "serving",
   "study",
   "t5x",
   "cli",

@@ -1,0 +1,10 @@
+"""Serving: one frozen model answers for many named prompts at once.
+
+    name, text -> `bank`: tokens -> `rows` -> `engine` -> ids
+
+The engine puts `rows` that come into free `slots` and lets all of them take
+one place after the other (`picking` says which token); `programs` are compiled
+ahead for the shapes of `sizes`.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,142 @@
+"""The programs of a server, compiled ahead: what was not compiled cannot run.
+
+    every (rows, width) of `Sizes` -> encode, step; every rows -> copy, pick
+
+A program is for fixed shapes and never compiles when it is called. How many
+prompts there are is a shape too, of the encoder alone: a bank that grows gets
+its programs (`add_bank`) while those of the smaller one run on.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.model import t5
+from prompt_tuning.prompts.prompted import Prompted
+from prompt_tuning.serving import picking
+from prompt_tuning.serving.sizes import Sizes
+from prompt_tuning.serving.slots import Rows, Slots
+from prompt_tuning.shapes import Array, Float, Int
+
+
+class Programs:
+  """Calls the functions of `slots` and `picking`.
+
+  Args:
+    model: the frozen model.
+    sizes: all shapes.
+
+  Attributes:
+    sizes: all shapes.
+  """
+
+  def __init__(self, model: pretrained.FrozenModel, sizes: Sizes):
+    self.sizes = sizes
+    self._params = model.params
+    network = t5.T5(model.config)
+    self._rows = Rows(network, model.params, sizes)
+    self._vocab = model.config.vocab_size
+    self._compiled: dict[tuple, Any] = {}
+
+  def __len__(self) -> int:
+    """How many there are."""
+    return len(self._compiled)
+
+  def _add(self, key: tuple, function: Callable, *shapes, donated=(0,)) -> None:
+    if key not in self._compiled:
+      jitted = jax.jit(function, donate_argnums=donated)
+      self._compiled[key] = jitted.lower(*shapes).compile()
+
+  def compile(self) -> None:
+    """Makes all but the encoder's, which `add_bank` does."""
+    rows, slots = self._rows, self._rows.slots
+    self._add(("empty",), rows.empty, donated=())
+    for count in self.sizes.counts:
+      ids = jax.ShapeDtypeStruct((count,), jnp.int32)
+      self._add(("copy", count), rows.copy, slots, ids, ids)
+      for width in self.sizes.widths:
+        step = functools.partial(rows.step, width)
+        self._add(("step", count, width), step, slots, self._params, ids, ids)
+      logits = jax.ShapeDtypeStruct((count, self._vocab), jnp.float32)
+      self._add(
+        ("likeliest", count), picking.likeliest, logits, ids, donated=()
+      )
+      draws = jax.tree.map(_shape, draws_of(count))
+      self._add(("drawn", count), picking.drawn, logits, ids, draws, donated=())
+
+  def add_bank(self, prompted: Prompted) -> None:
+    """Makes the encoder's programs for a bank of this size, if it is new."""
+    function = functools.partial(self._rows.encode, prompted.network)
+    for width in self.sizes.widths:
+      most = self.sizes.together(width)
+      for count in self.sizes.counts:
+        if count > most:
+          break
+        tokens = jax.ShapeDtypeStruct((count, width), jnp.int32)
+        places = jax.ShapeDtypeStruct((count,), jnp.int32)
+        self._add(
+          ("encode", count, width, prompted.network.prompt),
+          function,
+          *(self._rows.slots, prompted.params, tokens, places),
+        )
+
+  def empty(self) -> Slots:
+    """Slots that hold nothing."""
+    return self._compiled["empty",]()
+
+  def encode(
+    self,
+    slots: Slots,
+    prompted: Prompted,
+    tokens: Int[np.ndarray, "B T"],
+    places: Int[np.ndarray, "B"],
+  ) -> Slots:
+    """`Rows.encode`; the slots that are given are used up."""
+    key = ("encode", *tokens.shape, prompted.network.prompt)
+    return self._compiled[key](slots, prompted.params, tokens, places)
+
+  def copy(
+    self, slots: Slots, origin: Int[np.ndarray, "B"], to: Int[np.ndarray, "B"]
+  ) -> Slots:
+    """`Rows.copy`; the slots that are given are used up."""
+    return self._compiled["copy", len(origin)](slots, origin, to)
+
+  def step(
+    self,
+    slots: Slots,
+    width: int,
+    last: Int[np.ndarray, "B"],
+    place: Int[np.ndarray, "B"],
+  ) -> tuple[Slots, Float[Array, "B V"]]:
+    """`Rows.step`; the slots that are given are used up."""
+    key = ("step", len(last), width)
+    return self._compiled[key](slots, self._params, last, place)
+
+  def pick(
+    self,
+    logits: Float[Array, "B V"],
+    given: Int[np.ndarray, "B"],
+    draws: picking.Draws | None,
+  ) -> picking.Picked:
+    """`picking.drawn`, or the likeliest where nothing is drawn."""
+    if draws is None:
+      return self._compiled["likeliest", len(given)](logits, given)
+    return self._compiled["drawn", len(given)](logits, given, draws)
+
+
+def draws_of(count: int) -> picking.Draws:
+  """Settings of rows of which none draws."""
+  kinds = (np.float32, np.float32, np.uint32, *(np.int32,) * 3)
+  values = (0, 1, 0, 0, 0, 0)
+  return picking.Draws(
+    *(np.full(count, v, k) for v, k in zip(values, kinds, strict=True))
+  )
+
+
+def _shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(array.shape, array.dtype)

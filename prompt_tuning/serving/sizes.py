@@ -1,0 +1,57 @@
+"""The shapes of a server: a few numbers of rows, a few widths, nothing else."""
+
+import dataclasses
+
+from prompt_tuning.shapes import power_of_two, rounded
+
+_NARROWEST = 32  # less saves next to nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """How many and how long.
+
+  Attributes:
+    rows: how many rows decode at once; a power of two.
+    inputs: tokens of an input at most, EOS and its prompt's places included.
+    targets: tokens of an answer at most, EOS included.
+    encoded: places of input that one call encodes at most, unless one input
+      alone has more. What is decoding waits for that call.
+  """
+
+  rows: int
+  inputs: int
+  targets: int
+  encoded: int
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value < 1:
+        raise ValueError(f"{field.name} must be at least 1, got {value}.")
+    if self.rows != power_of_two(self.rows):
+      raise ValueError(
+        f"The rows that decode at once (ROWS) are a power of two, got "
+        f"{self.rows}; the next is {power_of_two(self.rows)}."
+      )
+
+  @property
+  def widths(self) -> tuple[int, ...]:
+    """The padded lengths of inputs: powers of two, and the longest."""
+    longest = rounded(self.inputs)
+    few = {rounded(length, few=True) for length in range(1, longest + 1)}
+    return tuple(sorted({min(max(_NARROWEST, w), longest) for w in few}))
+
+  @property
+  def counts(self) -> tuple[int, ...]:
+    """The numbers of rows: powers of two."""
+    return tuple(1 << n for n in range(self.rows.bit_length()))
+
+  def width(self, length: int) -> int:
+    """The narrowest width that holds a length."""
+    return next(width for width in self.widths if width >= length)
+
+  def together(self, width: int) -> int:
+    """How many rows of a width one call encodes at most."""
+    fitting = [n for n in self.counts if n * width <= self.encoded]
+    return max(fitting, default=1)
