@@ -39,6 +39,7 @@ class TaskBatches:
     seeds: for each prompt the seed of its order.
     batch_size: B, examples per prompt.
     prompt_length: P.
+    place: where the prompts stand, see `inject.PLACES`.
   """
 
   def __init__(
@@ -48,6 +49,7 @@ class TaskBatches:
     *,
     batch_size: int,
     prompt_length: int,
+    place: str = inject.FRONT,
   ):
     self._orders = [
       Order([len(e) for e, _ in parts], [r for _, r in parts], seed)
@@ -61,6 +63,7 @@ class TaskBatches:
     )
     self._batch_size = batch_size
     self._prompt_length = prompt_length
+    self._places = [place] * len(sets)
 
   def __call__(self, step: int) -> dict[str, np.ndarray]:
     """The batch of a step."""
@@ -83,8 +86,9 @@ class TaskBatches:
           )
     inputs, targets = columns
     prompt_id = np.repeat(np.arange(prompts, dtype=np.int32), size)
+    at = inject.columns(inputs, self._places, prompt_id)
     return {
-      "inputs": inject.reserve(inputs, prompt_id, self._prompt_length),
+      "inputs": inject.reserve(inputs, prompt_id, self._prompt_length, at=at),
       "targets": targets,
       "prompt_id": prompt_id,
     }

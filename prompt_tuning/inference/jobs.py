@@ -79,7 +79,7 @@ def evaluate_prompts(
 
   # All prompts answer in one program, each the task that it is paired with.
   evaluator = evaluate.Evaluator(
-    prompted.with_prompts(model, [saved.values for saved in prompts]),
+    prompted.with_saved(model, prompts),
     [read[name] for name, _ in pairs],
     [n for _, n in pairs],
     decoding=decoding or infer.decoding_for(task_feature_lengths),
@@ -237,9 +237,7 @@ def _answers(
       f"PROMPT_PATH names {len(prompts)} prompts, and a file is predicted with "
       "one. Name one of them."
     )
-  predictor = infer.Predictor(
-    prompted.with_prompts(model, [saved.values for saved in prompts]), decoding
-  )
+  predictor = infer.Predictor(prompted.with_saved(model, prompts), decoding)
   return predictor.answers(ids, [0] * len(ids), show_progress=True)
 
 

@@ -62,7 +62,7 @@ class PromptedModel:
       width = model.config.emb_dim
       initializers.check_prompt(saved.values, saved.path, width=width)
     self._predictor = infer.Predictor(
-      prompted.with_prompts(model, [saved.values for saved in self.prompts]),
+      prompted.with_saved(model, self.prompts),
       decoding,
       few_shapes=True,
     )

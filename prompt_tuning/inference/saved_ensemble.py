@@ -67,7 +67,7 @@ def score(
     vocabulary=frozen.vocabulary,
   )
   return ensemble.evaluate_together(
-    prompted.with_prompts(frozen, [prompt.values for prompt in saved]),
+    prompted.with_saved(frozen, saved),
     examples,
     infer.Decoding(STRATEGIES[strategy], max_length=lengths[1]),
   )

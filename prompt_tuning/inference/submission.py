@@ -212,7 +212,7 @@ def write(
       "prompts. Give one."
     )
   predictor = infer.Predictor(
-    prompted.with_prompts(model, [saved.values for saved in prompts]),
+    prompted.with_saved(model, prompts),
     decoding or infer.decoding_for(task_feature_lengths),
   )
 

@@ -9,18 +9,83 @@ prompt_id * P + position`. So the tokens alone say which prompt an example
 uses: examples with different prompts share a batch, packed segments bring
 their own, and masks and relative positions of any T5 come out right because a
 placeholder is a token like any other (its id is above 0). In a bank of prompts
-of different lengths a shorter one stands at the end of its places, and those in
-front of it are padding: masked, with no distance that T5 sees changed.
+of different lengths a shorter one has padding in front of its example: masked,
+with no distance that T5 sees changed.
+
+Where the places stand in the text is the caller's choice (`PLACES`), and so is
+what they attend to in the encoder (`PromptMask`).
 """
+
+from collections.abc import Sequence
+import dataclasses
 
 from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.shapes import PAD, Array, Bool, Float, Int
+from prompt_tuning import spelling
+from prompt_tuning.shapes import EOS, PAD, Array, Bool, Float, Int
 
 PLACEHOLDER = 1 << 30
 """The first placeholder id: far above every vocabulary."""
+
+PLACES = ("front", "after_first", "before_end", "after_end")
+"""Where a prompt may stand: in front of its input, behind the first token, in
+front of EOS (at the end, where there is none), behind EOS."""
+
+FRONT = PLACES[0]
+
+SIGHTS = ("prompt_to_prompt", "prompt_to_prompt_causal", "prompt_to_input")
+"""What positions of a prompt may attend to: all of the prompt, itself and those
+before it, the input. The input attends to everything, whatever they do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Placing:
+  """Where a prompt stands, and what it attends to in the encoder.
+
+  Attributes:
+    place: one of `PLACES` (PROMPT_PLACE).
+    attention: some of `SIGHTS`, together; None for everything, which no mask
+      computes (PROMPT_ATTENTION).
+  """
+
+  place: str = FRONT
+  attention: Sequence[str] | None = None
+
+  def __post_init__(self):
+    _check("PROMPT_PLACE", self.place, PLACES)
+    if self.attention is None:
+      return
+    given = self.attention
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+      _check("PROMPT_ATTENTION", name, SIGHTS)
+    if not names:
+      raise ValueError(
+        f"PROMPT_ATTENTION={given!r} lets a prompt attend to nothing. Name "
+        f"some of {', '.join(SIGHTS)}, or leave it out for everything."
+      )
+    kept = tuple(name for name in SIGHTS if name in names)
+    object.__setattr__(self, "attention", kept)
+
+  def record(self) -> dict:
+    """What a prompt's record says of it: nothing of what is as ever."""
+    record: dict = {}
+    if self.place != FRONT:
+      record["place"] = self.place
+    if self.attention is not None:
+      record["attention"] = list(self.attention)
+    return record
+
+
+def _check(setting: str, value, known: Sequence[str]) -> None:
+  if value not in known:
+    have = f"There are {', '.join(known)}."
+    raise ValueError(
+      f"{setting}={value!r} is not known. "
+      f"{spelling.hint(str(value), known, have)}"
+    )
 
 
 def is_placeholder(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
@@ -33,8 +98,10 @@ def reserve(
   prompt_id: Int[np.ndarray, "B"],
   length: int,
   own_length: Int[np.ndarray, "B"] | None = None,
+  *,
+  at: Int[np.ndarray, "B"] | None = None,
 ) -> Int[np.ndarray, "B {length}+T"]:
-  """Puts `length` places for each example's prompt in front of its tokens.
+  """Puts `length` places for each example's prompt among its tokens.
 
   Args:
     tokens: [B, T], padded with 0.
@@ -42,6 +109,8 @@ def reserve(
     length: P; 0 returns the tokens as they are.
     own_length: [B], how many of the P places the example's prompt has, the last
       ones; None for all.
+    at: [B], how many tokens stand in front of them, see `columns`; None for
+      none.
 
   Raises:
     ValueError: a prompt_id is negative, or the bank has too many positions.
@@ -57,9 +126,47 @@ def reserve(
   first = PLACEHOLDER + prompt_id.astype(np.int32)[:, None] * length
   column = np.arange(length, dtype=np.int32)
   places = first + column
+  spare = np.zeros((len(tokens), 1), np.int32)
   if own_length is not None:
-    places[column < length - own_length[:, None]] = PAD
-  return np.concatenate([places, tokens.astype(np.int32)], axis=1)
+    spare = length - own_length[:, None]
+    places[column < spare] = PAD
+  whole = np.concatenate([places, tokens.astype(np.int32)], axis=1)
+  if at is None:
+    return whole
+  # Padding, the text up to the places, the places, the rest of the text.
+  column, at = np.arange(whole.shape[1]), at[:, None]
+  source = np.where(column < length + at, column - at, column)
+  source = np.where(column < spare + at, length + column - spare, source)
+  source = np.where(column < spare, column, source)
+  return np.take_along_axis(whole, source, axis=1)
+
+
+def columns(
+  tokens: Int[np.ndarray, "B T"],
+  places: Sequence[str],
+  prompt_id: Int[np.ndarray, "B"],
+) -> Int[np.ndarray, "B"] | None:
+  """How many tokens stand in front of each example's prompt; None for none.
+
+  Args:
+    tokens: padded with 0.
+    places: of every prompt of the bank, see `PLACES`.
+    prompt_id: the example's prompt in the bank.
+  """
+  if all(place == FRONT for place in places):
+    return None
+  length = np.max(
+    np.where(tokens != PAD, 1 + np.arange(tokens.shape[1]), 0), axis=1
+  )
+  ends = (tokens == EOS) & (np.arange(tokens.shape[1]) == length[:, None] - 1)
+  of_place = {
+    "front": np.zeros_like(length),
+    "after_first": np.minimum(1, length),
+    "before_end": length - ends.any(axis=1),
+    "after_end": length,
+  }
+  every = np.stack([of_place[place] for place in places])
+  return every[prompt_id, np.arange(len(tokens))]
 
 
 def swap(
@@ -93,3 +200,35 @@ class PromptedEmbedding(nn.Module):
   def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T E"]:
     words = jnp.where(is_placeholder(tokens), 0, tokens)
     return swap(self.embed(words), tokens, self.prompt())
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptMask:
+  """What may attend to what in an encoder, besides padding and segments.
+
+  Attributes:
+    length: P of the bank.
+    attention: of every prompt of the bank, see `Placing`.
+  """
+
+  length: int
+  attention: tuple[Sequence[str] | None, ...]
+
+  def __call__(self, tokens: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
+    """Which positions (the first T) attend to which (the second)."""
+    chosen = [SIGHTS if own is None else own for own in self.attention]
+    may = np.array([[name in own for name in SIGHTS] for own in chosen])
+    is_prompt = is_placeholder(tokens)
+    number = (tokens - PLACEHOLDER) // self.length
+    of_token = jnp.asarray(may)[jnp.where(is_prompt, number, 0)]
+    whole, causal, towards_input = jnp.moveaxis(of_token[..., None], 2, 0)
+    before = np.tri(tokens.shape[1], dtype=bool)
+    among = whole | (causal & before)
+    seen = jnp.where(is_prompt[:, None, :], among, towards_input)
+    return ~is_prompt[:, :, None] | seen
+
+
+def prompt_mask(length: int, placings: Sequence[Placing]) -> PromptMask | None:
+  """The mask of a bank; None where every prompt attends to everything."""
+  sets = tuple(placing.attention for placing in placings)
+  return None if set(sets) <= {None} else PromptMask(length, sets)

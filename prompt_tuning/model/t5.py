@@ -10,6 +10,8 @@ The network knows nothing of prompts: `T5(config, prompt=module)` hands the
 encoder an embedding that swaps the prompt in (see `inject`).
 """
 
+from collections.abc import Callable
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,11 +34,14 @@ class T5(nn.Module):
     prompt: None, or a module that returns prompt rows [..., E]; placeholder
       ids among the encoder's tokens are replaced by its rows (see `inject`).
     remat: whether layers are computed again for the gradient (see `forms`).
+    attends: from the encoder's tokens [B, T] to what may attend to what in it,
+      [B, T, T], besides padding and segments; None for everything.
   """
 
   config: T5Config
   prompt: nn.Module | None = None
   remat: bool = False
+  attends: Callable[[Array], Array] | None = None
 
   def setup(self):
     config = self.config
@@ -59,6 +64,8 @@ class T5(nn.Module):
     mask = attention.pair_mask(
       real, real, None if segments is None else (segments, segments)
     )
+    if self.attends is not None:
+      mask &= self.attends(tokens)[:, None]
     encoded = self.encoder(self.encoder_embedder(tokens), mask)
     return Source(encoded, real, segments)
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
+from prompt_tuning.model import inject
 from prompt_tuning.prompts import adapters, initializers, prompt_files
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,24 @@ class SavedPrompt:
   def name(self) -> str:
     """The task, or the file's name."""
     return str(self.record.get("task") or pathlib.Path(self.path).stem)
+
+  @property
+  def placing(self) -> inject.Placing:
+    """Where it stands and what it attends to; in front if nothing is said.
+
+    Raises:
+      ValueError: the record says what is not known.
+    """
+    try:
+      return inject.Placing(
+        self.record.get("place") or inject.FRONT, self.record.get("attention")
+      )
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f"The record of {self.path} says place={self.record.get('place')!r}, "
+        f"attention={self.record.get('attention')!r}: {error} It may be of a "
+        "later version."
+      ) from error
 
 
 def save_prompt(
@@ -135,7 +154,9 @@ def load_prompt(
     initializers.check_prompt(values, file, width=model.config.emb_dim)
     if not allow_other_model:
       _check_model(record, model, file)
-  return SavedPrompt(values.astype(np.float32), record, str(path), kind)
+  saved = SavedPrompt(values.astype(np.float32), record, str(path), kind)
+  _ = saved.placing  # refused here, where it is read
+  return saved
 
 
 def _read(path: pathlib.Path):
@@ -174,10 +195,15 @@ def _read(path: pathlib.Path):
 def _read_t5x(path: pathlib.Path):
   """The prompt in a checkpoint of t5x, ours or the original code's.
 
+  A run of ours has its file beside the checkpoint (`beside`), with its record.
+
   Raises:
     FileNotFoundError: there is none.
   """
   folder = t5x_checkpoints.find(path)
+  if folder and (file := pathlib.Path(beside(folder)) / ARRAY).is_file():
+    values, record, *_ = _read(file)
+    return values, record, folder, "t5x"
   tensors = t5x_checkpoints.prompts(folder) if folder else {}
   if len(tensors) == 1:
     ((_, tensor),) = tensors.items()
@@ -196,6 +222,12 @@ def _read_t5x(path: pathlib.Path):
     f"a checkpoint of t5x with a prompt. A run has its prompt when it has "
     f"ended.{hint}"
   )
+
+
+def beside(checkpoint: str | os.PathLike) -> str:
+  """Where a run under t5x writes the prompt of its checkpoint_<step>."""
+  folder, _, name = str(checkpoint).rstrip("/").rpartition("/")
+  return f"{folder or '.'}/prompts/{name.removeprefix('checkpoint_')}"
 
 
 def _save_numpy(path, values) -> pathlib.Path:
@@ -223,8 +255,8 @@ def convert(
       Face's format; by default what the prompt was trained for.
 
   Raises:
-    ValueError: an unknown format, a folder in the place of a file, or PEFT
-      without a base model.
+    ValueError: an unknown format, a folder in the place of a file, PEFT
+      without a base model, or a prompt that stands where PEFT has none.
   """
   if to not in FORMATS:
     raise ValueError(
@@ -237,9 +269,20 @@ def convert(
         f"{target} is a folder, and numpy is one file. Name it, for example "
         f"{pathlib.Path(target) / ARRAY}."
       )
+    if said := saved.placing.record():
+      _log.warning(
+        "A numpy file holds rows alone, so %s does not say that it has %s.",
+        *(target, said),
+      )
     return _save_numpy(target, saved.values)
   if to == "prompt-tuning":
     return save_prompt(target, saved.values, saved.record)
+  if said := saved.placing.record():
+    raise ValueError(
+      f"{saved.path} has {said}, and PEFT's prompts stand in front and attend "
+      "to everything, so there it would answer otherwise. Train it with "
+      "PROMPT_PLACE='front' and PROMPT_ATTENTION=None for PEFT."
+    )
   base = base_model or (saved.record.get("model") or {}).get("source")
   if not base:
     raise ValueError(

@@ -1,6 +1,7 @@
-"""A frozen network with prompts in front of its input: `Prompted`.
+"""A frozen network with prompts among its input: `Prompted`.
 
-    FrozenModel, prompts -> network + parameters + vocabulary + lengths
+    FrozenModel, prompts -> network + parameters + vocabulary + the prompts'
+                            lengths and placings
 
 Whatever predicts or scores takes one; here is where it is made.
 """
@@ -13,7 +14,7 @@ import numpy as np
 
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.model import inject, t5
-from prompt_tuning.prompts import prompt
+from prompt_tuning.prompts import checkpoints, prompt
 from prompt_tuning.shapes import Array, Float, Int, PyTree
 from prompt_tuning.vocabulary import Vocabulary
 
@@ -27,26 +28,30 @@ class Prompted:
     params: its parameters, the bank's among them.
     vocabulary: text to ids and back.
     lengths: the length of every prompt of the bank; () without prompts.
+    placings: where every prompt stands and what it attends to.
   """
 
   network: t5.T5
   params: PyTree
   vocabulary: Vocabulary
   lengths: tuple[int, ...] = ()
+  placings: tuple[inject.Placing, ...] = ()
 
   @property
   def places(self) -> int:
-    """P: the places in front of every input, those of the longest prompt."""
+    """P: the places in every input, those of the longest prompt."""
     return max(self.lengths, default=0)
 
   def reserve(
     self, tokens: Int[np.ndarray, "B T"], prompt_id: Int[np.ndarray, "B"]
   ) -> Int[np.ndarray, "B {self.places}+T"]:
-    """Puts places for each example's prompt in front of its tokens."""
+    """Puts places for each example's prompt among its tokens."""
     own = None
     if len(set(self.lengths)) > 1:
       own = np.asarray(self.lengths, np.int32)[prompt_id]
-    return inject.reserve(tokens, prompt_id, self.places, own)
+    standing = [placing.place for placing in self.placings]
+    at = inject.columns(tokens, standing, prompt_id)
+    return inject.reserve(tokens, prompt_id, self.places, own, at=at)
 
   @property
   def bank(self) -> Float[Array, "N {self.places} E"] | None:
@@ -60,12 +65,28 @@ def without_prompts(model: pretrained.FrozenModel) -> Prompted:
   return Prompted(t5.T5(model.config), model.params, model.require_vocabulary())
 
 
-def with_prompts(
-  model: pretrained.FrozenModel, prompts: Sequence[Float[np.ndarray, "_ E"]]
+def with_saved(
+  model: pretrained.FrozenModel, saved: Sequence[checkpoints.SavedPrompt]
 ) -> Prompted:
-  """The frozen model with saved prompts, each [P, E] of a length of its own.
+  """The frozen model with saved prompts, each as its record says it stands."""
+  return with_prompts(
+    model, [one.values for one in saved], [one.placing for one in saved]
+  )
+
+
+def with_prompts(
+  model: pretrained.FrozenModel,
+  prompts: Sequence[Float[np.ndarray, "_ E"]],
+  placings: Sequence[inject.Placing] | None = None,
+) -> Prompted:
+  """The frozen model with prompts, each [P, E] of a length of its own.
 
   Zeros that no example sees stand in front of the shorter ones.
+
+  Args:
+    model: the frozen model.
+    prompts: the rows of each.
+    placings: of each; by default all of them stand in front.
   """
   if not len(prompts):
     return without_prompts(model)
@@ -76,11 +97,15 @@ def with_prompts(
   ]
   module = prompt.Prompt(longest, width, len(prompts))
   first = module.first_parameters(np.stack(filled))
-  return dataclasses.replace(with_module(model, module, first), lengths=lengths)
+  together = with_module(model, module, first, placings)
+  return dataclasses.replace(together, lengths=lengths)
 
 
 def with_module(
-  model: pretrained.FrozenModel, module: nn.Module, first: PyTree
+  model: pretrained.FrozenModel,
+  module: nn.Module,
+  first: PyTree,
+  placings: Sequence[inject.Placing] | None = None,
 ) -> Prompted:
   """The frozen model with a module that trains, and its first parameters.
 
@@ -88,11 +113,15 @@ def with_module(
     model: the frozen model.
     module: see `prompt.Rows`.
     first: of the module's `first_parameters`.
+    placings: of each prompt of the bank; by default all of them stand in front.
   """
-  lengths = (module.length,) * module.num_prompts  # pyright: ignore
+  length, count = module.length, module.num_prompts  # pyright: ignore
+  placings = tuple(placings or (inject.Placing(),) * count)
+  attends = inject.prompt_mask(length, placings)
   return Prompted(
-    t5.T5(model.config, prompt=module),
+    t5.T5(model.config, prompt=module, attends=attends),
     {**model.params, prompt.NAME: first},
     model.require_vocabulary(),
-    lengths,
+    (length,) * count,
+    placings,
   )

@@ -81,6 +81,7 @@ class Prepared:
       [member.seed for member in self.members],
       batch_size=self.tasks.batch_size,
       prompt_length=self.prompted.places,
+      place=self.tuning.placing.place,
     )
     return self.tasks.layout.arrange(
       of_tasks,
@@ -147,6 +148,9 @@ class Prepared:
         initializer_name(member.initializer) for member in self.members
       ],
       "PROMPT": prompt.method_of(self.prompted.network.prompt),
+      # None of a prompt in front, as before there were other places.
+      "PROMPT_PLACE": tuning.placing.record().get("place"),
+      "PROMPT_ATTENTION": tuning.placing.record().get("attention"),
       "TRAINABLE": list(tuning.trainable),
       "model": self.model.stored_hash,
     }
@@ -180,7 +184,7 @@ def prepare(
     perfect = scoring.metrics(examples, examples.target_texts())
     scoring.score(perfect, tuning.select_by)
 
-  # What trains stands in front of the frozen model, from its first values on.
+  # What trains stands beside the frozen model, from its first values on.
   config = dataclasses.replace(model.config, dropout_rate=tuning.dropout_rate)
   params = model.params
   if list(tuning.trainable) != list(freeze.PROMPT):
@@ -191,7 +195,8 @@ def prepare(
     module = tuning.module(tuning.prompt_length, config.emb_dim, len(members))
     rows = _first_rows(model, members, train_sets, module.length)
     first = module.first_parameters(rows, _given(model, members))
-    together = prompted.with_module(dropping, module, first)
+    placings = [tuning.placing] * len(members)
+    together = prompted.with_module(dropping, module, first, placings)
 
   # One mask splits the parameters. The steps of an optimizer are lost in the
   # rounding of a narrower type, so what trains is float32.

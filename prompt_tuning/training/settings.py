@@ -12,6 +12,7 @@ import optax
 from prompt_tuning.data import splits
 from prompt_tuning.data.layout import Layout
 from prompt_tuning.model import freeze
+from prompt_tuning.model.inject import Placing
 from prompt_tuning.prompts import initializers, prompt
 
 
@@ -102,6 +103,7 @@ class Tuning:
       train one prompt each, for every task and seed.
     module: what trains, of P, E and N: a module as `prompt.Rows` says, such as
       `reparameterised.residual()` makes.
+    placing: where the prompts stand, and what they attend to.
     optimizer: an optax transformation.
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
@@ -115,6 +117,7 @@ class Tuning:
   prompt_length: int = 100
   initializer: Initializers = None
   module: Callable[[int, int, int], Any] = prompt.Prompt
+  placing: Placing = Placing()
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
@@ -130,6 +133,12 @@ class Tuning:
       raise ValueError(
         "PROMPT is set (by a file of methods/) and PROMPT_LENGTH=0, so there "
         "is no prompt that it could make. Leave it out, or set PROMPT_LENGTH."
+      )
+    if not self.prompt_length and self.placing != Placing():
+      raise ValueError(
+        f"PROMPT_PLACE={self.placing.place!r} and PROMPT_ATTENTION="
+        f"{self.placing.attention!r} are of a prompt, and PROMPT_LENGTH=0. "
+        "Leave them out, or set PROMPT_LENGTH."
       )
     if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
       raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")

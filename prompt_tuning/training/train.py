@@ -174,6 +174,7 @@ def _save_prompts(
         "best_step": best.steps[n] if best else trained.step,
         "initializer": initializer_name(start),
         **({"method": method} if method else {}),
+        **prepared.tuning.placing.record(),
         "scores": {r.split: r.metrics for r in trained.results[n]},
         "truncated": {
           examples.task: examples.truncated for examples, _ in sets[n]

@@ -10,7 +10,7 @@ import pytest
 import tiny_t5
 
 from prompt_tuning import storage
-from prompt_tuning.model import inject, t5
+from prompt_tuning.model import forms, inject, t5
 from prompt_tuning.prompts.prompt import Prompt
 
 CONFIG = tiny_t5.config()
@@ -206,3 +206,212 @@ def test_a_prompt_stays_float32_under_bfloat16_activations():
 def test_a_prompt_id_that_has_no_placeholders_is_refused(prompt_id):
   with pytest.raises(ValueError, match="prompt_id runs from"):
     tiny_t5.reserved([[5], [6]], prompt_id, 3)
+
+
+# Where the places stand.
+
+FIRST = inject.PLACEHOLDER
+ROWS = tiny_t5.ids(
+  *([5, 6, 1, 0], [7, 1, 0, 0], [8, 9, 7, 6], [1, 0, 0, 0], [0, 0, 0, 0])
+)
+P0, P1, P2, P3 = (FIRST + i for i in range(4))
+
+
+@pytest.mark.parametrize(
+  "place, expected",
+  [
+    (
+      "front",
+      [
+        [P0, P1, 5, 6, 1, 0],
+        [P2, P3, 7, 1, 0, 0],
+        [P0, P1, 8, 9, 7, 6],
+        [P2, P3, 1, 0, 0, 0],
+        [P0, P1, 0, 0, 0, 0],
+      ],
+    ),
+    (
+      "after_first",
+      [
+        [5, P0, P1, 6, 1, 0],
+        [7, P2, P3, 1, 0, 0],
+        [8, P0, P1, 9, 7, 6],
+        [1, P2, P3, 0, 0, 0],
+        [P0, P1, 0, 0, 0, 0],
+      ],
+    ),
+    (
+      "before_end",
+      [
+        [5, 6, P0, P1, 1, 0],
+        [7, P2, P3, 1, 0, 0],
+        [8, 9, 7, 6, P0, P1],
+        [P2, P3, 1, 0, 0, 0],
+        [P0, P1, 0, 0, 0, 0],
+      ],
+    ),
+    (
+      "after_end",
+      [
+        [5, 6, 1, P0, P1, 0],
+        [7, 1, P2, P3, 0, 0],
+        [8, 9, 7, 6, P0, P1],
+        [1, P2, P3, 0, 0, 0],
+        [P0, P1, 0, 0, 0, 0],
+      ],
+    ),
+  ],
+)
+def test_a_prompt_stands_where_its_place_is(place, expected):
+  ids = tiny_t5.ids(0, 1, 0, 1, 0)
+  at = inject.columns(ROWS, [place] * 2, ids)
+  assert (at is None) == (place == inject.FRONT)
+  found = inject.reserve(ROWS, ids, 2, at=at)
+  assert found.dtype == np.int32
+  assert found.tolist() == expected
+
+
+def test_prompts_of_other_places_and_lengths_stand_in_one_batch():
+  rows = np.stack([ROWS[0]] * 4)
+  ids = tiny_t5.ids(0, 1, 2, 3)
+  at = inject.columns(rows, inject.PLACES, ids)
+  found = inject.reserve(rows, ids, 3, tiny_t5.ids(3, 2, 1, 2), at=at)
+  assert np.where(found > FIRST, found - FIRST, found).tolist() == [
+    [FIRST, 1, 2, 5, 6, 1, 0],
+    [0, 5, 4, 5, 6, 1, 0],
+    [0, 0, 5, 6, 8, 1, 0],
+    [0, 5, 6, 1, 10, 11, 0],
+  ]
+
+
+# What prompts attend to.
+
+SEEN = {
+  ("prompt_to_prompt",): ["0110", "0110"],
+  ("prompt_to_prompt_causal",): ["0100", "0110"],
+  ("prompt_to_input",): ["1001", "1001"],
+  ("prompt_to_prompt", "prompt_to_prompt_causal"): ["0110", "0110"],
+  ("prompt_to_prompt", "prompt_to_input"): ["1111", "1111"],
+  ("prompt_to_prompt_causal", "prompt_to_input"): ["1101", "1111"],
+  inject.SIGHTS: ["1111", "1111"],
+}
+"""Of a text [word, prompt, prompt, word], what the prompt attends to."""
+
+
+@pytest.mark.parametrize("attention", SEEN)
+def test_a_prompt_attends_to_what_is_named_and_the_input_to_everything(
+  attention,
+):
+  mask = inject.prompt_mask(2, [inject.Placing(attention=attention[::-1])])
+  (found,) = np.asarray(mask(tiny_t5.ids([5, P0, P1, 1])))
+  rows = ["".join(map(str, row)) for row in found.astype(int)]
+  assert rows == ["1111", *SEEN[attention], "1111"]
+
+
+def test_no_set_is_no_mask():
+  assert inject.prompt_mask(2, [inject.Placing()] * 3) is None
+
+
+def test_prompts_of_different_sets_attend_in_one_batch_as_alone():
+  sets = [None, *SEEN]
+  mask = inject.prompt_mask(2, [inject.Placing(attention=s) for s in sets])
+  first = FIRST + 2 * np.arange(len(sets), dtype=np.int32)
+  tokens = np.stack(
+    [[5, place, place + 1, 1] for place in first], dtype=np.int32
+  )
+  found = np.asarray(mask(tokens))
+  assert found[0].all()
+  for matrix, attention in zip(found[1:], SEEN, strict=True):
+    alone = inject.prompt_mask(2, [inject.Placing(attention=attention)])
+    np.testing.assert_array_equal(alone(tiny_t5.ids([5, P0, P1, 1]))[0], matrix)
+
+
+def encoded(attention, rows, text, params=None, **packed):
+  """The encoder's output of a text with the prompt behind its first token."""
+  config = tiny_t5.config(num_encoder_layers=2)
+  placing = inject.Placing("after_first", attention)
+  network = t5.T5(
+    config,
+    Prompt(len(rows), 16),
+    attends=inject.prompt_mask(len(rows), [placing]),
+  )
+  if params is None:
+    params = tiny_t5.weights(config, prompt=rows)
+  ids = np.zeros(len(text), np.int32)
+  at = inject.columns(text, [placing.place], ids)
+  tokens = inject.reserve(text, ids, len(rows), at=at)
+  tokens = tokens.reshape(packed.pop("shape", tokens.shape))
+  answer = tiny_t5.jitted(network, "encode")
+  return np.asarray(answer({"params": params}, tokens, **packed))
+
+
+TEXT = tiny_t5.tokens(2, 5)
+THREE = 2 * tiny_t5.rows(3, 16)
+
+
+@pytest.mark.parametrize("attention", SEEN)
+def test_what_a_prompt_does_not_attend_to_changes_nothing_of_it(attention):
+  before = encoded(attention, THREE, TEXT)[:, 1:4]
+  other_text = encoded(attention, THREE, tiny_t5.tokens(2, 5, seed=7))[:, 1:4]
+  other_row = THREE.copy()
+  other_row[1] += 1
+  moved = abs(encoded(attention, other_row, TEXT)[:, 1:4] - before).max((0, 2))
+  # Of two layers: through the input a prompt sees itself after all.
+  through_input = "prompt_to_input" in attention
+  assert (abs(other_text - before).max() > 0.01) == through_input
+  first = through_input or "prompt_to_prompt" in attention
+  assert (moved > 0.01).tolist() == [
+    first,
+    True,
+    first or "causal" in str(attention),
+  ]
+
+
+def test_the_whole_set_is_everything_bit_for_bit():
+  whole = encoded(inject.SIGHTS, THREE, TEXT)
+  np.testing.assert_array_equal(whole, encoded(None, THREE, TEXT))
+
+
+def test_stacked_layers_and_packed_rows_have_the_same_mask():
+  attention = ("prompt_to_prompt_causal", "prompt_to_input")
+  apart = encoded(attention, THREE, TEXT)
+  config = tiny_t5.config(num_encoder_layers=2)
+  stacked = forms.stacked(tiny_t5.weights(config, prompt=THREE))
+  np.testing.assert_allclose(
+    encoded(attention, THREE, TEXT, stacked), apart, atol=1e-5
+  )
+  segments = np.repeat(tiny_t5.ids(1, 2), 8)[None]
+  packed = encoded(
+    *(attention, THREE, TEXT), shape=(1, 16), encoder_segment_ids=segments
+  )
+  np.testing.assert_allclose(packed.reshape(apart.shape), apart, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    ({"place": "behind_first"}, "PROMPT_PLACE='behind_first'.*after_first"),
+    ({"place": "x"}, "PROMPT_PLACE='x' is not known. There are front"),
+    (
+      {"attention": "prompt_to_inputs"},
+      "PROMPT_ATTENTION='prompt_to_inputs'.*Did you mean prompt_to_input",
+    ),
+    (
+      {"attention": ()},
+      r"PROMPT_ATTENTION=\(\) lets a prompt attend to nothing",
+    ),
+  ],
+)
+def test_a_place_or_set_that_is_not_known_is_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    inject.Placing(**options)
+
+
+def test_the_record_says_what_is_not_as_ever():
+  assert inject.Placing().record() == {}
+  given = inject.Placing("after_end", ["prompt_to_input", "prompt_to_prompt"])
+  assert given.record() == {
+    "place": "after_end",
+    "attention": ["prompt_to_prompt", "prompt_to_input"],
+  }
+  assert inject.Placing(**given.record()) == given

@@ -8,7 +8,7 @@ import tiny_t5
 import toy_tasks
 
 from prompt_tuning.model import inject, t5
-from prompt_tuning.prompts import prompt, prompted
+from prompt_tuning.prompts import checkpoints, prompt, prompted
 
 TEXT = tiny_t5.tokens(3, 5)
 TARGETS = tiny_t5.tokens(3, 4, seed=1)
@@ -94,6 +94,40 @@ def test_prompts_of_different_lengths_say_in_one_batch_what_they_say_alone():
     alone = logits(one, one.reserve(TEXT, tiny_t5.ids(0, 0, 0)))
     np.testing.assert_allclose(mixed[row], alone[row], atol=1e-4)
   assert np.ptp(mixed - logits(several, several.reserve(TEXT, ids[::-1]))) > 0.1
+
+
+def test_prompts_of_other_places_say_in_one_batch_what_they_say_alone():
+  placings = [
+    inject.Placing("after_end"),
+    inject.Placing("after_first", ("prompt_to_prompt_causal",)),
+    inject.Placing("before_end", ("prompt_to_input",)),
+  ]
+  given = prompts(4, 6, 3)
+  text = np.concatenate([TEXT[:, :4], [[1], [1], [0]]], axis=1, dtype=np.int32)
+  ids = tiny_t5.ids(1, 0, 2)
+  several = prompted.with_prompts(toy_tasks.model(), given, placings)
+  mixed = logits(several, several.reserve(text, ids))
+  for row, n in enumerate(ids):
+    one = prompted.with_prompts(toy_tasks.model(), [given[n]], [placings[n]])
+    alone = logits(one, one.reserve(text, tiny_t5.ids(0, 0, 0)))
+    np.testing.assert_allclose(mixed[row], alone[row], atol=1e-4)
+    front = prompted.with_prompts(toy_tasks.model(), [given[n]])
+    in_front = logits(front, front.reserve(text, tiny_t5.ids(0, 0, 0)))
+    assert abs(alone[row] - in_front[row]).max() > 0.1
+
+
+def test_a_saved_prompt_stands_as_its_record_says():
+  given = prompts(4, 4)
+  record = {"place": "after_end", "attention": ["prompt_to_input"]}
+  saved = [
+    checkpoints.SavedPrompt(given[0], {}, "one"),
+    checkpoints.SavedPrompt(given[1], record, "other"),
+  ]
+  several = prompted.with_saved(toy_tasks.model(), saved)
+  assert several.placings == (
+    inject.Placing(),
+    inject.Placing("after_end", ("prompt_to_input",)),
+  )
 
 
 def test_a_module_that_trains_reserves_its_length_for_each_prompt():
