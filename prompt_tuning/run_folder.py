@@ -202,8 +202,8 @@ class RunFolder:
       if found.get(name) != self.settings.get(name):
         raise ValueError(
           f"{path} belongs to a run with {name}={found.get(name)!r}, this "
-          f"one has {name}={self.settings.get(name)!r}. Choose another "
-          "MODEL_DIR, or remove the folder to start anew."
+          f"one has {name}={self.settings.get(name)!r}. {_why(name)}Choose "
+          "another MODEL_DIR, or remove the folder to start anew."
         )
 
   # Metrics.
@@ -271,6 +271,16 @@ class RunFolder:
     if self._events is not None:
       self._events.close()
       self._events: Any = None
+
+
+def _why(setting: str) -> str:
+  """What a setting that is a hash stands for."""
+  if not setting.endswith("data of hash"):
+    return ""
+  return (
+    "The rows are others, or what makes texts of them (--template, --labels, "
+    "TASK_FEATURE_LENGTHS, the vocabulary); config.gin has what it was. "
+  )
 
 
 def _metrics_row(line: bytes) -> dict | None:

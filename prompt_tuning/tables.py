@@ -115,8 +115,13 @@ def markdown(*lines: Sequence[str]) -> str:
   return "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])
 
 
-def field(row: Row, name: str) -> str:
+def field(row: Row, name: str, named_by: str = "") -> str:
   """The text of a field; a number or truth value is written as in JSON.
+
+  Args:
+    row: of a file.
+    name: of the field.
+    named_by: the flag that named the field, for the message.
 
   Raises:
     BadRow: there is no such field, or it holds no text.
@@ -124,7 +129,8 @@ def field(row: Row, name: str) -> str:
   if name not in row:
     close = difflib.get_close_matches(name, row, 1, 0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"it has {list(row)}."
-    raise BadRow(f"the row has no field {name!r}; {hint}")
+    by = f", which {named_by} names" if named_by else ""
+    raise BadRow(f"the row has no field {name!r}{by}; {hint}")
   value = row[name]
   if value is None or isinstance(value, list | dict):
     raise BadRow(f"the field {name!r} is {value!r}, not a text or a number.")

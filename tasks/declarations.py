@@ -22,12 +22,14 @@ class Declaration:
     benchmark: whose mean score it is a part of, "glue" for example.
     counts_as: the task that it shares its part of the mean with, as the two
       test sets of MNLI do; "" for a part of its own.
+    template: the form of its inputs, "premise: {premise} …"; "" for none known.
   """
 
   labels: tuple[str, ...] = ()
   is_hidden: Callable[[Any], bool] | None = None
   benchmark: str = ""
   counts_as: str = ""
+  template: str = ""
 
 
 _declared: dict[str, Declaration] = {}
@@ -40,6 +42,7 @@ def declare(
   is_hidden: Callable[[Any], bool] | None = None,
   benchmark: str = "",
   counts_as: str = "",
+  template: str = "",
 ) -> None:
   """Says what a task is, see `Declaration`; a second call takes its place.
 
@@ -49,6 +52,7 @@ def declare(
     is_hidden: tells the targets that have no public answer.
     benchmark: whose mean it is a part of.
     counts_as: the task that it shares its part with.
+    template: the form of its inputs.
 
   Raises:
     ValueError: the labels are one text instead of a list, or not all texts.
@@ -58,7 +62,9 @@ def declare(
       f"The labels of {task!r} must be a list of texts, got {labels!r}. Write "
       'for example labels=("no", "yes").'
     )
-  _declared[task] = Declaration(tuple(labels), is_hidden, benchmark, counts_as)
+  _declared[task] = Declaration(
+    tuple(labels), is_hidden, benchmark, counts_as, template
+  )
 
 
 def declared(task: str) -> Declaration:

@@ -84,7 +84,7 @@ def register(
       ],
     )
   )
-  declarations.declare(name, labels=own.classes)
+  declarations.declare(name, labels=own.classes, template=own.template)
   _known[name] = own
   return name
 

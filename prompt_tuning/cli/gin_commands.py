@@ -108,10 +108,13 @@ def _infer(flags: argparse.Namespace, bindings: Settings) -> None:
       return submission.write
     return jobs.infer_rows if _has_rows() else jobs.infer_lines
 
-  _, where = _run(
+  written, where = _run(
     *(flags, bindings, choose, "INFER_OUTPUT_DIR"),
     reads_tasks=flags.submission,
   )
+  if isinstance(written, os.PathLike):
+    with open(written, encoding="utf-8") as file:
+      print(f"{sum(1 for _ in file):,} predictions.")
   _print_folder(where)
 
 

@@ -44,8 +44,9 @@ def find(name: str) -> Any:
     raise ValueError(
       f"{name!r} is no registered seqio task or mixture. {hint}`prompt-tuning "
       "tasks` lists them. A task of your own files needs --data and its flags "
-      "in every command; a module of yours that registers one is named by "
-      "MIXTURE_OR_TASK_MODULE (for an ensemble by --task_module)."
+      "in every command, own_data.register in Python; a module of yours that "
+      "registers one is named by MIXTURE_OR_TASK_MODULE (for an ensemble by "
+      "--task_module), and imported in Python."
     )
   return text_to_text.find(name) or seqio.get_mixture_or_task(name)
 

@@ -6,6 +6,7 @@ frozen model + saved prompts + lines of text, or rows of one's own
 """
 
 from collections.abc import Mapping, Sequence
+import logging
 import os
 import pathlib
 
@@ -15,7 +16,10 @@ from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.prompts import checkpoints, prompted
 from prompt_tuning.shapes import EOS
+from prompt_tuning.tasks import declarations
 from prompt_tuning.tasks.rows import own_files
+
+_log = logging.getLogger(__name__)
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike] | None
 
@@ -30,6 +34,17 @@ def prompts_of(paths: Paths, model, allow_other_model):
     checkpoints.load_prompt(path, model, allow_other_model=allow_other_model)
     for path in paths
   ]
+
+
+def _compare_template(saved: checkpoints.SavedPrompt, template: str) -> None:
+  """Says so if a prompt was trained on inputs of another form."""
+  trained_on = saved.record.get("template")
+  if template and trained_on and template != trained_on:
+    _log.warning(
+      "%s was trained on inputs of the form %r, and --template is %r. Its "
+      "answers to another form may be poor.",
+      *(saved.path, trained_on, template),
+    )
 
 
 def pairs_of(names: Sequence[str], prompts) -> list[tuple[str, int]]:
@@ -68,6 +83,9 @@ def evaluate_prompts(
   folder = run_folder.RunFolder(eval_output_dir, setting="EVAL_OUTPUT_DIR")
   prompts = prompts_of(prompt_path, model, allow_other_model)
   pairs = pairs_of(registry.task_names(mixture_or_task_name), prompts)
+
+  for name, n in pairs if prompts else ():
+    _compare_template(prompts[n], declarations.declared(name).template)
 
   # Each split is read once, however many prompts answer it.
   read = {
@@ -200,6 +218,8 @@ def infer_rows(
 
   read = rows.to_predict(make)
   prompts = prompts_of(prompt_path, model, allow_other_model)
+  for saved in prompts:
+    _compare_template(saved, rows.template)
   answers = _answers(model, prompts, decoding, [ids for _, ids in read])
   written = [
     {**row, **answer.row()}

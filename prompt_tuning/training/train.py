@@ -22,6 +22,7 @@ from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import freeze
 from prompt_tuning.prompts import checkpoints, multitask, prompt
 from prompt_tuning.shapes import Float, PyTree
+from prompt_tuning.tasks import declarations
 from prompt_tuning.training import loop, prepare
 from prompt_tuning.training.settings import Tasks, Tuning, initializer_name
 
@@ -169,6 +170,7 @@ def _save_prompts(
       trained.bank[n],
       {
         "task": task,
+        **_form_of(task),
         "seed": seed,
         "steps": trained.step,
         "best_step": best.steps[n] if best else trained.step,
@@ -183,3 +185,13 @@ def _save_prompts(
         "versions": checkpoints.versions(),
       },
     )
+
+
+def _form_of(task: str) -> dict:
+  """What a task declared of its inputs and answers, for who uses the prompt."""
+  form = declarations.declared(task)
+  labels, template = list(form.labels), form.template
+  return {
+    **({"labels": labels} if labels else {}),
+    **({"template": template} if template else {}),
+  }

@@ -32,6 +32,7 @@ OF_NUMBERS = {"pearson", "spearman"}
 _OF_CLASSES = {"f1", "macro_f1", "matthews"}
 OF_TEXT = {"squad"}
 _IS = "\x1f"  # between a value and its word, where both may have a =
+_said: set[tuple[str, str]] = set()
 _ADVICE = (
   "Correct the row, or count and leave out bad rows with --skip_bad_rows."
 )
@@ -197,11 +198,13 @@ class OwnData:
     table = tables.read(
       path, make, skip_bad_rows=self.skip_bad_rows, advice=_ADVICE
     )
-    if table.skipped:
+    bad = len(table.skipped)
+    said = f"{bad} of {bad + len(table.items)} rows are bad and left out"
+    # The validation rows may be held out of a file that was read for training.
+    if bad and (said, table.skipped[0]) not in _said:
+      _said.add((said, table.skipped[0]))
       logging.getLogger(__name__).warning(
-        "%d of %d rows are bad and left out; the first: %s",
-        *(len(table.skipped), len(table.skipped) + len(table.items)),
-        table.skipped[0],
+        "%s; the first: %s", said, table.skipped[0]
       )
     return table.items
 
@@ -213,7 +216,7 @@ class OwnData:
     """
     parts = []
     for literal, name in self.placeholders:
-      value = field(row, name) if name else ""
+      value = field(row, name, "--template") if name else ""
       if name and not value.strip():
         raise BadRow(f"the field {name!r} is empty.")
       parts.append(literal + value)
@@ -250,7 +253,7 @@ class OwnData:
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
       value = value["text"]
     if not isinstance(value, list):
-      return [field(row, self.target)]
+      return [field(row, self.target, "--target")]
     if not value or not all(isinstance(answer, str) for answer in value):
       raise BadRow(
         f"the field {self.target!r} is {value!r:.60}, no list of answers."

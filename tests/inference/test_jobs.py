@@ -186,7 +186,11 @@ def test_rows_have_the_log_probabilities_that_are_asked_for(tmp_path):
 @pytest.mark.parametrize(
   "row, settings, message",
   [
-    ({"who": "x"}, {}, "new.jsonl, line 1: the row has no field 'where'; did"),
+    (
+      {"who": "x"},
+      {},
+      "new.jsonl, line 1: the row has no field 'where'",
+    ),
     ({"who": "", "where": "x"}, {}, "line 1: the field 'who' is empty"),
     (
       {"who": "cat " * 30, "where": "x"},
