@@ -9,9 +9,9 @@ it is used as it says or refused by name.
 
 from collections.abc import Mapping
 import json
-import math
 import os
 import pathlib
+import sys
 from typing import Any
 
 MISSING: Any = object()
@@ -123,14 +123,14 @@ class Fields(Mapping[str, Any]):
   def number(
     self, name: str, default: Any = MISSING, *, above: float = 0
   ) -> Any:
-    """A finite number above `above`; the default as it is."""
+    """A finite number above `above`, a float; the default as it is."""
     value = self._value(name, default)
     if value is default:
       return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= above:
+    if not is_number or not above < value <= sys.float_info.max:
       raise self.refuse(name, f"a number above {above:g}")
-    return value
+    return float(value)
 
   def text(self, name: str, default: Any = MISSING) -> Any:
     """A text; the default as it is."""

@@ -45,7 +45,8 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
     if isinstance(loaded, np.ndarray):
       return loaded
     with loaded:
-      return _only(dict(loaded), file)
+      # What a name without .npy holds comes as bytes.
+      return _only({name: np.asarray(a) for name, a in loaded.items()}, file)
   except Exception as error:  # numpy and zipfile raise a dozen kinds
     reason = str(error) or type(error).__name__
     if "allow_pickle" in reason or "pickle" in reason:

@@ -48,6 +48,14 @@ def test_a_file_of_torch_says_how_to_convert_it(tmp_path):
       checkpoints.load_prompt(tmp_path / name)
 
 
+def test_what_an_archive_holds_beside_arrays_is_no_matrix(tmp_path):
+  path = tmp_path / "soft.npz"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("prompt", b"")
+  with pytest.raises(ValueError, match=r"must hold one matrix.*holds prompt"):
+    checkpoints.load_prompt(path)
+
+
 @pytest.mark.parametrize("name", ["soft.npy", "soft.npz"])
 @pytest.mark.parametrize("content", [b"", b"PK", pickle.dumps([1, 2])])
 def test_what_is_no_array_is_refused_without_advice_to_unpickle(
