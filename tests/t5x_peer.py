@@ -28,6 +28,14 @@ CHOICES = {
 }
 """Another optimizer and a schedule, as either engine takes them."""
 
+METHOD = {
+  "RANK": 3,
+  "PROMPT_PLACE": "before_end",
+  "PROMPT_ATTENTION": ("prompt_to_prompt_causal", "prompt_to_input"),
+  "LEARNING_RATE": 0.003,
+}
+"""Of methods/ulpt.gin, for a prompt at another place with a mask of its own."""
+
 BEAMS = {"DECODE_FN": "@decoding.beam_search", "NUM_DECODES": 4}
 
 
@@ -205,7 +213,11 @@ def infer(folder: pathlib.Path, **bindings) -> list[dict]:
 
 
 def embedded(
-  folder: pathlib.Path, steps: int, run="prompt_tuning", **bindings
+  folder: pathlib.Path,
+  steps: int,
+  run="prompt_tuning",
+  *extra_files: str,
+  **bindings,
 ) -> pathlib.Path:
   """The run of `train` by `prompt-tuning train`, which needs no t5x."""
   settings = {
@@ -221,7 +233,7 @@ def embedded(
   files = ["models/microworld", f"runs/{run}"]
   if run == "prompt_tuning":
     files.insert(1, "prompts/class_labels")
-  _in_process("train", files, settings)
+  _in_process("train", [*files, *extra_files], settings)
   return folder
 
 

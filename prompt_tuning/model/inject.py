@@ -88,6 +88,10 @@ def _check(setting: str, value, known: Sequence[str]) -> None:
     )
 
 
+IN_FRONT = Placing()
+"""As ever: in front of the input, attending to everything."""
+
+
 def is_placeholder(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
   """Which tokens stand for a prompt's row."""
   return tokens >= PLACEHOLDER

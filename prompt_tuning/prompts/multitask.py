@@ -33,6 +33,7 @@ from prompt_tuning.prompts.reparameterised import (
   leaf,
   matmul,
   roots,
+  zeros,
 )
 from prompt_tuning.shapes import Array, Float, PyTree
 
@@ -85,8 +86,7 @@ class MultiTask(nn.Module):
   @nn.compact
   def __call__(self) -> Float[Array, "*N P E"]:
     how = _COMBINATIONS[self.combine]
-    shape = how.shared(*self._sizes)
-    shared = self.param(_ROWS, nn.initializers.zeros, shape, jnp.float32)
+    shared = zeros(self, _ROWS, *how.shared(*self._sizes))
     shapes = how.own(*self._sizes)
     own = {name: leaf(self, name, *each) for name, each in shapes.items()}
     return how.rows(shared, **own)
@@ -196,12 +196,13 @@ def save_shared(
 
   Args:
     folder: the run's.
-    module: what trained, with a bank.
+    module: what trained, a bank or one prompt.
     params: its parameters.
   """
+  alone = module.num_prompts is None  # pyright: ignore
   tree = {
     name: np.asarray(array)
-    if name.startswith(SHARED)
+    if alone or name.startswith(SHARED)
     else np.asarray(array).mean(axis=0)
     for name, array in params.items()
   }

@@ -145,8 +145,13 @@ def trainable(mask: PyTree) -> PyTree:
   """A mask of what trains (see `freeze`) without what a module keeps fixed."""
   flat = storage.flatten(mask)
   return storage.unflatten(
-    {path: value and not _is(path, FIXED) for path, value in flat.items()}
+    {path: value and not is_fixed(path) for path, value in flat.items()}
   )
+
+
+def is_fixed(path: str) -> bool:
+  """Whether a parameter is one that a module keeps fixed."""
+  return _is(path, FIXED)
 
 
 def shared(trained: PyTree) -> PyTree:

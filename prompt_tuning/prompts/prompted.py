@@ -116,7 +116,7 @@ def with_module(
     placings: of each prompt of the bank; by default all of them stand in front.
   """
   length, count = module.length, module.num_prompts  # pyright: ignore
-  placings = tuple(placings or (inject.Placing(),) * count)
+  placings = tuple(placings or (inject.IN_FRONT,) * count)
   attends = inject.prompt_mask(length, placings)
   return Prompted(
     t5.T5(model.config, prompt=module, attends=attends),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import functools
 
 from flax import linen as nn
+from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -264,10 +265,21 @@ def roots(values: Float[np.ndarray, "*N _"]) -> Float[np.ndarray, "*N _"]:
 def leaf(module, name: str, *shape: int) -> Float[Array, "..."]:
   """A parameter of every prompt of a module's bank, [*N, *shape].
 
-  Its values come from `first_parameters`; Flax's `init` makes zeros.
+  Its values come from `first_parameters`; Flax's `init` makes zeros. No rule of
+  a mesh maps its axes, as those of a plain prompt.
   """
   bank = () if module.num_prompts is None else (module.num_prompts,)
-  return module.param(name, nn.initializers.zeros, (*bank, *shape), jnp.float32)
+  return zeros(module, name, *bank, *shape, banks=len(bank))
+
+
+def zeros(module, name: str, *shape: int, banks: int = 0) -> Array:
+  """A parameter that starts as zeros, with the names of its axes for t5x."""
+  axes = ("prompt_rows", "prompt_columns")[: len(shape) - banks]
+  return partitioning.param_with_axes(
+    *(name, nn.initializers.zeros, shape, jnp.float32),
+    axes=("prompts",) * banks + axes,
+    module=module,
+  )
 
 
 def keys(

@@ -7,7 +7,7 @@ no such call, and `t5x_export` makes it.
 from absl import flags
 from t5x import gin_utils
 
-from prompt_tuning import configuration
+from prompt_tuning import configuration, gin_macros
 
 
 def check() -> None:
@@ -15,13 +15,14 @@ def check() -> None:
 
   Raises:
     ValueError: a macro that nothing uses; the message has the closest name. Or
-      one that chooses another method than plain prompts.
+      a method that a later file takes back.
   """
   text = gin_utils.get_gin_config_str()
-  if "PROMPT" in configuration.defined([text]):
+  chosen = gin_macros.macro("PROMPT")
+  if "train.Tuning.module" in text and chosen is None:
     raise ValueError(
-      "PROMPT is set (by a file of methods/), and under t5x's launchers plain "
-      "prompts alone train. Leave it out, or run prompt-tuning train."
+      "A file of methods/ stands in front of the model's, which sets "
+      "PROMPT=None again: a plain prompt would train. Name it behind."
     )
   used = configuration.used([text])
   configuration.check_flags(configuration.defined([_flags()]), used)

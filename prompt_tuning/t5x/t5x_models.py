@@ -5,7 +5,8 @@
 
 A placeholder is a token, so t5x's masks, relative positions, cached decoding
 and packed segments are right as they are. The only thing that changes is the
-embedding that the encoder is given, and the only new parameter is the prompt.
+embedding that the encoder is given, and its mask with PROMPT_ATTENTION; the new
+parameters are the prompt's.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +14,44 @@ import dataclasses
 import functools
 from typing import Any
 
+from flax import core
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 from t5x import decoding, models
 from t5x.examples.t5 import layers, network
 
 from prompt_tuning.model import inject, t5
-from prompt_tuning.prompts import prompt
+from prompt_tuning.prompts import multitask, prompt, reparameterised
+from prompt_tuning.shapes import PyTree
 from prompt_tuning.t5x import t5x_features
 
-NO_VALUES = nn.initializers.zeros
-"""For a prompt that a checkpoint holds."""
+First = Callable[[Any], PyTree]
+"""From a module that trains to its first parameters, see `t5x_prompts`."""
+
+METHODS = (
+  prompt.Prompt,
+  reparameterised.Residual,
+  reparameterised.LowRank,
+  reparameterised.ULPT,
+  reparameterised.Superposition,
+  multitask.MultiTask,
+)
+"""What may train here: all that collapses to plain rows."""
+
+
+class MaskedEncoder(network.Encoder):
+  """t5x's encoder with a mask more, see `t5.T5.attends`."""
+
+  attends: Callable | None = None
+
+  def __call__(
+    self, encoder_input_tokens, encoder_mask=None, deterministic=False
+  ):
+    assert self.attends is not None
+    more = self.attends(encoder_input_tokens)[:, None]
+    mask = layers.combine_masks(encoder_mask, more, dtype=self.config.dtype)
+    return super().__call__(encoder_input_tokens, mask, deterministic)
 
 
 class PromptedTransformer(network.Transformer):
@@ -31,11 +59,13 @@ class PromptedTransformer(network.Transformer):
 
   Attributes:
     prompt: a module that returns the prompt's rows [P, E].
+    attends: what may attend to what in the encoder, see `t5.T5.attends`.
     one_hot: embed by a product with one-hot rows, as t5x does, instead of
       reading rows: slower, for a table that is spread over a model axis.
   """
 
   prompt: nn.Module | None = None
+  attends: Callable | None = None
   one_hot: bool = False
 
   def setup(self):
@@ -50,11 +80,15 @@ class PromptedTransformer(network.Transformer):
       name="token_embedder",
     )
     # t5x's own setup cannot be called first: the names would be in use.
-    self.encoder = network.Encoder(
-      config,
+    embedding = (
       self.shared_embedding
       if self.prompt is None
-      else inject.PromptedEmbedding(self.shared_embedding, self.prompt),
+      else inject.PromptedEmbedding(self.shared_embedding, self.prompt)
+    )
+    self.encoder = (
+      network.Encoder(config, embedding)
+      if self.attends is None
+      else MaskedEncoder(config, embedding, attends=self.attends)
     )
     self.decoder = network.Decoder(config, self.shared_embedding)
 
@@ -74,8 +108,9 @@ _T5X_CONSTANTS = {
 def t5x_network(
   config: t5.T5Config,
   prompt_length: int = 0,
-  initializer: Callable = NO_VALUES,
+  method: reparameterised.Method | None = None,
   *,
+  placing: inject.Placing = inject.IN_FRONT,
   one_hot: bool = False,
 ) -> PromptedTransformer:
   """t5x's `examples.t5.network` with a prompt of P positions.
@@ -83,7 +118,8 @@ def t5x_network(
   Args:
     config: the T5's shape.
     prompt_length: P; 0 for no prompt.
-    initializer: the prompt's first values, see `t5x_prompts`.
+    method: what trains (PROMPT); None for a plain prompt.
+    placing: what the prompt attends to.
     one_hot: see `PromptedTransformer`.
 
   Raises:
@@ -102,29 +138,66 @@ def t5x_network(
     for name in network.T5Config.__dataclass_fields__
     if hasattr(config, name)
   }
-  rows = _prompt(prompt_length, config.emb_dim, initializer)
   return PromptedTransformer(
-    network.T5Config(**shared), prompt=rows, one_hot=one_hot
+    network.T5Config(**shared),
+    prompt=_prompt(prompt_length, config.emb_dim, method, placing),
+    attends=inject.prompt_mask(prompt_length, [placing]),
+    one_hot=one_hot,
   )
 
 
 def own_network(
   config: t5.T5Config,
   prompt_length: int = 0,
-  initializer: Callable = NO_VALUES,
+  method: reparameterised.Method | None = None,
+  *,
+  placing: inject.Placing = inject.IN_FRONT,
 ) -> t5.T5:
   """This package's T5, which has the same parameters."""
-  return t5.T5(config, _prompt(prompt_length, config.emb_dim, initializer))
+  return t5.T5(
+    config,
+    _prompt(prompt_length, config.emb_dim, method, placing),
+    attends=inject.prompt_mask(prompt_length, [placing]),
+  )
 
 
-def _prompt(length: int, width: int, initializer) -> prompt.Prompt | None:
+def _prompt(
+  length: int,
+  width: int,
+  method: reparameterised.Method | None,
+  placing: inject.Placing,
+) -> Any:
   if length < 0:
     raise ValueError(
       f"PROMPT_LENGTH={length}; give 0 for no prompt, or a positive number."
     )
   if not length:
+    if method is not None or placing != inject.IN_FRONT:
+      raise ValueError(
+        "PROMPT (by a file of methods/), PROMPT_PLACE or PROMPT_ATTENTION is "
+        "set and PROMPT_LENGTH=0, so there is no prompt. Leave them out, or "
+        "set PROMPT_LENGTH."
+      )
     return None
-  return prompt.Prompt(length, width, initializer=initializer)
+  if not callable(method or prompt.Prompt):
+    raise ValueError(
+      f"PROMPT={method!r} is no method. Name a file of methods/ instead, for "
+      "example --gin_file=methods/residual.gin."
+    )
+  made = (method or prompt.Prompt)(length, width, None)
+  if not isinstance(made, METHODS):
+    names = ", ".join(known.__name__ for known in METHODS)
+    raise ValueError(
+      f"PROMPT={type(made).__name__} does not train under t5x's launchers, "
+      f"which have {names}. Run prompt-tuning train, or choose one of them."
+    )
+  if isinstance(made, multitask.MultiTask) and not made.start_from:
+    raise ValueError(
+      "methods/multi_task.gin trains several tasks together, and a run under "
+      "t5x trains one prompt. Train the shared part with prompt-tuning train, "
+      "and start here from its folder with SHARED_FROM."
+    )
+  return made
 
 
 class PromptModel(models.EncoderDecoderModel):
@@ -135,7 +208,9 @@ class PromptModel(models.EncoderDecoderModel):
       `prompt` as they do.
     vocabulary: a seqio vocabulary, of inputs and targets.
     optimizer_def: see `t5x_optimizers`.
-    decode_fn: one of `t5x.decoding`.
+    first: the prompt's first parameters; None for zeros, where a checkpoint has
+      the others.
+    placing: where the prompt stands.
     allow_dropout: accept dropout beside a prompt.
     options: of `t5x.models.EncoderDecoderModel`.
 
@@ -149,8 +224,9 @@ class PromptModel(models.EncoderDecoderModel):
     module: nn.Module,
     vocabulary,
     optimizer_def,
-    decode_fn: Callable = decoding.temperature_sample,
     *,
+    first: First | None = None,
+    placing: inject.Placing = inject.IN_FRONT,
     allow_dropout: bool = False,
     **options,
   ):
@@ -158,31 +234,47 @@ class PromptModel(models.EncoderDecoderModel):
     t5x_features.check_vocabulary(vocabulary, config.vocab_size)
     if module_prompt(module) is not None and not allow_dropout:
       t5x_features.check_dropout(config.dropout_rate)
+    self._first = first
+    convert = functools.partial(feature_converter, module, place=placing.place)
     super().__init__(
       module,
       vocabulary,
       vocabulary,
       optimizer_def,
-      decode_fn,
-      feature_converter_cls=functools.partial(feature_converter, module),
-      **options,
+      feature_converter_cls=convert,
+      **{"decode_fn": decoding.temperature_sample, **options},
     )
 
   def get_initial_variables(
     self, rng, input_shapes: Mapping, input_types: Mapping | None = None
   ):
-    """As t5x's; tokens are integers even where a launcher gives no types."""
+    """As t5x's, with the prompt's first parameters.
+
+    Tokens are integers even where a launcher gives no types.
+    """
     types = dict.fromkeys(input_shapes, jnp.int32)
-    return super().get_initial_variables(rng, input_shapes, types)
+    made = super().get_initial_variables(rng, input_shapes, types)
+    module = module_prompt(self.module)
+    if module is None or self._first is None:
+      return made
+    # t5x asks while it traces; the values are those of this moment.
+    with jax.ensure_compile_time_eval():
+      values = jax.tree.map(jnp.asarray, self._first(module))
+    params = {**core.unfreeze(made["params"]), prompt.NAME: values}
+    return made.copy({"params": core.freeze(params)})
 
 
-def module_prompt(module: nn.Module) -> prompt.Prompt | None:
+def module_prompt(module: nn.Module) -> Any:
   """The prompt of a network, if it has one."""
   return getattr(module, "prompt", None)
 
 
 def feature_converter(
-  module: nn.Module, pack: bool, use_custom_packing_ops: bool = False
+  module: nn.Module,
+  pack: bool,
+  use_custom_packing_ops: bool = False,
+  *,
+  place: str = inject.FRONT,
 ):
   """What t5x asks a model for: task features to the network's input.
 
@@ -200,4 +292,5 @@ def feature_converter(
     pack=pack,
     use_custom_packing_ops=use_custom_packing_ops,
     prompt_length=0 if found is None else found.length,
+    place=place,
   )

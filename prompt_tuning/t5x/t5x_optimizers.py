@@ -18,6 +18,8 @@ import optax
 from t5x import adafactor, optimizers
 
 from prompt_tuning.model import freeze
+from prompt_tuning.prompts import prompt
+from prompt_tuning.shapes import PyTree
 
 _RULES = optimizers.OptaxStatePartitionRules
 
@@ -70,7 +72,7 @@ def frozen_but(
   """
 
   def labels(params):
-    mask = freeze.mask(core.unfreeze(params), trainable)
+    mask = _trains(params, trainable)
     named = jax.tree.map(lambda m: "trained" if m else "frozen", mask)
     frozen = isinstance(params, core.FrozenDict)
     return core.freeze(named) if frozen else named
@@ -80,6 +82,11 @@ def frozen_but(
       {"trained": optimizer, "frozen": optax.set_to_zero()}, labels
     )
   )
+
+
+def _trains(params: PyTree, trainable: Sequence[str]) -> PyTree:
+  """Booleans in place of the leaves: which ones train."""
+  return prompt.trainable(freeze.mask(core.unfreeze(params), trainable))
 
 
 def multi_optimizer(
@@ -128,7 +135,7 @@ class ResumableMultiOptimizer(optimizers.MultiOptimizer):
 
   def init_state(self, params):
     """As t5x's, of patterns that each match something."""
-    freeze.mask(core.unfreeze(params), self._trainable)
+    _trains(params, self._trainable)
     return super().init_state(params)
 
   def state_dict(self, target, state):
@@ -160,4 +167,5 @@ class ResumableMultiOptimizer(optimizers.MultiOptimizer):
 
 
 def _matches(patterns: Sequence[re.Pattern], path: str) -> bool:
-  return any(pattern.fullmatch(path) for pattern in patterns)
+  found = any(pattern.fullmatch(path) for pattern in patterns)
+  return found and not prompt.is_fixed(path)

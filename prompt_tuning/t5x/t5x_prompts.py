@@ -1,8 +1,8 @@
-"""A prompt's first values under t5x, and its file at every checkpoint.
+"""A prompt's first parameters under t5x, and its file at every checkpoint.
 
-base checkpoint's table -> initialiser -> first values [P, E]
-t5x saves a checkpoint  -> MODEL_DIR/prompt.npy, prompt.json
-                           MODEL_DIR/prompts/<step>/ the same, kept
+base checkpoint's table -> initialiser -> rows [P, E] -> first parameters
+t5x saves a checkpoint  -> rows -> MODEL_DIR/prompt.npy, prompt.json
+                                   MODEL_DIR/prompts/<step>/ the same, kept
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +13,25 @@ import tempfile
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tensorflow as tf
 
 from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
-from prompt_tuning.prompts import checkpoints, initializers, prompt
+from prompt_tuning.model import inject
+from prompt_tuning.prompts import (
+  checkpoints,
+  initializers,
+  multitask,
+  prompt,
+  reparameterised,
+)
+from prompt_tuning.shapes import PyTree
 from prompt_tuning.t5x import t5x_data
 
 _TABLE = "token_embedder/embedding"
 _FILES = (checkpoints.ARRAY, checkpoints.RECORD)
+_UNDER = f"{prompt.NAME}/"
 
 
 def first_values(
@@ -33,8 +41,8 @@ def first_values(
   *,
   labels: Callable[[], tuple[str, ...]] | None = None,
   seed: int = 0,
-) -> Callable:
-  """A Flax initialiser that starts a prompt as the embedded engine would.
+) -> Callable[[Any], PyTree]:
+  """A function of what trains: where the embedded engine would start it.
 
   The base checkpoint's table is read once, when the first value is asked for.
 
@@ -47,44 +55,39 @@ def first_values(
   """
 
   @functools.cache
-  def values(length: int) -> np.ndarray:
+  def values(module: Any) -> PyTree:
     chosen = initializer or initializers.from_vocabulary()
+    table = read_table(checkpoint)
+    pieces = vocabulary.vocab_size - vocabulary.extra_ids
     source = initializers.Source(
-      read_table(checkpoint),
-      vocabulary.encode,
-      vocabulary.vocab_size - vocabulary.extra_ids,
-      labels() if labels else (),
+      table, vocabulary.encode, pieces, labels() if labels else ()
     )
-    # t5x asks while it traces; the values are those of this moment.
-    with jax.ensure_compile_time_eval():
-      return np.asarray(chosen(jax.random.key(seed), length, source))
+    rows = chosen(jax.random.key(seed), module.length, source)
+    rows = _checked(rows, module, "the initialiser")
+    words = table[initializers.SPECIAL : pieces]
+    return module.first_parameters(rows, prompt.Given((seed,), words))
 
-  return _constant(values)
+  return values
 
 
-def from_file(path: str | os.PathLike | None) -> Callable:
-  """A Flax initialiser with the values of a saved prompt; None for zeros."""
+def from_file(
+  path: str | os.PathLike | None,
+) -> Callable[[Any], PyTree] | None:
+  """The same of a saved prompt; None where the checkpoint holds it."""
   if not path:
-    return jax.nn.initializers.zeros
+    return None
 
   @functools.cache
-  def values(length: int) -> np.ndarray:
-    found = read(path)
-    initializers.check_prompt(found, path, length)
-    return found
+  def values(module: Any) -> PyTree:
+    return module.first_parameters(_checked(read(path), module, path))
 
-  return _constant(values)
+  return values
 
 
-def _constant(values: Callable[[int], np.ndarray]) -> Callable:
-  def initial(key, shape, dtype=jnp.float32):
-    del key
-    length, width = shape
-    found = values(length)
-    initializers.check_prompt(found, "the initialiser", length, width)
-    return jnp.asarray(found, dtype)
-
-  return initial
+def _checked(rows, module: Any, where) -> np.ndarray:
+  found = np.asarray(rows, np.float32)
+  initializers.check_prompt(found, where, module.length, module.emb_dim)
+  return found
 
 
 def read_table(checkpoint: str | os.PathLike) -> np.ndarray:
@@ -135,42 +138,96 @@ def class_labels(
   return labels
 
 
+def source(
+  prompt_path: str | os.PathLike | None, checkpoint: str | os.PathLike
+) -> str | os.PathLike | None:
+  """The prompt's file: PROMPT_PATH, or what a run wrote beside a checkpoint.
+
+  None where there is neither: the checkpoint's own prompt is used, if any.
+
+  Raises:
+    ValueError: the checkpoint has the parameters of a method, and no file is
+      beside it.
+  """
+  if prompt_path:
+    return prompt_path
+  found = checkpoint
+  if "://" not in str(checkpoint):
+    found = t5x_checkpoints.find(pathlib.Path(checkpoint))
+    if found is None:
+      return None  # said when it is restored
+  beside = checkpoints.beside(found)
+  if tf.io.gfile.exists(f"{beside}/{checkpoints.ARRAY}"):
+    return beside
+  names = {name for name in _prompt_shapes(found) if name != prompt.PARAMETER}
+  if names:
+    raise ValueError(
+      f"{found} was tuned by a method of methods/ ({min(names)}), and its "
+      f"prompt, {beside}/{checkpoints.ARRAY}, is not there. Set PROMPT_PATH to "
+      "the prompt's file."
+    )
+  return None
+
+
 def length(
   prompt_path: str | os.PathLike | None, checkpoint: str | os.PathLike
 ) -> int:
   """P of a saved prompt, or else of the prompt in a checkpoint; 0 for none."""
   if prompt_path:
     return len(read(prompt_path))
-  if "://" in str(checkpoint):  # its prompt lies beside it
-    folder, _, step = str(checkpoint).rstrip("/").rpartition("/checkpoint_")
-    beside = f"{folder}/prompts/{step}"
-    found = tf.io.gfile.exists(f"{beside}/{checkpoints.ARRAY}")
-    return len(read(beside)) if found else 0
+  shape = _prompt_shapes(checkpoint).get(prompt.PARAMETER, (0,))
+  return shape[0]
+
+
+def _prompt_shapes(checkpoint) -> dict[str, tuple[int, ...]]:
+  """The prompt's parameters in a checkpoint; those in a bucket stay unread."""
+  if "://" in str(checkpoint):
+    return {}
   folder = t5x_checkpoints.find(pathlib.Path(checkpoint))
   tensors = t5x_checkpoints.tensors(folder) if folder else {}
-  return (
-    tensors[prompt.PARAMETER].shape[0] if prompt.PARAMETER in tensors else 0
-  )
+  return {
+    name: tensor.shape
+    for name, tensor in tensors.items()
+    if name.startswith(_UNDER)
+  }
+
+
+def placing(prompt_path: str | os.PathLike | None) -> inject.Placing:
+  """Where a saved prompt stands and what it attends to, as its record says."""
+  return saved(prompt_path).placing if prompt_path else inject.IN_FRONT
 
 
 def save_at_checkpoints(
-  model_dir: str | os.PathLike, record: Mapping[str, Any] | None = None
+  model_dir: str | os.PathLike,
+  record: Mapping[str, Any] | None = None,
+  network: Any = None,
 ) -> Callable:
   """What t5x calls at every checkpoint: it writes the prompt as a file.
 
   Args:
     model_dir: the run's folder.
     record: what prompt.json says beside the steps and versions.
+    network: what trains, whose prompt collapses to the rows; None for a plain
+      prompt.
 
   Returns:
     A function of t5x's SaveCheckpointConfig.state_transformation_fns; it
     changes nothing of what is saved.
   """
+  module = getattr(network, prompt.NAME, None)
 
   def save(state, param_infos):
-    rows = storage.flatten(state["target"]).get(prompt.PARAMETER)
-    if rows is not None and jax.process_index() == 0:
-      values = np.asarray(rows.addressable_data(0))
+    leaves = {
+      path.removeprefix(_UNDER): leaf
+      for path, leaf in storage.flatten(state["target"]).items()
+      if path.startswith(_UNDER)
+    }
+    if leaves and jax.process_index() == 0:
+      # Each device has all of them.
+      params = {
+        name: np.asarray(leaf.addressable_data(0))
+        for name, leaf in leaves.items()
+      }
       step = int(np.asarray(state["state"]["step"].addressable_data(0)))
       about = {
         "steps": step,
@@ -178,32 +235,47 @@ def save_at_checkpoints(
         "versions": checkpoints.versions(),
       }
       for place in (f"{model_dir}/prompts/{step}", str(model_dir)):
-        _write(place, values, about)
+        _write(place, params, about, module)
     return state, param_infos
 
   return save
 
 
-def _write(place: str, values: np.ndarray, about: Mapping[str, Any]) -> None:
+def _write(place: str, params: PyTree, about, module) -> None:
   """Saves a prompt in a folder, of a bucket too (gs://)."""
   if "://" not in place:
-    checkpoints.save_prompt(place, values, about)
+    _write_here(place, params, about, module)
     return
   tf.io.gfile.makedirs(place)
   with tempfile.TemporaryDirectory() as here:
-    checkpoints.save_prompt(here, values, about)
-    for name in _FILES:
-      tf.io.gfile.copy(f"{here}/{name}", f"{place}/{name}", overwrite=True)
+    _write_here(here, params, about, module)
+    for name in (*_FILES, multitask.FILE):
+      if os.path.exists(f"{here}/{name}"):
+        tf.io.gfile.copy(f"{here}/{name}", f"{place}/{name}", overwrite=True)
+
+
+def _write_here(folder, params: PyTree, about, module) -> None:
+  rows = params.get("embedding")
+  if module is not None:
+    rows = prompt.collapsed(module, {prompt.NAME: params})
+  checkpoints.save_prompt(folder, rows, about)
+  if isinstance(module, multitask.MultiTask):
+    multitask.save_shared(folder, module, params)
 
 
 def read(place: str | os.PathLike) -> np.ndarray:
   """The values of a saved prompt: a folder or a numpy file, in a bucket too."""
+  return saved(place).values
+
+
+def saved(place: str | os.PathLike) -> checkpoints.SavedPrompt:
+  """The prompt at a place, with its record."""
   if "://" not in str(place):
-    return checkpoints.load_prompt(place).values
+    return checkpoints.load_prompt(place)
   with tempfile.TemporaryDirectory() as here:
     if tf.io.gfile.exists(str(place)) and not tf.io.gfile.isdir(str(place)):
       tf.io.gfile.copy(str(place), f"{here}/{checkpoints.ARRAY}")
-      return checkpoints.load_prompt(f"{here}/{checkpoints.ARRAY}").values
+      return checkpoints.load_prompt(f"{here}/{checkpoints.ARRAY}")
     for name in _FILES:
       if not tf.io.gfile.exists(f"{place}/{name}"):
         raise ValueError(
@@ -211,7 +283,7 @@ def read(place: str | os.PathLike) -> np.ndarray:
           "tuned a prompt, or to one of its prompts/<step>."
         )
       tf.io.gfile.copy(f"{place}/{name}", f"{here}/{name}")
-    return checkpoints.load_prompt(here).values
+    return checkpoints.load_prompt(here)
 
 
 def record(
@@ -219,12 +291,19 @@ def record(
   initial_checkpoint_path: str,
   initializer: initializers.Initializer | None,
   seed: int,
+  *,
+  method: reparameterised.Method | None = None,
+  placing: inject.Placing = inject.IN_FRONT,
 ) -> dict[str, Any]:
   """What a prompt.json of a run under t5x says."""
   name = "from_vocabulary" if initializer is None else initializer.__qualname__
+  made: Any = method(1, 1, None) if method else None
+  said = prompt.method_of(made)
   return {
     "task": mixture_or_task_name,
     "seed": seed,
     "initializer": name.partition(".")[0],
+    **({"method": said} if said else {}),
+    **placing.record(),
     "model": {"source": str(initial_checkpoint_path)},
   }

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
   from t5x import utils
 
 TARGET, STEP = "target/", "state/step"
-PROMPT = TARGET + prompt.PARAMETER
+PROMPTS = f"{TARGET}{prompt.NAME}/"
 
 
 def for_training(
   path: str | os.PathLike,
   model_dir: str | os.PathLike,
   dtype: str | None = None,
+  *,
+  record: Mapping[str, Any] | None = None,
 ) -> "utils.RestoreCheckpointConfig":
   """The base checkpoint of a run: its network; step 0, everything else new.
 
@@ -42,6 +44,8 @@ def for_training(
     path: the base checkpoint.
     model_dir: the run's folder; its last checkpoint is taken instead, if any.
     dtype: WEIGHTS_DTYPE.
+    record: what the run's prompt.json says; one that goes on must agree with it
+      in what its prompt is.
 
   Raises:
     ValueError: no checkpoint, a relative folder, or weights that t5x does not
@@ -57,7 +61,8 @@ def for_training(
       f"WEIGHTS_DTYPE={dtype!r}, but t5x trains with weights in float32. Leave "
       "it out; ACTIVATION_DTYPE is what computes in bfloat16."
     )
-  return _config(path, Restore(path, model_dir=model_dir))
+  restore = Restore(path, model_dir=model_dir, record=record or {})
+  return _config(path, restore)
 
 
 def for_inference(
@@ -113,12 +118,14 @@ class Restore:
     new_prompt: the prompt comes from its initialiser, not the checkpoint.
     keep_step: take the checkpoint's step.
     model_dir: where a run is resumed.
+    record: see `for_training`.
   """
 
   path: str | os.PathLike
   new_prompt: bool = True
   keep_step: bool = False
   model_dir: str | os.PathLike | None = None
+  record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __call__(
     self,
@@ -140,20 +147,22 @@ class Restore:
     have: dict[str, Any] = _flatten(state_dict)
     want: dict[str, Any] = _flatten(target_state_dict)
     wanted = [key for key in want if key.startswith(TARGET)]
+    of_prompt = [key for key in wanted if key.startswith(PROMPTS)]
     if is_resuming:
+      if any(key.startswith(PROMPTS) for key in have) and of_prompt:
+        self._check_resumed(want)
       self._check_names(have, wanted, self.model_dir)
-      if PROMPT in want:
-        self._check_resumed(want[PROMPT].shape[0])
       self._check_shapes(have, want, wanted, self.model_dir)
       return state_dict
-    if self.keep_step and PROMPT in have and PROMPT not in want:
+    is_tuned = any(key.startswith(PROMPTS) for key in have)
+    if self.keep_step and is_tuned and not of_prompt:
       raise ValueError(
         f"{self.path} was tuned with a prompt, and there is no prompts/<step> "
         "beside it to tell its length. Set PROMPT_PATH to the prompt's file, "
         "or copy prompts/ of its run beside the checkpoint."
       )
     if self.new_prompt:
-      wanted = [key for key in wanted if key != PROMPT]
+      wanted = [key for key in wanted if key not in of_prompt]
     self._check_names(have, wanted, self.path)
     self._check_shapes(have, want, wanted, self.path)
     kept = {key: have[key] for key in wanted}
@@ -165,7 +174,7 @@ class Restore:
     missing = sorted(key for key in wanted if key not in have)
     if not missing:
       return
-    if missing == [PROMPT]:
+    if all(key.startswith(PROMPTS) for key in missing):
       raise ValueError(
         f"{where} holds no prompt. Set PROMPT_PATH to the prompt's file, "
         "CHECKPOINT_PATH to a checkpoint that was tuned with one, or another "
@@ -181,13 +190,28 @@ class Restore:
       "checkpoint holds."
     )
 
-  def _check_resumed(self, length: int) -> None:
-    found = len(t5x_prompts.read(str(self.model_dir)))
-    if found != length:
+  def _check_resumed(self, want) -> None:
+    """Compares what the prompt is with the prompt that the run has."""
+    saved = t5x_prompts.saved(str(self.model_dir))
+    settings = {
+      "PROMPT": "method",
+      "PROMPT_PLACE": "place",
+      "PROMPT_ATTENTION": "attention",
+    }
+    for setting, entry in settings.items():
+      asked, found = self.record.get(entry), saved.record.get(entry)
+      if asked != found:
+        raise ValueError(
+          f"The run in {self.model_dir} has {setting}={found!r}, this one "
+          f"{setting}={asked!r}. Set it as it was, or another MODEL_DIR."
+        )
+    plain = TARGET + prompt.PARAMETER
+    length = want[plain].shape[0] if plain in want else len(saved.values)
+    if len(saved.values) != length:
       raise ValueError(
         f"PROMPT_LENGTH={length}, but the run in {self.model_dir} has a prompt "
-        f"of {found} positions. Set PROMPT_LENGTH={found}, or another "
-        "MODEL_DIR."
+        f"of {len(saved.values)} positions. Set PROMPT_LENGTH="
+        f"{len(saved.values)}, or another MODEL_DIR."
       )
 
   def _check_shapes(self, have, want, wanted, where) -> None:

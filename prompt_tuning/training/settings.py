@@ -12,7 +12,7 @@ import optax
 from prompt_tuning.data import splits
 from prompt_tuning.data.layout import Layout
 from prompt_tuning.model import freeze
-from prompt_tuning.model.inject import Placing
+from prompt_tuning.model.inject import IN_FRONT, Placing
 from prompt_tuning.prompts import initializers, prompt
 
 
@@ -117,7 +117,7 @@ class Tuning:
   prompt_length: int = 100
   initializer: Initializers = None
   module: Callable[[int, int, int], Any] = prompt.Prompt
-  placing: Placing = Placing()
+  placing: Placing = IN_FRONT
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
@@ -134,7 +134,7 @@ class Tuning:
         "PROMPT is set (by a file of methods/) and PROMPT_LENGTH=0, so there "
         "is no prompt that it could make. Leave it out, or set PROMPT_LENGTH."
       )
-    if not self.prompt_length and self.placing != Placing():
+    if not self.prompt_length and self.placing != IN_FRONT:
       raise ValueError(
         f"PROMPT_PLACE={self.placing.place!r} and PROMPT_ATTENTION="
         f"{self.placing.attention!r} are of a prompt, and PROMPT_LENGTH=0. "

@@ -15,6 +15,14 @@ import tiny_t5
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import t5x_checkpoints
+from prompt_tuning.model import inject
+from prompt_tuning.prompts import (
+  checkpoints,
+  initializers,
+  multitask,
+  reparameterised,
+)
+from prompt_tuning.prompts.prompt import Given, Prompt
 from prompt_tuning.t5x import t5x_data, t5x_features, t5x_prompts, t5x_restore
 from prompt_tuning.tasks import features as task_features
 
@@ -35,11 +43,22 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused():
     t5x_features.check_vocabulary(vocabulary, 40)
 
 
-def saved_state(values: np.ndarray, step: int) -> dict:
-  """What t5x hands to the functions that it calls when it saves."""
-  prompt = {"embedding": jax.numpy.asarray(values)}
+PLACING = inject.Placing("after_end", ("prompt_to_input",))
+
+
+def saved_state(values, step: int) -> dict:
+  """What t5x hands to the functions that it calls when it saves.
+
+  Args:
+    values: the rows of a plain prompt, or the parameters of another.
+    step: when.
+  """
+  given = values if isinstance(values, dict) else {"embedding": values}
   return {
-    "target": {"prompt": prompt, "token_embedder": {}},
+    "target": {
+      "prompt": jax.tree.map(jax.numpy.asarray, given),
+      "token_embedder": {},
+    },
     "state": {"step": jax.numpy.asarray(step)},
   }
 
@@ -48,27 +67,30 @@ def saved_state(values: np.ndarray, step: int) -> dict:
 def test_the_prompt_is_written_and_read_in_folders_and_buckets(place, tmp_path):
   in_bucket = "://" in place
   place = place if in_bucket else str(tmp_path / place)
-  save = t5x_prompts.save_at_checkpoints(place, {"task": "a_task"})
+  about = {"task": "a_task", **PLACING.record()}
+  save = t5x_prompts.save_at_checkpoints(place, about)
   # TensorFlow's ram:// appends where a disk or a bucket overwrites.
   for step in (3,) if in_bucket else (3, 6):
     values = tiny_t5.rows(P, 16, seed=step)
     state = saved_state(values, step)
     assert save(state, "infos") == (state, "infos")
     for folder in (place, f"{place}/prompts/{step}"):
-      initial = t5x_prompts.from_file(folder)
-      found = initial(jax.random.PRNGKey(0), (P, 16))
-      np.testing.assert_array_equal(found, values)
+      found = t5x_prompts.from_file(folder)(Prompt(P, 16))
+      np.testing.assert_array_equal(found["embedding"], values)
       assert t5x_prompts.length(folder, "") == P
+      assert t5x_prompts.placing(folder) == PLACING
   if in_bucket:
-    assert t5x_prompts.length(None, f"{place}/checkpoint_3") == P
-    assert t5x_prompts.length(None, f"{place}/checkpoint_4") == 0
+    beside = t5x_prompts.source(None, f"{place}/checkpoint_3")
+    assert beside == f"{place}/prompts/3"
+    assert t5x_prompts.source(None, f"{place}/checkpoint_4") is None
+    assert t5x_prompts.source("given", f"{place}/checkpoint_3") == "given"
 
 
 def test_a_prompt_of_another_length_is_refused(tmp_path):
   save = t5x_prompts.save_at_checkpoints(tmp_path)
   save(saved_state(tiny_t5.rows(P, 16), 1), None)
   with pytest.raises(ValueError, match=f"Set PROMPT_LENGTH={P}"):
-    t5x_prompts.from_file(tmp_path)(jax.random.PRNGKey(0), (P + 1, 16))
+    t5x_prompts.from_file(tmp_path)(Prompt(P + 1, 16))
 
 
 def test_without_a_prompt_nothing_is_written(tmp_path):
@@ -76,6 +98,89 @@ def test_without_a_prompt_nothing_is_written(tmp_path):
   state = {"target": {"token_embedder": {}}, "state": {}}
   assert save(state, None) == (state, None)
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["folder", "ram://bucket/method"])
+def test_a_method_is_written_as_the_rows_that_it_has_come_to(place, tmp_path):
+  place = place if "://" in place else str(tmp_path / place)
+  method = reparameterised.low_rank(2)
+  module = method(P, 16, None)
+  params = module.first_parameters(tiny_t5.rows(P, 16))
+  about = t5x_prompts.record("a_task", "base", None, 0, method=method)
+  save = t5x_prompts.save_at_checkpoints(
+    place, about, types.SimpleNamespace(prompt=module)
+  )
+  save(saved_state(params, 3), None)
+  found = t5x_prompts.saved(f"{place}/prompts/3")
+  np.testing.assert_allclose(
+    found.values, params["left"] @ params["right"], rtol=1e-6, atol=1e-6
+  )
+  assert found.record["method"] == {"name": "LowRank", "rank": 2}
+
+
+def test_the_shared_part_of_tasks_is_written_for_the_next(tmp_path):
+  module = multitask.multi_task()(P, 16, None)
+  params = module.first_parameters(tiny_t5.rows(P, 16))
+  save = t5x_prompts.save_at_checkpoints(
+    tmp_path, None, types.SimpleNamespace(prompt=module)
+  )
+  save(saved_state(params, 3), None)
+  later = multitask.multi_task(start_from=tmp_path)(P, 16, None)
+  for name, found in later.first_parameters(tiny_t5.rows(P, 16, 1)[0]).items():
+    np.testing.assert_array_equal(found, params[name])
+
+
+def extracted(folder):
+  with zipfile.ZipFile(GOLDEN) as archive:
+    archive.extractall(folder)
+  return t5x_checkpoints.find(folder / "orbax")
+
+
+@pytest.mark.parametrize(
+  "method",
+  [
+    reparameterised.residual(4),
+    reparameterised.low_rank(2),
+    reparameterised.ulpt(3),
+    reparameterised.superposition(5),
+  ],
+)
+def test_a_method_starts_where_it_does_in_the_embedded_engine(method, tmp_path):
+  base = extracted(tmp_path)
+  vocabulary = seqio.SentencePieceVocabulary(tiny_t5.vocabulary().path, 10)
+  table = t5x_prompts.read_table(base)
+  width = table.shape[1]
+  first = t5x_prompts.first_values(
+    initializers.random_uniform(), base, vocabulary, seed=3
+  )(method(P, width, None))
+  pieces = vocabulary.vocab_size - 10
+  rows = initializers.random_uniform()(
+    jax.random.key(3), P, initializers.Source(table, vocabulary.encode, pieces)
+  )
+  bank = method(P, width, 1).first_parameters(
+    np.asarray(rows)[None], Given([3], table[initializers.SPECIAL : pieces])
+  )
+  assert first.keys() == bank.keys()
+  for name, values in bank.items():
+    np.testing.assert_array_equal(first[name], values[0])
+
+
+def test_a_checkpoint_of_a_method_needs_the_prompt_beside_it(
+  tmp_path, monkeypatch
+):
+  base = extracted(tmp_path)
+  assert t5x_prompts.source(None, base) is None
+  assert t5x_prompts.source(None, tmp_path / "nowhere") is None
+  shape = types.SimpleNamespace(shape=(P, 2))
+  monkeypatch.setattr(
+    t5x_checkpoints, "tensors", lambda _: {"prompt/left": shape}
+  )
+  with pytest.raises(ValueError, match="by a method of methods/ .prompt/left"):
+    t5x_prompts.source(None, base)
+  beside = checkpoints.beside(base)
+  checkpoints.save_prompt(beside, tiny_t5.rows(P, 16), {})
+  assert t5x_prompts.source(None, base) == beside
+  assert checkpoints.load_prompt(base).format == "t5x"
 
 
 HAVE = {"target/a/kernel": (2, 3), "target/b/scale": (4,), "state/step": ()}
@@ -128,6 +233,35 @@ def test_a_run_is_not_resumed_with_another_prompt_length(tmp_path):
     resumed(P + 2)
 
 
+def test_a_run_is_not_resumed_with_another_method_or_place(tmp_path):
+  method = reparameterised.low_rank(2)
+  module = method(P, 16, None)
+
+  def about(method=method, placing=PLACING):
+    return t5x_prompts.record(
+      "a_task", "base", None, 0, method=method, placing=placing
+    )
+
+  t5x_prompts.save_at_checkpoints(
+    tmp_path, about(), types.SimpleNamespace(prompt=module)
+  )(saved_state(module.first_parameters(tiny_t5.rows(P, 16)), 1), None)
+  state = {"target": {"prompt": {"left": np.zeros((P, 2))}}}
+
+  def resumed(record):
+    restore = t5x_restore.Restore("gs://a", model_dir=tmp_path, record=record)
+    return restore(state, state, is_resuming=True)
+
+  resumed(about())
+  with pytest.raises(
+    ValueError, match="has PROMPT={.*2}, this one PROMPT={.*3"
+  ):
+    resumed(about(reparameterised.low_rank(3)))
+  with pytest.raises(
+    ValueError, match="PROMPT_PLACE='after_end', this one .*="
+  ):
+    resumed(about(placing=inject.IN_FRONT))
+
+
 def test_a_run_is_not_resumed_with_another_model():
   restore = t5x_restore.Restore("gs://somewhere", model_dir="gs://run")
 
@@ -174,9 +308,7 @@ def test_a_numpy_file_in_a_bucket_is_a_prompt(tmp_path):
 
 def test_the_table_of_an_orbax_base_in_a_bucket_is_read(tmp_path):
   """Of the checkpoint that t5x wrote, see golden/make_t5x_checkpoints.py."""
-  with zipfile.ZipFile(GOLDEN) as archive:
-    archive.extractall(tmp_path)
-  here = t5x_checkpoints.find(tmp_path / "orbax")
+  here = extracted(tmp_path)
   expected = t5x_prompts.read_table(here)
   found = t5x_prompts.read_table(f"file://{here}")
   np.testing.assert_array_equal(found, expected)
@@ -236,9 +368,9 @@ def test_a_seed_is_one():
     t5x_data.one_seed((0, 1))
 
 
-def test_another_method_than_plain_prompts_is_refused(monkeypatch):
+def test_a_method_that_a_later_file_takes_back_is_said(monkeypatch):
   name = "prompt_tuning.t5x.t5x_macros"
-  said = "PROMPT = @reparameterised.low_rank()"
+  said = "train.Tuning.module = %PROMPT"
   utils = types.SimpleNamespace(get_gin_config_str=lambda: said)
   monkeypatch.setitem(
     sys.modules, "t5x", types.SimpleNamespace(gin_utils=utils)
@@ -246,5 +378,7 @@ def test_another_method_than_plain_prompts_is_refused(monkeypatch):
   monkeypatch.delitem(sys.modules, name, raising=False)
   macros = importlib.import_module(name)
   monkeypatch.setitem(sys.modules, name, macros)  # and away with it afterwards
-  with pytest.raises(ValueError, match="PROMPT is set .* plain prompts alone"):
+  with pytest.raises(
+    ValueError, match="methods/ stands in front of the model's"
+  ):
     macros.check()

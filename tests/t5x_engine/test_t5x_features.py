@@ -27,9 +27,13 @@ def dataset(rows) -> tf.data.Dataset:
   )
 
 
-def converted(pack: bool, length: int = P, rows=ROWS) -> dict[str, np.ndarray]:
+def converted(
+  pack: bool, length: int = P, rows=ROWS, place: str = inject.FRONT
+) -> dict[str, np.ndarray]:
   """All rows of the converted examples, by feature."""
-  convert = t5x_features.PromptConverter(pack=pack, prompt_length=length)
+  convert = t5x_features.PromptConverter(
+    pack=pack, prompt_length=length, place=place
+  )
   found = list(convert(dataset(rows), LENGTHS).as_numpy_iterator())
   return {name: np.stack([row[name] for row in found]) for name in found[0]}
 
@@ -41,8 +45,27 @@ def test_every_example_stands_behind_its_places():
     assert [i for i in row if i] == PLACES + example["inputs"]
 
 
-def test_every_packed_segment_brings_its_own_places():
-  found = converted(pack=True)
+@pytest.mark.parametrize("place", inject.PLACES)
+def test_tensorflow_puts_the_places_where_numpy_does(place):
+  rows = tiny_t5.ids(
+    *([5, 6, 1, 0], [7, 1, 0, 0], [8, 9, 7, 6], [1, 0, 0, 0], [0, 0, 0, 0])
+  )
+  ids = np.zeros(len(rows), np.int32)
+  expected = inject.reserve(rows, ids, P, at=inject.columns(rows, [place], ids))
+  found = t5x_features.reserve(tf.constant(rows), P, place).numpy()
+  assert found.dtype == np.int32
+  np.testing.assert_array_equal(found, expected)
+
+
+WHERE = {
+  "front": lambda ids: PLACES + ids,
+  "before_end": lambda ids: ids[:-1] + PLACES + ids[-1:],
+}
+
+
+@pytest.mark.parametrize("place", ["front", "before_end"])
+def test_every_packed_segment_brings_its_own_places(place):
+  found = converted(pack=True, place=place)
   tokens, segments = (
     found[f"encoder_{name}"] for name in ("input_tokens", "segment_ids")
   )
@@ -53,7 +76,9 @@ def test_every_packed_segment_brings_its_own_places():
     for row, segment in zip(tokens, segments, strict=True)
     for number in range(1, segment.max() + 1)
   ]
-  assert packed == [PLACES + example["inputs"] for example in ROWS]
+  assert packed == [WHERE[place](example["inputs"]) for example in ROWS]
+  unpacked = converted(pack=False, place=place)["encoder_input_tokens"]
+  assert [[i for i in row if i] for row in unpacked.tolist()] == packed
 
 
 def test_without_a_prompt_it_is_seqios_converter():

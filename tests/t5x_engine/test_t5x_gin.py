@@ -26,6 +26,7 @@ MODELS = sorted(
 )
 PODS = sorted(path.name for path in (GIN / "t5x" / "pods").glob("*.gin"))
 PROMPTS = sorted(path.name for path in (GIN / "prompts").glob("*.gin"))
+METHODS = sorted(path.name for path in (GIN / "methods").glob("*.gin"))
 RUNS = {
   "train": ("prompt_tuning.gin", "model_tuning.gin"),
   "eval": ("eval.gin",),
@@ -135,6 +136,9 @@ def combinations() -> list:
     extra = ["t5x/runs/multi_optimizer.gin"] * freezing
     files = [f"prompts/{prompt}", "t5x/runs/prompt_tuning.gin", *extra]
     found.append(("train", ["t5x/models/t5_1_1_small.gin", *files], FLAGS))
+  for method in METHODS:
+    files = [*found[0][1], f"methods/{method}"]
+    found.append(("train", files, FLAGS))
   for pod in PODS:
     files = [*found[0][1], f"t5x/pods/{pod}"]
     found.append(("train", files, FLAGS))

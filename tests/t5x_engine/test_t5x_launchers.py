@@ -131,6 +131,76 @@ def test_our_network_takes_the_place_of_t5xs(tmp_path):
   )
 
 
+ULPT = "methods/ulpt.gin"
+
+
+@pytest.fixture(scope="module")
+def by_a_method(tmp_path_factory) -> pathlib.Path:
+  """6 steps of a method, at another place and with a mask of its own."""
+  folder = tmp_path_factory.mktemp("method") / "run"
+  t5x_peer.train(folder, ULPT, **t5x_peer.METHOD)
+  return folder
+
+
+def test_both_engines_tune_the_same_prompt_by_a_method(by_a_method, tmp_path):
+  other = t5x_peer.embedded(
+    *(tmp_path / "embedded", 6, "prompt_tuning", "methods/ulpt"),
+    **t5x_peer.METHOD,
+  )
+  moved = np.abs(prompt(by_a_method) - prompt(by_a_method, 0)).max()
+  assert np.abs(prompt(by_a_method) - prompt(other)).max() < 1e-5 < moved
+  there, here = (
+    checkpoints.load_prompt(folder).record for folder in (by_a_method, other)
+  )
+  for entry in ("method", "place", "attention", "task", "seed"):
+    assert there[entry] == here[entry]
+
+
+def test_a_method_trains_its_parameters_and_nothing_else(by_a_method):
+  base, tuned = tensors(t5x_peer.base()), tensors(by_a_method)
+  assert set(tuned) - set(base) == {
+    f"prompt/{name}" for name in ("codes", "fixed_projection", "scale", "shift")
+  }
+  for path, values in base.items():
+    np.testing.assert_array_equal(values, tuned[path])
+
+
+def test_a_resumed_run_of_a_method_is_an_uninterrupted_one(
+  by_a_method, tmp_path
+):
+  t5x_peer.train(tmp_path / "run", ULPT, TRAIN_STEPS=3, **t5x_peer.METHOD)
+  log = t5x_peer.train(
+    *(tmp_path / "run", ULPT),
+    fails=True,
+    **{**t5x_peer.METHOD, "PROMPT_PLACE": "front"},
+  )
+  assert "has PROMPT_PLACE='before_end', this one PROMPT_PLACE=None" in log
+  t5x_peer.train(tmp_path / "run", ULPT, **t5x_peer.METHOD)
+  np.testing.assert_array_equal(prompt(tmp_path / "run"), prompt(by_a_method))
+
+
+def test_a_method_predicts_from_checkpoint_and_file_in_both_engines(
+  by_a_method, tmp_path
+):
+  step = by_a_method / "checkpoint_6"
+  from_checkpoint = t5x_peer.infer(tmp_path / "one", CHECKPOINT_PATH=step)
+  from_file = t5x_peer.infer(
+    tmp_path / "other",
+    INITIAL_CHECKPOINT_PATH=t5x_peer.base(),
+    PROMPT_PATH=by_a_method,
+  )
+  assert from_file == from_checkpoint
+  here = t5x_peer.embedded_predictions(step, tmp_path / "here")
+  assert [row["prediction"] for row in here] == [
+    row["prediction"] for row in from_file
+  ]
+  pytest.importorskip("tensorflow_serving")
+  rows = from_file[:20]
+  texts = [row["inputs"]["inputs_pretokenized"] for row in rows]
+  found = exported(tmp_path / "model", texts, CHECKPOINT_PATH=step)
+  assert found == [row["prediction"] for row in rows]
+
+
 def test_packed_examples_train(tuned, tmp_path):
   t5x_peer.train(tmp_path / "run", PACK=True)
   assert_frozen(tmp_path / "run")
@@ -285,7 +355,10 @@ WRONG = {
     {"PROMPT_PATH": "p"},
     "PROMPT_PATH is set, but nothing in this run uses it",
   ),
-  "another method": ({"PROMPT": "residual"}, "plain prompts alone train"),
+  "a method by its name": (
+    {"PROMPT": "residual"},
+    "PROMPT='residual' is no me",
+  ),
   "weights in bfloat16": (
     {"WEIGHTS_DTYPE": "bfloat16"},
     "t5x trains with weights in float32",

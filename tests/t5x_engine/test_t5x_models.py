@@ -17,6 +17,8 @@ import tiny_t5
 
 from prompt_tuning import storage
 from prompt_tuning.model import inject, t5
+from prompt_tuning.prompts import multitask, reparameterised
+from prompt_tuning.prompts.prompt import Given
 from prompt_tuning.training import optimizers
 
 pytestmark = t5x_peer.marks(
@@ -89,6 +91,110 @@ def test_a_prompt_of_word_embeddings_is_as_if_the_words_were_typed(name):
     ),
     net.apply(params, typed, *rest, enable_dropout=False),
   )
+
+
+METHODS = {
+  "residual": reparameterised.residual(4),
+  "low_rank": reparameterised.low_rank(2),
+  "ulpt": reparameterised.ulpt(3),
+  "superposition": reparameterised.superposition(5),
+  "concat": multitask.multi_task("concat", 2, "a folder"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_has_its_parameters_and_their_axes(method):
+  made = module("models").t5x_network(CONFIG, P, METHODS[method])
+  alone = METHODS[method](P, CONFIG.emb_dim, None)
+  expected = jax.eval_shape(alone.init, jax.random.key(0))["params"]
+  found = parameters(model(made))
+  assert {k: v.shape for k, v in found.items() if k.startswith("prompt/")} == {
+    f"prompt/{k}": v.shape for k, v in expected.items()
+  }
+
+
+@pytest.mark.parametrize("method", ["residual", "ulpt", "superposition"])
+def test_a_method_starts_at_its_first_parameters_and_keeps_what_is_fixed(
+  method,
+):
+  rows = tiny_t5.rows(P, CONFIG.emb_dim, seed=4)
+  words = tiny_t5.rows(20, CONFIG.emb_dim)
+
+  def first(made):
+    return made.first_parameters(rows, Given((0,), words))
+
+  made = model(
+    module("models").t5x_network(CONFIG, P, METHODS[method]), first=first
+  )
+  shapes = {"encoder_input_tokens": (2, 9), "decoder_input_tokens": (2, 5)}
+  begin = jax.jit(
+    lambda: made.get_initial_variables(jax.random.PRNGKey(0), shapes)
+  )()["params"]
+  expected = first(METHODS[method](P, CONFIG.emb_dim, None))
+  for name, values in expected.items():
+    np.testing.assert_array_equal(begin["prompt"][name], values)
+  for definition in (
+    made.optimizer_def,
+    module("optimizers").multi_optimizer(),
+  ):
+    optimizer = definition.create(begin)
+    after = optimizer.apply_gradient(
+      jax.tree.map(np.ones_like, begin), learning_rate=0.3
+    )
+    for path, values in storage.flatten(after.target).items():
+      same = np.array_equal(values, storage.flatten(begin)[path])
+      trains = path.startswith("prompt/") and "fixed_" not in path
+      assert same != trains, path
+
+
+def test_what_does_not_train_here_is_refused_by_name():
+  make = module("models").t5x_network
+  with pytest.raises(ValueError, match="PROMPT=Dense does not train under t5x"):
+    make(CONFIG, P, lambda length, *_: t5.nn.Dense(length))
+  with pytest.raises(ValueError, match="several tasks together.*SHARED_FROM"):
+    make(CONFIG, P, multitask.multi_task())
+  for wrong in (METHODS["ulpt"], None):
+    placing = inject.Placing("front" if wrong else "after_end")
+    with pytest.raises(ValueError, match="PROMPT_LENGTH=0, so there is no"):
+      make(CONFIG, 0, wrong, placing=placing)
+
+
+ATTENTIONS = [None, ("prompt_to_prompt_causal",), ("prompt_to_input",)]
+
+
+def test_both_networks_have_the_same_mask_packed_and_unpacked():
+  found, place = {}, "after_first"
+  for attention in ATTENTIONS:
+    placing = inject.Placing(place, attention)
+    losses = [
+      float(
+        jax.jit(
+          model(
+            getattr(module("models"), name)(CONFIG, P, placing=placing),
+            placing=placing,
+          ).loss_fn
+        )(weights(), features.converted(pack, place=place), None)[0]
+      )
+      for name in NETWORKS
+      for pack in (False, True)
+    ]
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
+    found[attention] = losses[0]
+  assert len({round(loss, 3) for loss in found.values()}) == len(ATTENTIONS)
+
+
+def test_a_model_puts_the_places_where_the_prompt_stands():
+  placing = inject.Placing("before_end")
+  made = model(network("t5x_network"), placing=placing)
+  convert = made.FEATURE_CONVERTER_CLS(pack=False)
+  assert (
+    convert.get_model_feature_lengths(features.LENGTHS)["encoder_input_tokens"]
+    == P + features.LENGTHS["inputs"]
+  )
+  rows = convert(features.dataset(features.ROWS), features.LENGTHS)
+  first = next(rows.as_numpy_iterator())["encoder_input_tokens"]
+  expected = features.converted(False, place="before_end")
+  np.testing.assert_array_equal(first, expected["encoder_input_tokens"][0])
 
 
 def batch(pack: bool) -> dict[str, np.ndarray]:
