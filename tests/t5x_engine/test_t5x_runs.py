@@ -3,8 +3,9 @@
 `golden/t5x_runs.npz` and `.json` hold the prompts and predictions of real runs
 of t5x (see `golden/make_t5x_runs.py`): one device, partitions, two processes,
 a resumed run, both networks, both ways to freeze, another optimizer, beams, and
-where the parameters lay. Nothing here needs t5x. The tests that start the
-launchers again are test_t5x_launchers and test_t5x_partitioning.
+where the parameters lay; `golden/t5x_methods.npz` a method at another place.
+Nothing here needs t5x. The tests that start the launchers again are
+test_t5x_launchers and test_t5x_partitioning.
 """
 
 import json
@@ -77,6 +78,17 @@ def test_the_first_prompt_is_the_one_of_t5x(model, tmp_path):
   run = t5x_peer.embedded(tmp_path / "run", 1, LEARNING_RATE=1e-9)
   found = checkpoints.load_prompt(run).values
   np.testing.assert_allclose(found, ARRAYS["first"], rtol=2e-5)
+
+
+def test_a_method_at_another_place_gives_the_prompt_of_t5x(model, tmp_path):
+  del model
+  golden = np.load(places.GOLDEN / "t5x_methods.npz")
+  run = t5x_peer.embedded(
+    *(tmp_path / "run", 6, "prompt_tuning", "methods/ulpt"), **t5x_peer.METHOD
+  )
+  found = checkpoints.load_prompt(run).values
+  assert np.abs(golden["six"] - golden["first"]).max() > 0.01
+  np.testing.assert_allclose(found, golden["six"], rtol=0, atol=1e-5)
 
 
 def test_another_optimizer_and_a_schedule_give_the_prompt_of_t5x(
