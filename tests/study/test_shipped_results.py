@@ -76,11 +76,13 @@ def test_a_row_that_ships_is_what_its_run_gives(path, tmp_path_factory):
     )
     found = again(trial, str(folder))
     assert found["scores"].keys() == shipped["scores"].keys()
-    # A prompt is trained alone instead of in a bank, so equal up to rounding,
-    # which decides what it does on another domain.
+    # A prompt is trained alone instead of in a bank, and its steps are summed
+    # in other parts: equal up to rounding, which grows from step to step until
+    # one seed parts by several points (docs/methods.md), and decides what a
+    # prompt does on another domain.
     assert own_accuracy((trial, found)) == pytest.approx(
       own_accuracy((trial, shipped)),
-      abs=0.2 if trial.way == trials.DESIGN else 3,
+      abs=0.2 if trial.way == trials.DESIGN else 6,
     )
 
 
