@@ -42,7 +42,7 @@ constraints:  ## resolve the newest versions and pin them (PYTHON: 3.11 or 3.12)
 	new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	echo "Resolving the newest versions in a new environment (about 3 minutes) ..."; \
 	$(PYTHON) -m venv "$$new"; \
-	"$$new/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[test,dev]'; \
+	"$$new/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[serve,test,dev]'; \
 	"$$new/bin/python" -m pip freeze --quiet --all --exclude-editable > "$$new/freeze"; \
 	sed -n '/^#/p' $$pins > "$$new/pins"; \
 	sed -e '/^pip==/d' -e 's/+[^;]*//' "$$new/freeze" >> "$$new/pins"; \
@@ -57,12 +57,12 @@ $(VENV)/.test: setup.py pyproject.toml constraints.txt constraints-3.12.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  $(PYTHON) -c "$$CHECK_PYTHON" && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Setting up $(VENV) with pinned packages (once: 0.8 GB to fetch, 2 to 5 minutes) ..."
-	@$(PIP_INSTALL) -e '.[test]'
+	@$(PIP_INSTALL) -e '.[serve,test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
 	@echo "Adding the tools of lint to $(VENV) (once: under a minute) ..."
-	@$(PIP_INSTALL) -e '.[test,dev]'
+	@$(PIP_INSTALL) -e '.[serve,test,dev]'
 	@touch $@
 
 define CHECK_PYTHON

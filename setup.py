@@ -71,6 +71,7 @@ EXTRAS = {
     "pytest-xdist",
     "setuptools>=77",  # a test builds the wheel
   ],
+  "serve": ["prometheus-client", "starlette>=1", "uvicorn>=0.40"],
   "dev": ["pre-commit", "pyright[nodejs]", "ruff"],
   "torch": ["torch"],
   "notebook": ["ipykernel", "nbclient"],
@@ -92,7 +93,7 @@ setuptools.setup(
     "prompt_tuning.gin": "gin",
   },
   package_data={
-    "prompt_tuning": ["assets/**"],
+    "prompt_tuning": ["assets/**", "serving/web/page/*"],
     "prompt_tuning.gin": ["**/*.gin"],
   },
   install_requires=RUNTIME,

@@ -1,5 +1,6 @@
 """Every command of the README, of docs/ and of the help parses and is whole."""
 
+import json
 import re
 import shlex
 
@@ -29,17 +30,34 @@ def commands(text: str):
       yield shlex.split(found[0], comments=True)[1:]
 
 
-SHOWN = [
-  pytest.param(one, id=f"{page.stem}: {' '.join(one)[:40]}")
-  for page in PAGES
-  for one in commands(
-    "\n".join(re.findall(r"```bash\n(.*?)```", page.read_text(), re.S))
-  )
-] + [
-  pytest.param(one, id=f"--help: {' '.join(one)[:40]}")
-  for command in command_line.COMMANDS
-  for one in commands(command.examples)
-]
+def services(text: str):
+  """The command lines of a systemd unit and of a Dockerfile."""
+  for block in re.findall(r"```ini\n(.*?)```", text, re.S):
+    yield from commands(re.sub(r"(?m)^ExecStart=\S*/", "", block))
+  for block in re.findall(r"```dockerfile\n(.*?)```", text, re.S):
+    parts = re.findall(r"(?m)^(?:ENTRYPOINT|CMD) (\[.*\])$", block)
+    yield [word for part in parts for word in json.loads(part)][1:]
+
+
+SHOWN = (
+  [
+    pytest.param(one, id=f"{page.stem}: {' '.join(one)[:40]}")
+    for page in PAGES
+    for one in commands(
+      "\n".join(re.findall(r"```bash\n(.*?)```", page.read_text(), re.S))
+    )
+  ]
+  + [
+    pytest.param(one, id=f"{page.stem}, a service: {' '.join(one)[:40]}")
+    for page in PAGES
+    for one in services(page.read_text())
+  ]
+  + [
+    pytest.param(one, id=f"--help: {' '.join(one)[:40]}")
+    for command in command_line.COMMANDS
+    for one in commands(command.examples)
+  ]
+)
 
 
 def test_there_are_commands():
@@ -57,7 +75,7 @@ def test_a_command_of_the_docs_is_whole(arguments, tmp_path, monkeypatch):
     assert not bindings
     return
   files = known.gin_file
-  if known.command != "pretrain":
+  if hasattr(known, "data"):
     more_files, more = data_flags.settings(known)
     files, bindings = [*files, *more_files], [*more, *bindings]
   # The task of docs/my_mrpc.py is imported and run in test_own_task.py.

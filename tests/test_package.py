@@ -120,7 +120,7 @@ def test_a_wheel_holds_the_package_its_assets_the_tasks_and_the_gin_files(
   wheel,
 ):
   patterns = {
-    "prompt_tuning": ["**/*.py", "assets/**/*"],
+    "prompt_tuning": ["**/*.py", "assets/**/*", "serving/web/page/*"],
     "tasks": ["**/*.py"],
     "gin": ["**/*.gin"],
   }
@@ -187,7 +187,7 @@ def test_every_library_that_is_imported_is_declared():
   tests = sorted((places.ROOT / "tests").rglob("*.py"))
   own = {"prompt_tuning", "golden", *(path.stem for path in tests)}
   # Used where they are; t5x brings absl.
-  peers = {"absl", "peft", "t5", "t5x", "transformers"}
+  peers = {"absl", "openai", "peft", "t5", "t5x", "transformers"}
   undeclared = []
   for path in [*test_house.sources(), *tests]:
     for line, name in test_house.imported(path):
@@ -211,7 +211,7 @@ def test_every_requirement_of_the_tests_and_the_tools_is_pinned(file):
     for pin in [Requirement(line)]
   }
   assert all(re.fullmatch(r"==[\w.]+", str(pin)) for pin in pins.values())
-  for extra in ("", "test", "dev"):
+  for extra in ("", "test", "serve", "dev"):
     for requirement in declared()[extra]:
       name = canonicalize_name(requirement.name)
       assert name in pins, f"make constraints: {name} has no pin"

@@ -3,6 +3,7 @@
 train     tune a prompt (or the model) on seqio tasks
 eval      score saved prompts on a split
 infer     predict the lines of a text file, or rows of one's own
+serve     answer for saved prompts over HTTP
 pretrain  pre-train or adapt a T5 on text
 """
 
@@ -135,6 +136,15 @@ def _has_rows() -> bool:
   return rows is not None
 
 
+def _serve(flags: argparse.Namespace, bindings: Settings) -> None:
+  from prompt_tuning.cli import serving
+
+  settings, _ = _run(
+    *(flags, bindings, serving.settings, "SERVE_DIR"), reads_tasks=False
+  )
+  serving.serve(settings, flags)
+
+
 def _pretrain(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.training import pretrain
 
@@ -196,6 +206,13 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
 def _eval_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
   data_flags.add(parser, "eval")
+
+
+def _serve_flags(parser: argparse.ArgumentParser) -> None:
+  from prompt_tuning.cli import serving
+
+  _gin_flags(parser)
+  serving.add_flags(parser)
 
 
 def _infer_flags(parser: argparse.ArgumentParser) -> None:
@@ -269,6 +286,23 @@ examples:
     --gin_file=models/t5_1_1_base.gin --gin_file=runs/infer.gin \\
     --gin.INITIAL_CHECKPOINT_PATH=google/t5-base-lm-adapt \\
     --gin.PROMPT_PATH=runs/boolq --gin.INFER_OUTPUT_DIR=runs/boolq/hand_in""",
+  ),
+  Command(
+    "serve",
+    "answer for saved prompts over HTTP, as OpenAI's API does",
+    _serve,
+    _serve_flags,
+    takes_settings=True,
+    examples="""\
+examples:
+  prompt-tuning serve --gin_file=models/microworld.gin \\
+    --gin_file=runs/serve.gin --prompts runs
+
+  prompt-tuning serve --gin_file=models/microworld.gin \\
+    --gin_file=runs/serve.gin --prompt boolq=runs/boolq \\
+    --prompt rte=runs/rte --host 0.0.0.0 --api_key_file keys.txt
+
+SIGTERM and Ctrl-C answer what was accepted, and end.""",
   ),
   Command(
     "pretrain",

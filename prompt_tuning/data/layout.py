@@ -95,13 +95,13 @@ class Layout:
     if layout == PADDED:
       return batches
     lengths = [Lengths.of(batches(step)) for step in range(_FIRST_STEPS)]
-    limit = self.microbatch_tokens or _suiting(platform, emb_dim)
+    limit = self.microbatch_tokens or suiting(platform, emb_dim)
     make = _groups if layout == GROUPS else _packed
     arranged = make(lengths, limit, self.num_microbatches)
     return lambda step: arranged(_with_tokens(batches(step), num_prompts))
 
 
-def _suiting(platform: str, emb_dim: int) -> int:
+def suiting(platform: str, emb_dim: int) -> int:
   """The places of a part that a device computes fastest.
 
   On a CPU the activations of a part should stay in its cache, and the weights

@@ -3,7 +3,7 @@
     name, text -> ids with the prompt's places -> a row of the engine
 
 A `Bank` never changes: prompts that come and go make another one. A request
-keeps the bank it was read with, so what it asked for is what answers.
+keeps the bank that it was read with, so what it asked for is what answers.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,12 @@ import jax
 import numpy as np
 
 from prompt_tuning.frozen import pretrained
+from prompt_tuning.model import inject
 from prompt_tuning.prompts import checkpoints, prompt, prompted
 from prompt_tuning.shapes import EOS, PAD, Int, power_of_two
 
 LEAST = 16
-"""Places that a bank has at least: it doubles when they are full."""
+"""How many prompts a bank has room for at least; it doubles when it is full."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +26,23 @@ class Bank:
   """Prompts by name, and the network with all of them.
 
   Attributes:
-    prompted: the network.
+    model: the frozen model.
+    own: its name, by which it answers without a prompt.
+    longest: positions of a prompt at most.
     named: the prompts.
-    places: where each stands in the network's bank.
-    own: the name of the frozen model alone.
+    places: where each stands in the network's bank. Nobody stands at 0: zeros
+      of `longest` positions make the bank's shape that of any other.
+    size: how many places there are.
+    prompted: the network.
   """
 
-  prompted: prompted.Prompted
+  model: pretrained.FrozenModel
+  own: str
+  longest: int
   named: Mapping[str, checkpoints.SavedPrompt]
   places: Mapping[str, int]
-  own: str
+  size: int
+  prompted: prompted.Prompted
 
   def __contains__(self, name: str) -> bool:
     return name == self.own or name in self.named
@@ -54,60 +62,54 @@ class Bank:
     row = self.prompted.reserve(whole, place)[0]
     return row[np.argmax(row != PAD) :]  # no padding in front
 
-
-class Prompts:
-  """Makes the bank, and the next one when a prompt comes or goes.
-
-  Args:
-    model: the frozen model.
-    longest: positions of a prompt at most.
-    own: the name of the frozen model alone.
-  """
-
-  def __init__(self, model: pretrained.FrozenModel, longest: int, own: str):
-    self._model, self._longest, self._own = model, longest, own
-    self._places: dict[str, int] = {}
-    self._named: dict[str, checkpoints.SavedPrompt] = {}
-    self._size = LEAST
-
-  def put(self, name: str, saved: checkpoints.SavedPrompt) -> None:
-    """Adds a prompt, or takes another one for a name.
+  def changed(
+    self, changes: Mapping[str, checkpoints.SavedPrompt | None]
+  ) -> "Bank":
+    """The bank with other prompts under these names; None for no prompt.
 
     Raises:
-      ValueError: it is too long, or has the name of the frozen model.
+      ValueError: a prompt is too long, or has the frozen model's name.
     """
-    if name == self._own:
+    named, places = dict(self.named), dict(self.places)
+    for name, saved in changes.items():
+      if saved is None:
+        del named[name], places[name]
+        continue
+      self._check(name, saved)
+      named[name] = saved
+      taken = {0, *places.values()}
+      free = (n for n in range(len(taken) + 1) if n not in taken)
+      places.setdefault(name, next(free))
+    size = power_of_two(max(self.size, 1 + max(places.values(), default=0)))
+    return _made(self.model, self.own, self.longest, named, places, size)
+
+  def _check(self, name: str, saved: checkpoints.SavedPrompt) -> None:
+    if name == self.own:
       raise ValueError(
         f"A prompt cannot be called {name!r}: so is the frozen model alone."
       )
-    length = len(saved.values)
-    if length > self._longest:
+    if len(saved.values) > self.longest:
       raise ValueError(
-        f"The prompt {name!r} has {length} positions, and the server was "
-        f"started for {self._longest} at most. Start it with "
-        f"--gin.LONGEST_PROMPT={length}."
+        f"The prompt {name!r} has {len(saved.values)} positions, and the "
+        f"server was started for {self.longest} at most. Start it with "
+        f"--gin.LONGEST_PROMPT={len(saved.values)}."
       )
-    if name not in self._places:
-      # Nobody's place is 0: an empty prompt makes the bank as long as it is.
-      taken = {0, *self._places.values()}
-      place = next(n for n in range(len(taken) + 1) if n not in taken)
-      self._places[name] = place
-      self._size = power_of_two(max(self._size, place + 1))
-    self._named[name] = saved
 
-  def remove(self, name: str) -> None:
-    """Forgets a prompt."""
-    del self._named[name], self._places[name]
 
-  def bank(self) -> Bank:
-    """The bank as it is now."""
-    width = self._model.config.emb_dim
-    rows = [np.zeros((0, width), np.float32)] * self._size
-    rows[0] = np.zeros((self._longest, width), np.float32)
-    for name, saved in self._named.items():
-      rows[self._places[name]] = saved.values
-    made = prompted.with_prompts(self._model, rows)
-    on_device = jax.device_put(made.params[prompt.NAME])
-    params = {**made.params, prompt.NAME: on_device}
-    made = dataclasses.replace(made, params=params)
-    return Bank(made, dict(self._named), dict(self._places), self._own)
+def empty(model: pretrained.FrozenModel, own: str, longest: int) -> Bank:
+  """A bank of no prompts."""
+  return _made(model, own, longest, {}, {}, LEAST)
+
+
+def _made(model, own, longest, named, places, size) -> Bank:
+  width = model.config.emb_dim
+  rows = [np.zeros((0, width), np.float32)] * size
+  rows[0] = np.zeros((longest, width), np.float32)
+  placings = [inject.Placing()] * size
+  for name, saved in named.items():
+    rows[places[name]], placings[places[name]] = saved.values, saved.placing
+  made = prompted.with_prompts(model, rows, placings)
+  on_device = jax.device_put(made.params[prompt.NAME])
+  params = {**made.params, prompt.NAME: on_device}
+  made = dataclasses.replace(made, params=params)
+  return Bank(model, own, longest, named, places, size, made)

@@ -100,6 +100,11 @@ class Engine:
       self._changed.notify()
 
   @property
+  def is_closed(self) -> bool:
+    """Whether it takes no rows any more."""
+    return self._is_closed
+
+  @property
   def running(self) -> int:
     """Rows that decode."""
     return sum(row is not None for row in self._rows)
@@ -259,10 +264,11 @@ class Engine:
     self.counts.tokens += len(rows)
     for at, row in enumerate(here):
       if row is not None:
-        row.ids.append(int(token[at]))
-        row.log_p.append(float(log_p[at]))
+        # The log-probability last: who reads it finds the others there.
         if likely and row.writing.likely:
           row.likely.append((likely[0][at], likely[1][at]))
+        row.ids.append(int(token[at]))
+        row.log_p.append(float(log_p[at]))
         self._written(at, row)
 
   def _written(self, at: int, row: Row) -> None:

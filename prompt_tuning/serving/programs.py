@@ -80,7 +80,7 @@ class Programs:
         tokens = jax.ShapeDtypeStruct((count, width), jnp.int32)
         places = jax.ShapeDtypeStruct((count,), jnp.int32)
         self._add(
-          ("encode", count, width, prompted.network.prompt),
+          ("encode", count, width, prompted.network),
           function,
           *(self._rows.slots, prompted.params, tokens, places),
         )
@@ -97,7 +97,7 @@ class Programs:
     places: Int[np.ndarray, "B"],
   ) -> Slots:
     """`Rows.encode`; the slots that are given are used up."""
-    key = ("encode", *tokens.shape, prompted.network.prompt)
+    key = ("encode", *tokens.shape, prompted.network)
     return self._compiled[key](slots, prompted.params, tokens, places)
 
   def copy(

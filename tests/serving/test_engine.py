@@ -9,28 +9,30 @@ from prompt_tuning.inference import infer
 from prompt_tuning.inference.prompted_model import PromptedModel
 from prompt_tuning.model import decode
 from prompt_tuning.prompts import checkpoints
+from prompt_tuning.serving import bank as banks
 from prompt_tuning.serving import engine, programs, rows, sizes
-from prompt_tuning.serving.bank import Prompts
 
 SIZES = sizes.Sizes(rows=4, inputs=40, targets=8, encoded=64)
 TEXTS = ["the cat sat", "a dog ran to the red house", "mat", "sat on the mat"]
 LENGTHS = (4, 7, 1)
 
 
-def saved(length: int, seed: int) -> checkpoints.SavedPrompt:
+def saved(length: int, seed: int, **record) -> checkpoints.SavedPrompt:
   values = 3 * tiny_t5.rows(length, 16, seed=seed)
-  return checkpoints.SavedPrompt(values, {}, f"p{seed}")
+  return checkpoints.SavedPrompt(values, record, f"p{seed}")
 
 
 PROMPTS = [saved(length, n) for n, length in enumerate(LENGTHS)]
+# One stands behind the first token, and does not look at it.
+PROMPTS.append(
+  saved(4, 3, place="after_first", attention=["prompt_to_prompt_causal"])
+)
 
 
 @pytest.fixture(scope="module")
 def bank():
-  prompts = Prompts(toy_tasks.model(), 7, "toy")
-  for n, one in enumerate(PROMPTS):
-    prompts.put(f"p{n}", one)
-  return prompts.bank()
+  none = banks.empty(toy_tasks.model(), "toy", 7)
+  return none.changed({f"p{n}": one for n, one in enumerate(PROMPTS)})
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +246,7 @@ def test_a_bank_grows_while_rows_of_the_smaller_one_decode(
   compiled, running, bank
 ):
   before = len(compiled)
-  prompts = Prompts(toy_tasks.model(), 7, "toy")
-  for n in range(16):
-    prompts.put(f"p{n}", PROMPTS[n % 3])
-  larger = prompts.bank()
+  larger = bank.changed({f"p{n}": PROMPTS[n % 4] for n in range(16)})
   old = Request(running, bank, [("p1", TEXTS[1], rows.Writing(8))] * 8)
   compiled.add_bank(larger.prompted)
   new = Request(running, larger, [("p13", TEXTS[1], rows.Writing(8))])
