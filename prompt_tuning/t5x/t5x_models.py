@@ -171,14 +171,6 @@ def _prompt(
     raise ValueError(
       f"PROMPT_LENGTH={length}; give 0 for no prompt, or a positive number."
     )
-  if not length:
-    if method is not None or placing != inject.IN_FRONT:
-      raise ValueError(
-        "PROMPT (by a file of methods/), PROMPT_PLACE or PROMPT_ATTENTION is "
-        "set and PROMPT_LENGTH=0, so there is no prompt. Leave them out, or "
-        "set PROMPT_LENGTH."
-      )
-    return None
   if not callable(method or prompt.Prompt):
     raise ValueError(
       f"PROMPT={method!r} is no method. Name a file of methods/ instead, for "
@@ -191,6 +183,14 @@ def _prompt(
       f"PROMPT={type(made).__name__} does not train under t5x's launchers, "
       f"which have {names}. Run prompt-tuning train, or choose one of them."
     )
+  if not length:
+    if method is not None or placing != inject.IN_FRONT:
+      raise ValueError(
+        "PROMPT (by a file of methods/), PROMPT_PLACE or PROMPT_ATTENTION is "
+        "set and PROMPT_LENGTH=0, so there is no prompt. Leave them out, or "
+        "set PROMPT_LENGTH."
+      )
+    return None
   if isinstance(made, multitask.MultiTask) and not made.start_from:
     raise ValueError(
       "methods/multi_task.gin trains several tasks together, and a run under "
