@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import functools
 
-from prompt_tuning.study import ways
+from prompt_tuning.study import tuned
 from prompt_tuning.tasks import metrics, microworld
 from prompt_tuning.tasks.microworld import examples as microworld_examples
 from prompt_tuning.tasks.rows import text_to_text
@@ -20,7 +20,7 @@ def splits(sizes) -> Iterator[None]:
   def set_to(new):
     microworld_examples.SPLITS.update(new)
     microworld_examples.examples.cache_clear()
-    ways.whole.cache_clear()
+    tuned.whole.cache_clear()
 
   set_to(sizes)
   try:

@@ -4,6 +4,7 @@ demo     the whole job in minutes, on the model that ships
 tasks    the tasks that there are, or one of them
 inspect  what a path is: format, shapes, hash, nearest words
 convert  a prompt or a model in another format
+similar  which saved prompts are like another one
 """
 
 import argparse
@@ -109,6 +110,37 @@ def _run_convert(flags: argparse.Namespace, _: Settings) -> None:
   print(f"Written: {target}")
 
 
+def _similar_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("prompt", help="a prompt: a run's folder, a file …")
+  parser.add_argument(
+    "sources",
+    nargs="+",
+    help="prompts of other tasks, or folders with them at any depth",
+  )
+  parser.add_argument(
+    "--allow_other_model",
+    action="store_true",
+    help="take prompts that were trained for other weights",
+  )
+  parser.add_argument(
+    "--output", metavar="FILE", help="writes the table there, as jsonl"
+  )
+
+
+def _run_similar(flags: argparse.Namespace, _: Settings) -> None:
+  from prompt_tuning import storage
+  from prompt_tuning.cli import similarity
+
+  ranked = similarity.rank(
+    flags.prompt, flags.sources, allow_other_model=flags.allow_other_model
+  )
+  print(similarity.table(ranked))
+  start = similarity.start_from(ranked[0].prompt)
+  print(f"\nTo start from the first of them:\n{start}")
+  if flags.output:
+    storage.write_jsonl(flags.output, [one.row for one in ranked])
+
+
 ALL = (
   Command(
     "demo",
@@ -154,5 +186,20 @@ ALL = (
     "  prompt-tuning convert adapter prompts/boolq --to prompt-tuning\n"
     "  prompt-tuning convert google/t5-small-lm-adapt t5_small --to t5x",
   ),
+  Command(
+    "similar",
+    "which saved prompts are like another one: where to start from",
+    _run_similar,
+    _similar_flags,
+    description="Ranks saved prompts by the cosine of their mean rows with "
+    "those of PROMPT. Trained briefly on a new task, PROMPT is most like the "
+    "prompts of tasks that help it, and training starts from the best of them "
+    "(SPoT).",
+    examples="example:\n"
+    "  prompt-tuning train --gin_file=demo/prompt_tuning.gin \\\n"
+    "    --gin.MIXTURE_OR_TASK_NAME=microworld_mrpc --gin.TRAIN_STEPS=50 \\\n"
+    "    --gin.MODEL_DIR=runs/brief\n"
+    "  prompt-tuning similar runs/brief runs/sources",
+  ),
 )
-"""The commands of one path or none."""
+"""The commands that take paths or nothing."""

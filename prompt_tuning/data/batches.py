@@ -40,6 +40,7 @@ class TaskBatches:
     batch_size: B, examples per prompt.
     prompt_length: P.
     place: where the prompts stand, see `inject.PLACES`.
+    few: how many examples of each task are used, drawn by the seed; 0 for all.
   """
 
   def __init__(
@@ -50,9 +51,10 @@ class TaskBatches:
     batch_size: int,
     prompt_length: int,
     place: str = inject.FRONT,
+    few: int = 0,
   ):
     self._orders = [
-      Order([len(e) for e, _ in parts], [r for _, r in parts], seed)
+      Order([len(e) for e, _ in parts], [r for _, r in parts], seed, few)
       for parts, seed in zip(sets, seeds, strict=True)
     ]
     self._sets = [[examples for examples, _ in parts] for parts in sets]
@@ -98,18 +100,30 @@ class Order:
   """Which example stands at each place of an endless, shuffled sequence.
 
   Every task is gone through in a fresh permutation per epoch; a mixture's
-  rates decide which task each place takes.
+  rates decide which task each place takes. With `few` there are no more than so
+  many of them, the same in every epoch.
   """
 
-  def __init__(self, sizes: Sequence[int], rates: Sequence[float], seed: int):
-    self._sizes, self._seed = sizes, seed
+  def __init__(
+    self,
+    sizes: Sequence[int],
+    rates: Sequence[float],
+    seed: int,
+    few: int = 0,
+  ):
+    self._all, self._seed = sizes, seed
+    self._sizes = [min(size, few) if few else size for size in sizes]
     self._rates = np.array(rates) / np.sum(rates)
     self._before = [np.zeros(len(sizes), np.int64)]
     self._permutation = functools.lru_cache(2 * len(sizes))(self._shuffle)
 
   def _shuffle(self, task: int, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([self._seed, 1, task, epoch])
-    return rng.permutation(self._sizes[task])
+    order = rng.permutation(self._sizes[task])
+    if self._sizes[task] == self._all[task]:
+      return order
+    drawing = np.random.default_rng([self._seed, 3, task])
+    return drawing.permutation(self._all[task])[order]
 
   def _tasks(self, block: int) -> np.ndarray:
     rng = np.random.default_rng([self._seed, 2, block])

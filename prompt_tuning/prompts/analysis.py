@@ -1,9 +1,11 @@
-"""What a prompt means: the pieces of the vocabulary nearest to its positions.
+"""What a prompt means: the pieces nearest to its positions, prompts like it.
 
 The paper (section 7) finds that the neighbours of a position form clusters of
 one meaning, and that class labels persist where a prompt started from them.
+Prompts of tasks that help each other are alike (SPoT, Vu et al. 2022).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -75,3 +77,19 @@ def _variants(word: str, other: str) -> bool:
   if len(short) < 3:
     return False
   return long.startswith(short) or (len(short) >= 5 and short[:5] == long[:5])
+
+
+def similar(
+  prompt: Float[Array, "P E"], others: Mapping[str, Float[Array, "_ E"]]
+) -> list[tuple[str, float]]:
+  """The names of other prompts with the cosine of mean rows, nearest first.
+
+  Lengths may differ, and the order of the rows does not count.
+  """
+  means = np.stack(
+    [np.mean(rows, axis=0, dtype=np.float64) for rows in others.values()]
+  )
+  own = np.mean(prompt, axis=0, keepdims=True, dtype=np.float64)
+  cosines = (_unit(means) @ _unit(own).T)[:, 0]
+  order = np.argsort(-cosines, kind="stable")
+  return [([*others][i], float(cosines[i])) for i in order]

@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import pathlib
+from typing import Any
 
 from prompt_tuning import plots, storage
 from prompt_tuning.study import results
@@ -120,10 +121,34 @@ def wordings(rows: Sequence[Row]) -> str:
   return markdown(*lines)
 
 
+def sources(rows: Sequence[Row]) -> str:
+  """Which source each seed started from, as a Markdown table."""
+  by_task: dict[str, dict[Any, list[str]]] = {}
+  for row in rows:
+    if "cosines" in row:
+      trial, (task, cosine) = results.trial_of(row), _best(row["cosines"])
+      cells = by_task.setdefault(results.shown(trial.task), {})
+      cells.setdefault(trial.few, []).append(
+        f"{results.shown(task)} {cosine:.2f}"
+      )
+  if not by_task:
+    return ""
+  columns = sorted({few for cells in by_task.values() for few in cells})
+  head = ["the source that each seed started from, by cosine"]
+  lines = [[*head, *(f"{few} examples" for few in columns)]]
+  for task, cells in by_task.items():
+    lines.append([task, *(", ".join(cells.get(few, ["–"])) for few in columns)])
+  return markdown(*lines)
+
+
+def _best(cosines: dict[str, float]) -> tuple[str, float]:
+  return max(cosines.items(), key=lambda item: item[1])
+
+
 def tables(study: Study, rows: Sequence[Row]) -> str:
   """All tables of a study, and what made them."""
   more = words if study.kind == "matrix" else wordings
-  parts = [table(study, rows), more(rows)]
+  parts = [table(study, rows), more(rows), sources(rows)]
   machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
   seconds = sum(row["seconds"] for row in rows)
   versions = rows[-1]["versions"]

@@ -151,9 +151,11 @@ def programs(left: Sequence[Trial]) -> list[Program]:
 
 def _bank(trial: Trial) -> tuple | None:
   """What trials of one bank agree in; None for what trains alone."""
-  if trial.way not in (trials.PROMPT, trials.ENSEMBLE):
+  if trial.way not in (trials.PROMPT, trials.ENSEMBLE, trials.SOURCE):
     return None
   shared = dataclasses.replace(trial, task="", seed=0, initializer="", tests=())
+  if trial.way == trials.SOURCE:  # each task may start from another one
+    shared = dataclasses.replace(shared, task=trial.task)
   return (shared, trial.has_sentinel, len(trial.tested))
 
 
@@ -187,6 +189,8 @@ def estimate(program: Program, parameters: int) -> float:
       seen = 1500 * wordings * tokens * (1 + trial.examples) / 3
     else:
       seen = trial.steps * trial.batch_size * tokens * trial.members
+      if trial.way == trials.SOURCE:  # and its brief prompt, and the sources
+        seen *= 2
     total += seen * parameters / _SPEED
   return total
 

@@ -3,6 +3,7 @@
     size, length, initialization, pretraining    figures 1 and 3
     transfer, ensemble, meaning                  tables 2 and 3, section 7
     comparison                                   three ways side by side
+    transfer_spot                                another paper: SPoT
 
 `study` runs them, `ways` knows what a trial does, `report` lays out the rows.
 """
@@ -20,6 +21,7 @@ from prompt_tuning.study.trials import (
   PROMPT,
   RANDOM,
   SAMPLED,
+  SOURCE,
   Pretraining,
   Study,
   Trial,
@@ -215,11 +217,30 @@ COMPARISON = Study(
   x="title",
 )
 
+FROM_SOURCES = Study(
+  "transfer_spot",
+  "With few examples, is a source task's prompt a better start?",
+  "SPoT (Vu et al. 2022, not Lester et al.): it is, and the cosine of prompts "
+  "tells which source task helps.",
+  grid(
+    task=(MRPC, "microworld_rte", "microworld_plum"),
+    seed=SEEDS,
+    way=(PROMPT, SOURCE),
+    few=(32, 128, 512),
+    steps=(200,),
+    batch_size=(16,),
+  ),
+  x="few",
+  series="way",
+  kind="lines",
+  x_label="training examples",
+)
+
 STUDIES = {
   study.name: study
   for study in (
     *(SIZE, LENGTH, INITIALIZATION, PRETRAINING),
-    *(TRANSFER, VOTE, MEANING, COMPARISON),
+    *(TRANSFER, VOTE, MEANING, COMPARISON, FROM_SOURCES),
   )
 }
 

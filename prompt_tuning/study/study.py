@@ -147,7 +147,9 @@ def run_program(
     look: note down what the prompts mean.
   """
   settings = [dataclasses.asdict(trial) for trial in program]
-  identity = json.dumps([settings, model.stored_hash]).encode()
+  # What a trial of before has not is no part of its program's name.
+  named = [{k: v for k, v in s.items() if k != "few" or v} for s in settings]
+  identity = json.dumps([named, model.stored_hash]).encode()
   name = program[0].way.replace(" ", "_")
   digest = hashlib.sha256(identity).hexdigest()[:10]
   begin = time.monotonic()

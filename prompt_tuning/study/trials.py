@@ -16,6 +16,7 @@ PROMPT, MODEL = "prompt tuning", "model tuning"
 MULTITASK = "multi-task model tuning"
 DESIGN, OWN_WORDS = "prompt design", "prompt design in the text's own words"
 ENSEMBLE = "ensemble"
+SOURCE = "prompt tuning from the best source"
 
 RANDOM, SAMPLED, LABELS = "random uniform", "sampled vocabulary", "class labels"
 
@@ -40,6 +41,8 @@ class Trial:
     members: prompts that vote (ensembles).
     scored: test examples that are scored; 0 for all. With fewer there is no
       validation, and the last step counts.
+    few: training examples, drawn by the seed; 0 for all. With fewer there is no
+      validation either.
   """
 
   task: str
@@ -56,6 +59,7 @@ class Trial:
   examples: int = 0
   members: int = 1
   scored: int = 0
+  few: int = 0
 
   @property
   def tested(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ task's labels, for tuned prompts, tuned models and hand-written prompts alike.
 """
 
 from collections.abc import Callable, Sequence
-import dataclasses
 import functools
 import pathlib
 import shutil
@@ -16,22 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning.data import splits
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.inference import ensemble, evaluate, infer, prompt_design
-from prompt_tuning.model import decode
-from prompt_tuning.prompts import analysis, initializers, prompted
-from prompt_tuning.study import trials
+from prompt_tuning.inference import ensemble, evaluate, prompt_design
+from prompt_tuning.prompts import analysis, prompted
+from prompt_tuning.study import sources, trials, tuned
 from prompt_tuning.study.trials import Trial
 from prompt_tuning.tasks.microworld import prompts as microworld_prompts
-from prompt_tuning.tasks.microworld.examples import LABELS, LENGTHS
-from prompt_tuning.training import loop, optimizers, train
-
-INITIALIZERS = {
-  trials.RANDOM: initializers.random_uniform(),
-  trials.SAMPLED: initializers.from_vocabulary(),
-  trials.LABELS: initializers.from_class_labels(),
-}
+from prompt_tuning.tasks.microworld.examples import LABELS
+from prompt_tuning.training import optimizers, train
 
 Findings = dict[str, Any]
 """What a trial found: `scores` (task: metric: value), and more by way."""
@@ -55,6 +46,7 @@ def run(
   ways: dict[str, Callable[..., list[Findings]]] = {
     trials.PROMPT: functools.partial(_prompts, look=look),
     trials.ENSEMBLE: _ensembles,
+    trials.SOURCE: _from_sources,
     trials.MODEL: _tuned_models,
     trials.MULTITASK: _tuned_models,
     trials.DESIGN: _designed,
@@ -66,90 +58,6 @@ def run(
   return findings
 
 
-@functools.lru_cache(16)
-def whole(name: str, split: str) -> splits.Examples:
-  """A split of a task, read once."""
-  return splits.load(name, split, LENGTHS)
-
-
-def examples(name: str, split: str, trial: Trial) -> splits.Examples:
-  """A split, or the beginning of it that a trial is scored on."""
-  every, count = whole(name, split), trial.scored
-  if not count or split == "train":
-    return every
-  inputs, targets = (
-    splits.Sequences(rows.ids[: rows.starts[count]], rows.starts[: count + 1])
-    for rows in (every.inputs, every.targets)
-  )
-  return dataclasses.replace(
-    every, inputs=inputs, targets=targets, fields=every.fields[:count]
-  )
-
-
-def decoding(first: Trial, model: pretrained.FrozenModel) -> infer.Decoding:
-  """By rank; behind a sentinel where the targets have one."""
-  assert model.vocabulary is not None
-  prefix = (model.vocabulary.sentinel(0),) if first.has_sentinel else ()
-  return infer.Decoding(
-    decode.Rank(prefix=prefix), max_length=LENGTHS["targets"]
-  )
-
-
-def _trained(
-  program: Sequence[Trial],
-  model: pretrained.FrozenModel,
-  folder: pathlib.Path,
-  tuning: train.Tuning,
-) -> train.Trained:
-  """Trains the tasks and seeds of a program, as its first trial says."""
-  first = program[0]
-  # A mixture has no validation split of its own: the last step counts.
-  has_choice = not (first.scored or first.way == trials.MULTITASK)
-  return train.train(
-    model_dir=folder,
-    model=model,
-    tasks=train.Tasks(
-      _unique(trial.task for trial in program),
-      LENGTHS,
-      _unique(seed for trial in program for seed in seeds_of(trial)),
-      first.batch_size,
-      validation_split="validation" if has_choice else None,
-    ),
-    tuning=tuning,
-    plan=loop.Plan(first.steps, eval_every=max(first.steps // 6, 1)),
-    decoding=decoding(first, model),
-  )
-
-
-def _unique(values) -> list:
-  return list(dict.fromkeys(values))
-
-
-def _tuned_prompts(
-  program: Sequence[Trial], model: pretrained.FrozenModel, folder: pathlib.Path
-) -> dict[tuple, np.ndarray]:
-  """The best prompt for each (task, seed, initialiser), trained together."""
-  first = program[0]
-  tasks = _unique(trial.task for trial in program)
-  starts = _unique(trial.initializer for trial in program)
-  seeds = _unique(seed for trial in program for seed in seeds_of(trial))
-  tuning = train.Tuning(
-    optimizer=optimizers.falling_adafactor(first.steps, first.learning_rate),
-    prompt_length=first.prompt_length,
-    initializer=[INITIALIZERS[start] for start in starts],
-    select_by="accuracy",
-  )
-  trained = _trained(program, model, folder, tuning)
-  assert trained.bank is not None
-  keys = [(t, s, i) for t in tasks for s in seeds for i in starts]
-  return dict(zip(keys, trained.bank, strict=True))
-
-
-def seeds_of(trial: Trial) -> list[int]:
-  """The seeds of a trial's prompts: an ensemble's are its own."""
-  return [trial.seed * trial.members + n for n in range(trial.members)]
-
-
 def _prompts(
   program: Sequence[Trial],
   model: pretrained.FrozenModel,
@@ -157,23 +65,43 @@ def _prompts(
   *,
   look: bool,
 ) -> list[Findings]:
-  bank = _tuned_prompts(program, model, folder)
+  bank = tuned.prompts(program, model, folder)
   chosen = [
     bank[trial.task, trial.seed, trial.initializer] for trial in program
   ]
+  findings = _scored(program, model, chosen)
+  if look:
+    for trial, rows, finding in zip(program, chosen, findings, strict=True):
+      finding["meaning"] = _meaning(trial, rows, model)
+  return findings
+
+
+def _from_sources(
+  program: Sequence[Trial], model: pretrained.FrozenModel, folder: pathlib.Path
+) -> list[Findings]:
+  chosen = sources.from_best(program, model, folder)
+  findings = _scored(program, model, [one.rows for one in chosen])
+  for finding, one in zip(findings, chosen, strict=True):
+    finding["cosines"] = one.cosines
+  return findings
+
+
+def _scored(
+  program: Sequence[Trial],
+  model: pretrained.FrozenModel,
+  chosen: Sequence[np.ndarray],
+) -> list[Findings]:
+  """The scores of the trials' prompts, on whatever they are tested on."""
   together = prompted.with_prompts(model, chosen)
   findings: list[Findings] = [{"scores": {}} for _ in program]
   for tested in zip(*(trial.tested for trial in program), strict=True):
     evaluator = evaluate.Evaluator(
       together,
-      [examples(name, "test", program[0]) for name in tested],
-      decoding=decoding(program[0], model),
+      [tuned.examples(name, "test", program[0]) for name in tested],
+      decoding=tuned.decoding(program[0], model),
     )
     for finding, result in zip(findings, evaluator(), strict=True):
       finding["scores"][result.task] = result.metrics
-  if look:
-    for trial, rows, finding in zip(program, chosen, findings, strict=True):
-      finding["meaning"] = _meaning(trial, rows, model)
   return findings
 
 
@@ -195,15 +123,15 @@ def _meaning(trial: Trial, rows: np.ndarray, model) -> Findings:
 def _ensembles(
   program: Sequence[Trial], model: pretrained.FrozenModel, folder: pathlib.Path
 ) -> list[Findings]:
-  bank = _tuned_prompts(program, model, folder)
+  bank = tuned.prompts(program, model, folder)
   findings = []
   for trial in program:
     start = trial.initializer
-    members = [bank[trial.task, seed, start] for seed in seeds_of(trial)]
+    members = [bank[trial.task, seed, start] for seed in tuned.seeds_of(trial)]
     votes = ensemble.evaluate_together(
       prompted.with_prompts(model, members),
-      examples(trial.task, "test", trial),
-      decoding(trial, model),
+      tuned.examples(trial.task, "test", trial),
+      tuned.decoding(trial, model),
     )
     findings.append(
       {
@@ -228,11 +156,11 @@ def _tuned_models(
     prompt_length=0,
     select_by="accuracy",
   )
-  trained = _trained(program, model, folder, tuning)
+  trained = tuned.trained(program, model, folder, tuning)
   evaluator = evaluate.Evaluator(
     prompted.without_prompts(model),
-    [examples(name, "test", trial) for name in trial.tested],
-    decoding=decoding(trial, model),
+    [tuned.examples(name, "test", trial) for name in trial.tested],
+    decoding=tuned.decoding(trial, model),
   )
   results = evaluator(trained.params)
   return [{"scores": {result.task: result.metrics for result in results}}]
@@ -253,13 +181,13 @@ def _worded(trial: Trial, model: pretrained.FrozenModel) -> Findings:
     own = microworld_prompts.CORPUS_PROMPTS[trial.task]
     wordings, answers = [own], own.answers
   shown = prompt_design.draw(
-    examples(trial.task, "train", trial), trial.examples, trial.seed
+    tuned.examples(trial.task, "train", trial), trial.examples, trial.seed
   )
   scores = prompt_design.best_of(
     model,
     [prompt_design.with_examples(wording, shown) for wording in wordings],
-    examples(trial.task, "validation", trial),
-    examples(trial.task, "test", trial),
+    tuned.examples(trial.task, "validation", trial),
+    tuned.examples(trial.task, "test", trial),
     answers=answers,
     labels=labels,
   )

@@ -82,6 +82,7 @@ class Prepared:
       batch_size=self.tasks.batch_size,
       prompt_length=self.prompted.places,
       place=self.tuning.placing.place,
+      few=self.tasks.train_examples,
     )
     return self.tasks.layout.arrange(
       of_tasks,
@@ -142,6 +143,7 @@ class Prepared:
       "SEEDS": [member.seed for member in self.members],
       "BATCH_SIZE": tasks.batch_size,
       "TRAIN_SPLIT": tasks.train_split,
+      "TRAIN_EXAMPLES": tasks.train_examples or None,
       "VALIDATION_SPLIT": tasks.validation_split,
       "PROMPT_LENGTH": tuning.prompt_length,
       "PROMPT_INITIALIZER": [
@@ -242,10 +244,18 @@ def _train_set(
   name: str, tasks: Tasks, model: pretrained.FrozenModel
 ) -> batches.Parts:
   """The tasks of a task or mixture with their rates, in memory."""
-  return [
+  parts = [
     (_load(task, tasks.train_split, tasks, model), rate)
     for task, rate in registry.tasks_of(name)
   ]
+  for examples, _ in parts:
+    if len(examples) < tasks.train_examples:
+      raise ValueError(
+        f"TRAIN_EXAMPLES={tasks.train_examples} are more than the "
+        f"{len(examples)} of {examples.task}, split {examples.split}. Set it "
+        f"to {len(examples)} or less, or to 0 for all of them."
+      )
+  return parts
 
 
 def _scored_set(

@@ -26,6 +26,7 @@ class Tasks:
     seeds: one prompt per task and seed.
     batch_size: B, examples per prompt and step.
     train_split: the split to train on.
+    train_examples: so many of its examples, drawn by the seed; 0 for all.
     validation_split: the split to choose the best prompt on; None for none.
     test_splits: splits that the chosen prompt is scored on at the end.
     truncate: cut long examples (and count them) instead of refusing them.
@@ -41,6 +42,7 @@ class Tasks:
   test_splits: Sequence[str] = ()
   truncate: bool = True
   layout: Layout = Layout()
+  train_examples: int = 0
 
   def __post_init__(self):
     splits.check_lengths(self.task_feature_lengths)
@@ -54,6 +56,11 @@ class Tasks:
     if self.batch_size < 1:
       raise ValueError(
         f"BATCH_SIZE={self.batch_size}; a batch needs 1 example at least."
+      )
+    if self.train_examples < 0:
+      raise ValueError(
+        f"TRAIN_EXAMPLES={self.train_examples}; give a whole number of 1 or "
+        "more, or 0 to train on all of TRAIN_SPLIT."
       )
     if isinstance(self.test_splits, str):
       raise ValueError(

@@ -9,13 +9,15 @@ def load(name=toy_tasks.CAT) -> splits.Examples:
   return splits.load(name, "train", toy_tasks.LENGTHS)
 
 
-def source(names=(toy_tasks.CAT,), seeds=(0,), batch_size=8, prompt_length=3):
+def source(
+  names=(toy_tasks.CAT,), seeds=(0,), batch_size=8, prompt_length=3, few=0
+):
   sets = [
     [(load(member), rate) for member, rate in registry.tasks_of(name)]
     for name in names
   ]
   return batches.TaskBatches(
-    sets, seeds, batch_size=batch_size, prompt_length=prompt_length
+    sets, seeds, batch_size=batch_size, prompt_length=prompt_length, few=few
   )
 
 
@@ -38,6 +40,20 @@ def test_an_epoch_has_every_example_once_and_the_next_is_shuffled_anew():
   want = load().inputs.padded(np.arange(48), batch(0)["inputs"].shape[1])
   assert sorted(epoch(0)) == sorted(epoch(1)) == sorted(map(tuple, want))
   assert epoch(0) != epoch(1)
+
+
+def test_of_few_examples_each_epoch_has_every_one_once():
+  def epochs(few, seed):
+    batch = source(batch_size=4, prompt_length=0, few=few, seeds=(seed,))
+    rows = [batch(step)["inputs"] for step in range(2 * few // 4)]
+    rows = [tuple(row) for row in np.concatenate(rows)]
+    return rows[:few], rows[few:]
+
+  first, second = epochs(12, 0)
+  assert sorted(first) == sorted(second) and len({*first}) == 12
+  assert first != second
+  assert {*first} < {*epochs(24, 0)[0]}  # more examples are these and others
+  assert {*first} != {*epochs(12, 1)[0]}  # a seed has examples of its own
 
 
 def test_places_for_the_prompt_stand_in_front():

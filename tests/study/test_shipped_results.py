@@ -11,7 +11,7 @@ import pytest
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.study import report, results, studies, study, trials, ways
+from prompt_tuning.study import report, results, studies, study, trials, tuned
 from prompt_tuning.study.trials import Trial
 
 SCORES = {"accuracy": 60.0}
@@ -61,7 +61,7 @@ def runs_in(row) -> list[tuple[Trial, dict]]:
       dataclasses.replace(trial, way=trials.PROMPT, seed=seed, members=1),
       {**row, "scores": {trial.task: metrics}},
     )
-    for seed, metrics in zip(ways.seeds_of(trial), row["members"], strict=True)
+    for seed, metrics in zip(tuned.seeds_of(trial), row["members"], strict=True)
   ]
 
 

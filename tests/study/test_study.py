@@ -1,5 +1,6 @@
 """A study runs, goes on where it stopped, and leaves rows, table and figure."""
 
+import dataclasses
 import re
 
 import gin
@@ -12,7 +13,16 @@ from prompt_tuning import cli, configuration, storage
 from prompt_tuning.data import objectives
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.frozen.model_folder import save as save_model
-from prompt_tuning.study import results, schedule, studies, study
+from prompt_tuning.prompts import checkpoints, initializers
+from prompt_tuning.study import (
+  results,
+  schedule,
+  sources,
+  studies,
+  study,
+  trials,
+  tuned,
+)
 from prompt_tuning.study.trials import Pretraining
 from prompt_tuning.training import pretrain
 
@@ -111,6 +121,30 @@ def test_a_study_leaves_rows_a_table_and_a_figure(done):
   assert "| prompt positions |" in text and "± " in text
   assert "The paper: Figure 3a" in text
   assert (place / "figure.png").stat().st_size > 5_000
+
+
+def test_a_trial_starts_from_the_source_that_is_most_like_it(
+  tmp_path, small_model
+):
+  """Given sources, of which one is what the brief prompt will be."""
+  trial = dataclasses.replace(
+    studies.reduced(studies.FROM_SOURCES).trials[-1], seed=3
+  )
+  assert trial.way == trials.SOURCE
+  model = pretrained.load(small_model)
+  brief = sources.brief_trial(trial)
+  ((key, rows),) = tuned.prompts([brief], model, tmp_path / "b").items()
+  folder = sources.folder_of(trial, model, tmp_path)
+  for n, task in enumerate(sources.SOURCES):
+    own = rows if n == 2 else -rows
+    checkpoints.save_prompt(folder / "prompts" / task, own, {})
+  (started,) = sources.from_best([trial], model, tmp_path / "program")
+  assert max(started.cosines, key=started.cosines.get) == sources.SOURCES[2]
+  assert started.cosines[sources.SOURCES[2]] == pytest.approx(1, abs=1e-4)
+  place = folder / "prompts" / sources.SOURCES[2] / checkpoints.ARRAY
+  start = initializers.from_array(place)
+  again = tuned.prompts([trial], model, tmp_path / "again", start=start)
+  np.testing.assert_array_equal(started.rows, again[key])
 
 
 def test_what_is_done_is_skipped(done, small_model, capsys):

@@ -5,7 +5,7 @@ import small_microworld
 
 from prompt_tuning.data import scoring, splits
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.study import ways
+from prompt_tuning.study import tuned
 from prompt_tuning.study.trials import Trial, grid
 from prompt_tuning.tasks.microworld import examples as microworld_examples
 
@@ -18,12 +18,12 @@ def small_splits():
 
 def test_ensembles_have_prompts_of_their_own():
   one, two = grid(task=("a",), seed=(0, 1), members=(3,))
-  assert ways.seeds_of(one) == [0, 1, 2] and ways.seeds_of(two) == [3, 4, 5]
+  assert tuned.seeds_of(one) == [0, 1, 2] and tuned.seeds_of(two) == [3, 4, 5]
 
 
 def test_a_run_may_be_scored_on_the_beginning_of_a_split():
-  whole = ways.examples("microworld_boolq", "test", Trial("a"))
-  part = ways.examples("microworld_boolq", "test", Trial("a", scored=5))
+  whole = tuned.examples("microworld_boolq", "test", Trial("a"))
+  part = tuned.examples("microworld_boolq", "test", Trial("a", scored=5))
   assert len(part) == 5 and len(whole) == small_microworld.SMALL["test"]
   assert part.input_texts() == whole.input_texts()[:5]
   assert part.target_texts() == whole.target_texts()[:5]
@@ -62,7 +62,7 @@ def test_a_transfer_trains_on_one_task_and_tests_on_the_other():
     ("duplicate", 1),
     ("not_duplicate", 0),
   }
-  examples = splits.load(name, "test", ways.LENGTHS)
+  examples = splits.load(name, "test", tuned.LENGTHS)
   right = scoring.metrics(examples, examples.target_texts())
   assert right == {"accuracy": 100.0, "f1": 100.0}
   swapped = {"duplicate": "not_duplicate", "not_duplicate": "duplicate"}
@@ -74,8 +74,8 @@ def test_a_transfer_trains_on_one_task_and_tests_on_the_other():
 
 def test_a_sentinel_stands_in_front_of_the_targets_and_of_ranked_labels():
   vocabulary = pretrained.shipped_vocabulary()
-  plain = splits.load("microworld_boolq", "test", ways.LENGTHS)
-  marked = splits.load("microworld_boolq_sentinel", "test", ways.LENGTHS)
+  plain = splits.load("microworld_boolq", "test", tuned.LENGTHS)
+  marked = splits.load("microworld_boolq_sentinel", "test", tuned.LENGTHS)
   first = vocabulary.sentinel(0)
   for n in range(3):
     ids = plain.targets.ids[
@@ -87,9 +87,9 @@ def test_a_sentinel_stands_in_front_of_the_targets_and_of_ranked_labels():
       marked.targets.ids[at + 1 : at + 1 + len(ids)].tolist() == ids.tolist()
     )
   model = pretrained.load(pretrained.SHIPPED)
-  decoding = ways.decoding(Trial("microworld_boolq_sentinel"), model)
+  decoding = tuned.decoding(Trial("microworld_boolq_sentinel"), model)
   assert decoding.strategy.prefix == (first,)
-  assert ways.decoding(Trial("microworld_boolq"), model).strategy.prefix == ()
+  assert tuned.decoding(Trial("microworld_boolq"), model).strategy.prefix == ()
   # Written freely, the sentinel stands in front.
   written = vocabulary.decode([first, *vocabulary.encode("True")])
   assert scoring.postprocess(

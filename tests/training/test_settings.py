@@ -15,6 +15,11 @@ from prompt_tuning.training import optimizers, settings
     ),
     (
       toy_tasks.tasks,
+      {"train_examples": -1},
+      "TRAIN_EXAMPLES=-1; give a whole number of 1",
+    ),
+    (
+      toy_tasks.tasks,
       {"test_splits": "test"},
       r"Write TEST_SPLITS=\('test',\)",
     ),

@@ -215,6 +215,10 @@ def test_a_mixture_trains_one_prompt(tmp_path):
     ({"names": "toy_cap"}, "Did you mean toy_cat"),
     ({"names": "toy_animals"}, "is a mixture of 2 tasks"),
     ({"names": toy_tasks.BROKEN}, "inputs of example 3 of toy_broken"),
+    (
+      {"train_examples": 49},
+      "=49 are more than the 48 of toy_cat, split train",
+    ),
     ({"train_split": "nothing"}, "'nothing' of toy_cat is empty"),
     (
       {
@@ -276,6 +280,12 @@ def test_a_run_of_another_tuning_is_not_gone_on_with(
   toy_tasks.run(tmp_path, steps=4)
   with pytest.raises(ValueError, match=message):
     toy_tasks.run(tmp_path, steps=8, tuned=toy_tasks.tuning(**setting))
+
+
+def test_a_run_of_more_examples_is_not_gone_on_with(tmp_path):
+  toy_tasks.run(tmp_path, steps=4, train_examples=8)
+  with pytest.raises(ValueError, match="TRAIN_EXAMPLES=8, this one has .*None"):
+    toy_tasks.run(tmp_path, steps=8)
 
 
 def test_a_run_on_other_rows_is_not_gone_on_with(tmp_path, monkeypatch):
