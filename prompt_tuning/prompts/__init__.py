@@ -5,6 +5,7 @@
 
 `reparameterised` and `multitask` are prompts that are computed from other
 parameters while they train, and plain rows afterwards.
+`wayward` pulls them towards a text.
 `adapters` reads and writes PEFT's files; `analysis` says what a prompt means.
 """
 
@@ -16,4 +17,5 @@ __all__ = [
   "prompt",
   "prompted",
   "reparameterised",
+  "wayward",
 ]

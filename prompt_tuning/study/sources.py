@@ -46,13 +46,12 @@ class Started(NamedTuple):
 
 
 def source_trials(trial: Trial) -> list[Trial]:
-  """The sources of a trial: twice its steps of twice its batch each."""
+  """The sources of a trial: twice its steps, of all examples."""
   whole = dataclasses.replace(
     trial,
     way=trials.PROMPT,
     seed=_SEED,
     steps=2 * trial.steps,
-    batch_size=2 * trial.batch_size,
     tests=(),
     few=0,
   )

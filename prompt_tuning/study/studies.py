@@ -223,7 +223,7 @@ FROM_SOURCES = Study(
   "SPoT (Vu et al. 2022, not Lester et al.): it is, and the cosine of prompts "
   "tells which source task helps.",
   grid(
-    task=(MRPC, "microworld_rte", "microworld_plum"),
+    task=(MRPC, "microworld_rte"),
     seed=SEEDS,
     way=(PROMPT, SOURCE),
     few=(32, 128, 512),

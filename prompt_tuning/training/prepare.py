@@ -16,7 +16,7 @@ from prompt_tuning.data import batches, layout, registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import forms, freeze
-from prompt_tuning.prompts import initializers, prompt, prompted
+from prompt_tuning.prompts import initializers, prompt, prompted, wayward
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.training import optimizers, step
 from prompt_tuning.training.settings import (
@@ -153,6 +153,8 @@ class Prepared:
       # None of a prompt in front, as before there were other places.
       "PROMPT_PLACE": tuning.placing.record().get("place"),
       "PROMPT_ATTENTION": tuning.placing.record().get("attention"),
+      "WAYWARD_TEXT": tuning.wayward_text,
+      "WAYWARD_GAMMA": tuning.wayward_text and tuning.wayward_gamma,
       "TRAINABLE": list(tuning.trainable),
       "model": self.model.stored_hash,
     }
@@ -192,10 +194,11 @@ def prepare(
   if list(tuning.trainable) != list(freeze.PROMPT):
     params = forms.apart(params)  # the layers by their names, for the regexes
   dropping = dataclasses.replace(model, config=config, params=params)
-  together = prompted.without_prompts(dropping)
+  together, sources = prompted.without_prompts(dropping), []
   if tuning.prompt_length:
     module = tuning.module(tuning.prompt_length, config.emb_dim, len(members))
-    rows = _first_rows(model, members, train_sets, module.length)
+    sources = _sources(model, members, train_sets)
+    rows = _first_rows(members, sources, module.length)
     first = module.first_parameters(rows, _given(model, members))
     placings = [tuning.placing] * len(members)
     together = prompted.with_module(dropping, module, first, placings)
@@ -212,6 +215,13 @@ def prepare(
       "model only if nothing but their prompts trains. Give one task and one "
       "seed, or train only the prompt."
     )
+  pull = None
+  if tuning.wayward_text is not None:
+    texts = _wayward_texts(tuning.wayward_text, members, sources)
+    pull = wayward.pull(
+      texts, sources, tuning.prompt_length, gamma=tuning.wayward_gamma
+    )
+    _check_pull(together, trained)
   is_shared = prompt.shared(trained)
   if any(jax.tree.leaves(is_shared)):
     _check_members(members)
@@ -223,6 +233,7 @@ def prepare(
     num_prompts=len(members),
     z_loss=tuning.z_loss,
     seed=members[0].seed,
+    pull=pull,
   )
   return Prepared(
     model,
@@ -280,18 +291,16 @@ def _load(task: str, split: str, tasks: Tasks, model) -> splits.Examples:
   )
 
 
-def _first_rows(
+def _sources(
   model: pretrained.FrozenModel,
   members: Sequence[Member],
   train_sets: Sequence[batches.Parts],
-  length: int,
-) -> Float[np.ndarray, "N {length} E"]:
-  """The prompts before training, each by its initialiser and seed."""
+) -> list[initializers.Source]:
+  """What the frozen model and its task offer to each prompt."""
   embedding, vocabulary = model.embedding, model.require_vocabulary()
   copies = len(members) // len(train_sets)
-  rows = []
-  for n, member in enumerate(members):
-    parts = train_sets[n // copies]
+  found = []
+  for parts in train_sets:
     targets = {text for e, _ in parts for text in e.target_texts()}
     source = initializers.Source(
       embedding,
@@ -299,9 +308,51 @@ def _first_rows(
       vocabulary.num_pieces,
       tuple(sorted(targets)),
     )
-    key = jax.random.key(member.seed)
-    rows.append(member.initializer(key, length, source))
+    found += [source] * copies
+  return found
+
+
+def _first_rows(
+  members: Sequence[Member],
+  sources: Sequence[initializers.Source],
+  length: int,
+) -> Float[np.ndarray, "N {length} E"]:
+  """The prompts before training, each by its initialiser and seed."""
+  rows = [
+    member.initializer(jax.random.key(member.seed), length, source)
+    for member, source in zip(members, sources, strict=True)
+  ]
   return np.stack([np.asarray(row, np.float32) for row in rows])
+
+
+def _wayward_texts(
+  text: str, members: Sequence[Member], sources: Sequence[initializers.Source]
+) -> list[str]:
+  """The text that each prompt is pulled to, its fields filled."""
+  return [
+    wayward.filled(
+      text,
+      {
+        "task": member.task,
+        "labels": ", ".join(source.labels),
+        "seed": member.seed,
+      },
+    )
+    for member, source in zip(members, sources, strict=True)
+  ]
+
+
+def _check_pull(together: prompted.Prompted, trained: PyTree) -> None:
+  """Refuses a pull of what does not train, or has no rows to be pulled.
+
+  Raises:
+    ValueError: TRAINABLE leaves the prompt out.
+  """
+  if not jax.tree.leaves(trained.get(prompt.NAME, {})):
+    raise ValueError(
+      "WAYWARD_TEXT pulls the prompt to a text, and TRAINABLE leaves the "
+      "prompt as it is. Leave WAYWARD_TEXT out, or train the prompt as well."
+    )
 
 
 def _given(

@@ -13,7 +13,7 @@ from prompt_tuning.data import splits
 from prompt_tuning.data.layout import Layout
 from prompt_tuning.model import freeze
 from prompt_tuning.model.inject import IN_FRONT, Placing
-from prompt_tuning.prompts import initializers, prompt
+from prompt_tuning.prompts import initializers, prompt, wayward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +115,9 @@ class Tuning:
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
     select_by: the metric that chooses the best prompt; None for the mean.
+    wayward_text: a text that the prompt is pulled to, see `wayward`; its fields
+      are {task}, {labels} and {seed}. None for no pull.
+    wayward_gamma: how strongly.
     remat: compute each layer again for the gradient instead of keeping what it
       computed: less memory and more time for the same step.
   """
@@ -129,6 +132,8 @@ class Tuning:
   z_loss: float = 1e-4
   select_by: str | None = None
   remat: bool = False
+  wayward_text: str | None = None
+  wayward_gamma: float = 0.01
 
   def __post_init__(self):
     if self.prompt_length < 0:
@@ -147,6 +152,14 @@ class Tuning:
         f"{self.placing.attention!r} are of a prompt, and PROMPT_LENGTH=0. "
         "Leave them out, or set PROMPT_LENGTH."
       )
+    if self.wayward_text is not None:
+      wayward.check(self.wayward_text, self.wayward_gamma)
+      if not self.prompt_length:
+        raise ValueError(
+          f"WAYWARD_TEXT={self.wayward_text!r} pulls a prompt to a text, and "
+          "with PROMPT_LENGTH=0 there is none. Leave it out, or set "
+          "PROMPT_LENGTH."
+        )
     if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
       raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")
     if not 0 <= self.dropout_rate < 1:

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from prompt_tuning.model import freeze, losses, t5
+from prompt_tuning.prompts import prompt, wayward
 from prompt_tuning.shapes import PAD, PyTree
 
 
@@ -45,6 +46,8 @@ class Problem:
     num_prompts: N of the bank; 1 when the network itself trains.
     z_loss: weight of log(Z)^2 in the loss, 1e-4 as T5 was trained.
     seed: of the dropout keys (used when the network's dropout_rate is not 0).
+    pull: a term of the loss that looks at the rows of the prompts alone, once a
+      step; None for none.
   """
 
   network: t5.T5
@@ -52,6 +55,7 @@ class Problem:
   num_prompts: int = 1
   z_loss: float = 1e-4
   seed: int = 0
+  pull: wayward.Pull | None = None
 
 
 def initial_state(problem: Problem, trained: PyTree) -> TrainState:
@@ -65,14 +69,14 @@ def make_step(problem: Problem) -> Callable:
   """A pure function (state, frozen, batch) -> (state, metrics).
 
   The batch holds `inputs` [B, P + T], `targets` [B, L] and `prompt_id` [B];
-  the metrics `loss` [N] (mean nats per target token, z-loss included) and
-  `token_accuracy` [N].
+  the metrics `loss` [N] (mean nats per target token, z-loss included),
+  `token_accuracy` [N] and, beside the loss, the term of a pull [N].
   """
   gradient_of = _make_gradient(problem)
 
   def step(state, frozen, batch):
-    gradient, metrics = gradient_of(state.trained, frozen, batch, (state.step,))
-    return _updated(problem, state, gradient), metrics
+    found = gradient_of(state.trained, frozen, batch, (state.step,))
+    return _updated(problem, state, frozen, found)
 
   return step
 
@@ -119,12 +123,32 @@ def _make_gradient(problem: Problem) -> Callable:
   return jax.grad(loss_of, has_aux=True)
 
 
-def _updated(problem: Problem, state: TrainState, gradient) -> TrainState:
+def _updated(
+  problem: Problem, state: TrainState, frozen: PyTree, found
+) -> tuple[TrainState, dict]:
+  """The next state and the metrics, of a step's gradient and metrics."""
+  gradient, metrics = found
+  if problem.pull is not None:
+    pulled, term = _pulled(problem, state.trained, frozen)
+    gradient = jax.tree.map(jnp.add, gradient, pulled)
+    metrics = {**metrics, wayward.METRIC: term}
   updates, opt_state = problem.optimizer.update(
     gradient, state.opt_state, state.trained
   )
   trained = optax.apply_updates(state.trained, updates)
-  return TrainState(state.step + 1, trained, opt_state)
+  return TrainState(state.step + 1, trained, opt_state), metrics
+
+
+def _pulled(problem: Problem, trained: PyTree, frozen: PyTree):
+  """The gradient of the prompts' own term of the loss, and the term, [N]."""
+
+  def term_of(trained):
+    params = freeze.merge(trained, frozen)
+    rows = prompt.collapsed(problem.network.prompt, params)
+    term = problem.pull(rows)
+    return term.sum(), term
+
+  return jax.grad(term_of, has_aux=True)(trained)
 
 
 def make_steps(problem: Problem) -> Callable:
@@ -170,8 +194,8 @@ def make_step_of_parts(problem: Problem) -> Callable:
     return jax.tree.map(jnp.add, sums, first(trained, frozen, part, counts))
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def update(state, gradient):
-    return _updated(problem, state, gradient)
+  def update(state, frozen, found):
+    return _updated(problem, state, frozen, found)
 
   def step(state, frozen, parts):
     sums: Any = None
@@ -181,7 +205,6 @@ def make_step_of_parts(problem: Problem) -> Callable:
         sums = first(state.trained, frozen, part, counts)
       else:
         sums = further(sums, state.trained, frozen, part, counts)
-    gradient, metrics = sums
-    return update(state, gradient), metrics
+    return update(state, frozen, sums)
 
   return step

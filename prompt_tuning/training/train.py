@@ -163,6 +163,7 @@ def _save_prompts(
   alone = len(prepared.members) == 1
   sets = prepared.of_members(prepared.train_sets)
   method = prompt.method_of(prepared.prompted.network.prompt)
+  pull = prepared.problem.pull
   for n, (task, seed, start) in enumerate(prepared.members):
     best = trained.best
     checkpoints.save_prompt(
@@ -176,6 +177,7 @@ def _save_prompts(
         "best_step": best.steps[n] if best else trained.step,
         "initializer": initializer_name(start),
         **({"method": method} if method else {}),
+        **(pull.record(n) if pull else {}),
         **prepared.tuning.placing.record(),
         "scores": {r.split: r.metrics for r in trained.results[n]},
         "truncated": {

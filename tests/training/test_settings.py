@@ -30,6 +30,16 @@ from prompt_tuning.training import optimizers, settings
     ),
     (
       toy_tasks.tuning,
+      {"wayward_text": "the", "prompt_length": 0},
+      "WAYWARD_TEXT='the' pulls a prompt to a text, and with PROMPT_LENGTH=0",
+    ),
+    (
+      toy_tasks.tuning,
+      {"wayward_text": "the", "wayward_gamma": 0.0},
+      "WAYWARD_GAMMA=0.0; give a number above 0",
+    ),
+    (
+      toy_tasks.tuning,
       {"dropout_rate": 1.5},
       "DROPOUT_RATE=1.5; give a number from",
     ),

@@ -9,6 +9,7 @@ import tiny_t5
 
 from prompt_tuning import storage
 from prompt_tuning.model import freeze, losses, t5
+from prompt_tuning.prompts import wayward
 from prompt_tuning.training import optimizers, step
 
 CONFIG = tiny_t5.config()
@@ -60,6 +61,42 @@ def train(problem, bank, batches, per_dispatch=1):
     metrics.append(row)
   rows = {k: np.concatenate([m[k] for m in metrics]) for k in metrics[0]}
   return np.asarray(state.trained["prompt"]["embedding"]), rows
+
+
+def pulling(bank) -> wayward.Pull:
+  """Prompts pulled at two of three places, and at one."""
+  rows = np.array(tiny_t5.rows(len(bank), P, 16, seed=7))
+  weights = np.float32([[0.2, 0.2, 0], [0.6, 0, 0]])[: len(bank)]
+  return wayward.Pull(("",) * len(bank), 1.0, rows, weights)
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_pull_adds_its_gradient_once_and_is_told_beside_the_loss(in_parts):
+  """By plain descent at rate 1: a row moves by 2 w (row - text) more."""
+  bank = np.array(tiny_t5.rows(2, P, 16))
+  pull, sgd = pulling(bank), optax.sgd(1.0)
+  whole = batch([0, 1])
+  batches = stacked([whole])
+  if in_parts:
+    tokens = np.float32([(whole["targets"][:4] != 0).sum()] * 2)
+    half = {k: np.split(v, 2) for k, v in whole.items()}
+    batches = [
+      [{**{k: v[i] for k, v in half.items()}, "tokens": tokens} for i in (0, 1)]
+    ]
+  found = []
+  for term in (None, pull):
+    one = problem(2, sgd, pull=term)
+    trained, frozen = parts(bank)
+    state = step.initial_state(one, trained)
+    state, metrics = step.make_steps(one)(state, frozen, batches)
+    found.append((np.asarray(state.trained["prompt"]["embedding"]), metrics))
+  (plain, before), (pulled, after) = found
+  expected = -2 * pull.weights[..., None] * (bank - pull.rows)
+  np.testing.assert_allclose(pulled - plain, expected, atol=1e-5)
+  assert (pulled[:, 2] == plain[:, 2]).all()
+  np.testing.assert_array_equal(after["loss"], before["loss"])
+  np.testing.assert_allclose(after["wayward"], pull(bank)[None], rtol=1e-6)
+  assert "wayward" not in before
 
 
 def test_a_step_moves_the_prompt_and_nothing_else():

@@ -15,6 +15,7 @@ from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import infer
 from prompt_tuning.model import decode, freeze, t5
 from prompt_tuning.prompts import checkpoints, initializers, prompted
+from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.training import loop, optimizers
 
 
@@ -107,6 +108,28 @@ def test_prompts_trained_together_equal_single_runs(tmp_path):
       tmp_path / "all" / "prompts" / f"{name}-seed{seed}", toy_tasks.model()
     )
     np.testing.assert_array_equal(saved.values, together.bank[n])
+
+
+def test_prompts_are_pulled_to_texts_of_their_own_as_alone(tmp_path):
+  """The text of one task, and a run that is resumed."""
+  settings = {"wayward_text": "the {task}", "wayward_gamma": 0.5}
+  tuned = toy_tasks.tuning(**settings)
+  names = [toy_tasks.CAT, toy_tasks.DOG]
+  together = toy_tasks.run(tmp_path / "all", names, tuned=tuned, steps=4)
+  plain = toy_tasks.run(tmp_path / "plain", toy_tasks.DOG, steps=4)
+  alone = toy_tasks.run(tmp_path / "n", toy_tasks.DOG, tuned=tuned, steps=4)
+  np.testing.assert_allclose(
+    together.bank[1], alone.bank[0], rtol=2e-4, atol=2e-5
+  )
+  assert np.abs(plain.bank[0] - alone.bank[0]).max() > 0.01
+  saved = checkpoints.load_prompt(tmp_path / "n")
+  assert saved.record["wayward"] == {"text": "the toy_dog", "gamma": 0.5}
+  assert "wayward" not in checkpoints.load_prompt(tmp_path / "plain").record
+  rows = RunFolder(tmp_path / "all").metrics()
+  assert all(row["wayward"] > 0 for row in rows if "loss" in row)
+  other = toy_tasks.tuning(**settings | {"wayward_gamma": 0.1})
+  with pytest.raises(ValueError, match="WAYWARD_GAMMA=0.5, this one has .*0.1"):
+    toy_tasks.run(tmp_path / "n", toy_tasks.DOG, tuned=other, steps=6)
 
 
 def test_initialisers_train_together_as_alone(tmp_path):
@@ -215,6 +238,22 @@ def test_a_mixture_trains_one_prompt(tmp_path):
     ({"names": "toy_cap"}, "Did you mean toy_cat"),
     ({"names": "toy_animals"}, "is a mixture of 2 tasks"),
     ({"names": toy_tasks.BROKEN}, "inputs of example 3 of toy_broken"),
+    (
+      {"tuned": toy_tasks.tuning(wayward_text="the {label}")},
+      "WAYWARD_TEXT=.* has the field 'label'. Did you mean labels",
+    ),
+    (
+      {"tuned": toy_tasks.tuning(wayward_text="the cat sat on the mat")},
+      "tokens, and each of them pulls a position of PROMPT_LENGTH=4",
+    ),
+    (
+      {
+        "tuned": toy_tasks.tuning(
+          wayward_text="the", trainable=freeze.EVERYTHING_ELSE
+        )
+      },
+      "WAYWARD_TEXT pulls the prompt .* TRAINABLE leaves",
+    ),
     (
       {"train_examples": 49},
       "=49 are more than the 48 of toy_cat, split train",
