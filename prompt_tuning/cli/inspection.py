@@ -37,6 +37,15 @@ def inspect(
 
 
 def _prompt_facts(path, model, neighbors: int) -> dict[str, Any]:
+  several = checkpoints.load_prompts(path)
+  if len(several) > 1:
+    return {
+      "what": f"prompts of {len(several)} tasks ({several[0].format}), that "
+      "convert writes into a folder each",
+      "path": str(path),
+      "shape": "{} positions x {}".format(*several[0].values.shape),
+      **several[0].record,
+    }
   frozen = None if model is None else pretrained.load(model)
   saved = checkpoints.load_prompt(path, frozen, allow_other_model=True)
   norms = np.linalg.norm(saved.values, axis=1)
@@ -138,9 +147,15 @@ def convert(
         f"--dtype {dtype} is of a model's weights; a prompt is always float32. "
         "Leave it out."
       )
-    saved = checkpoints.load_prompt(source)
+    prompts = checkpoints.load_prompts(source)
     _check_free(pathlib.Path(target))
-    return checkpoints.convert(saved, target, to, base_model)
+    if len(prompts) == 1:
+      return checkpoints.convert(prompts[0], target, to, base_model)
+    ending = ".npy" if to == "numpy" else ""
+    for k, saved in enumerate(prompts):
+      own = pathlib.Path(target) / f"task_{k}{ending}"
+      checkpoints.convert(saved, own, to, base_model)
+    return pathlib.Path(target)
   kept = pretrained.open_model(source).dtype
   if to not in pretrained.FORMATS:
     raise ValueError(

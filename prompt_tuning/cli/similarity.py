@@ -120,7 +120,7 @@ def _check(given: SavedPrompt, other: SavedPrompt, allow_other_model) -> None:
       f"{widths[0]}: they are for models of different sizes. Leave it out."
     )
   models = [prompt.record.get("model") or {} for prompt in (given, other)]
-  hashes = [model.get("hash") for model in models]
+  hashes = [str(model.get("hash") or "") for model in models]
   if all(hashes) and hashes[0] != hashes[1] and not allow_other_model:
     raise ValueError(
       f"The prompt {other.path} was trained for the frozen weights of "

@@ -4,10 +4,12 @@
     adapter_model.safetensors    prompt_embeddings [P x submodules, E], float32
 
 PEFT keeps one half for the encoder and one for the decoder of a T5 unless told
-otherwise, and never uses the second.
+otherwise, and never uses the second. Its multi-task prompt tuning holds factors
+of each task as well: task k has prompt_embeddings * (cols_k rows_k). There the
+second half trains in front of the decoder, and `generate` leaves it out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 import logging
 import os
@@ -22,9 +24,13 @@ from prompt_tuning.prompts import initializers
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 KEY = "prompt_embeddings"
+COLUMNS, ROWS = "prefix_task_cols", "prefix_task_rows"
+"""The factors [K, P x submodules, r] and [K, r, E] of K tasks."""
+
 _RECORD = "prompt_tuning_record"
 _TASK = "SEQ_2_SEQ_LM"
-_ACCEPTED = ("PROMPT_TUNING", "P_TUNING")
+_MULTI_TASK = "MULTITASK_PROMPT_TUNING"
+_ACCEPTED = ("PROMPT_TUNING", "P_TUNING", _MULTI_TASK)
 _REASONS = {
   "PREFIX_TUNING": "it holds keys and values for every layer, not a prompt in "
   "front of the input",
@@ -44,6 +50,25 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
 
   Raises:
     FileNotFoundError: the weights are missing.
+    ValueError: it is another kind of adapter, damaged, or of several tasks.
+  """
+  prompts, record = read_all(folder)
+  if len(prompts) > 1:
+    raise ValueError(
+      f"The adapter {folder} holds prompts of {len(prompts)} tasks, and one is "
+      f"needed. `prompt-tuning convert {folder} FOLDER --to prompt-tuning` "
+      "writes each into a folder of its own."
+    )
+  return prompts[0], record
+
+
+def read_all(
+  folder: pathlib.Path,
+) -> tuple[Sequence[np.ndarray], dict[str, Any]]:
+  """The prompts of an adapter, one for each of its tasks, as `read` does.
+
+  Raises:
+    FileNotFoundError: the weights are missing.
     ValueError: it is another kind of adapter, or damaged.
   """
   # What kind of adapter it is: most of PEFT's are no prompts.
@@ -53,7 +78,8 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
     reason = _REASONS.get(str(kind), "it is no prompt tuning")
     raise ValueError(
       f"{folder / CONFIG} describes an adapter of type {kind!r}: {reason}. "
-      f"Only {' and '.join(_ACCEPTED)} adapters are prompts."
+      f"Only {', '.join(_ACCEPTED[:-1])} and {_ACCEPTED[-1]} adapters are "
+      "prompts."
     )
   if not (folder / WEIGHTS).is_file():
     hint = ""
@@ -71,12 +97,14 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
 
   # Whether the prompt is all that it holds.
   tensors, metadata = storage.open_tensors(folder / WEIGHTS)
-  if KEY not in tensors:
-    raise ValueError(
-      f"{folder / WEIGHTS} has no tensor {KEY}; it has "
-      f"{', '.join(sorted(tensors)) or 'none'}."
-    )
-  more = sorted({*tensors} - {KEY})
+  needed = (KEY, COLUMNS, ROWS) if kind == _MULTI_TASK else (KEY,)
+  for name in needed:
+    if name not in tensors:
+      raise ValueError(
+        f"{folder / WEIGHTS} has no tensor {name}; it has "
+        f"{', '.join(sorted(tensors)) or 'none'}."
+      )
+  more = sorted({*tensors} - {*needed})
   if more or settings.get("modules_to_save"):
     raise ValueError(
       f"{folder / WEIGHTS} has trained weights beside the prompt "
@@ -86,14 +114,38 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
     )
 
   # The rows in front of the encoder's input, and what was said of them here.
-  values = np.asarray(tensors[KEY].read(), np.float32)
-  values = _first_part(values, settings, folder / WEIGHTS)
-  initializers.check_prompt(values, folder / WEIGHTS)
+  arrays = [np.asarray(tensors[name].read(), np.float32) for name in needed]
+  values = _first_part(arrays[0], settings, folder / WEIGHTS)
+  prompts = [values]
+  if kind == _MULTI_TASK:
+    _check_factors(*arrays, where=folder / WEIGHTS)
+    prompts = [values * each[: len(values)] for each in arrays[1] @ arrays[2]]
+  for each in prompts:
+    initializers.check_prompt(each, folder / WEIGHTS)
   record = json_files.parse_object(
     metadata.get(_RECORD, "{}"), f"{folder / WEIGHTS}, its metadata {_RECORD}"
   )
   base = settings.text("base_model_name_or_path", None)
-  return values, {"model": {"source": base}, **record}
+  return prompts, {"model": {"source": base}, **record}
+
+
+def _check_factors(shared, columns, rows, *, where: pathlib.Path) -> None:
+  """Refuses factors that are not of the shared prompt.
+
+  Raises:
+    ValueError: their shapes do not go together.
+  """
+  fits = columns.ndim == rows.ndim == 3 and (
+    (columns.shape[:2], rows.shape[2])
+    == ((len(rows), *shared.shape[:1]), shared.shape[1])
+    and columns.shape[2] == rows.shape[1]
+  )
+  if not fits or not len(rows):
+    raise ValueError(
+      f"{where}: {COLUMNS} {columns.shape} and {ROWS} {rows.shape} are no "
+      f"factors of {KEY} {shared.shape} for the same tasks. The files are not "
+      "of one adapter."
+    )
 
 
 def _first_part(
@@ -106,10 +158,14 @@ def _first_part(
   if rows == length:
     return values
   if rows == 2 * length and parts in (2, None):
+    of_tasks = settings.get("peft_type") == _MULTI_TASK
     logging.getLogger(__name__).warning(
       "%s holds %d rows for num_virtual_tokens=%d: the second half is PEFT's "
-      "decoder part, which T5 never uses, and is left out.",
+      "decoder part, which %s, and is left out.",
       *(where, rows, length),
+      "PEFT trains in front of the decoder but leaves out when it generates"
+      if of_tasks
+      else "T5 never uses",
     )
     return values[:length]
   raise ValueError(

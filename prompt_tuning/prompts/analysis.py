@@ -89,7 +89,7 @@ def similar(
   means = np.stack(
     [np.mean(rows, axis=0, dtype=np.float64) for rows in others.values()]
   )
-  own = np.mean(prompt, axis=0, keepdims=True, dtype=np.float64)
+  own = np.asarray(np.mean(prompt, axis=0, keepdims=True, dtype=np.float64))
   cosines = (_unit(means) @ _unit(own).T)[:, 0]
   order = np.argsort(-cosines, kind="stable")
   return [([*others][i], float(cosines[i])) for i in order]

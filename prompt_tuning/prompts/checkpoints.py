@@ -159,6 +159,25 @@ def load_prompt(
   return saved
 
 
+def load_prompts(path: str | os.PathLike) -> list[SavedPrompt]:
+  """The prompts at a path, as `load_prompt` reads one.
+
+  They are several in PEFT's adapters of several tasks, one elsewhere.
+  """
+  folder = pathlib.Path(path)
+  if not adapters.is_adapter(folder):
+    return [load_prompt(path)]
+  prompts, record = adapters.read_all(folder)
+  if len(prompts) == 1:
+    return [SavedPrompt(prompts[0], record, str(path), "PEFT")]
+  return [
+    SavedPrompt(
+      values, {**record, "peft_task_id": k}, f"{path}, task {k}", "PEFT"
+    )
+    for k, values in enumerate(prompts)
+  ]
+
+
 def _read(path: pathlib.Path):
   """Values, record, file and format of the prompt at a path."""
   if adapters.is_adapter(path):

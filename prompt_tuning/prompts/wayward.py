@@ -63,8 +63,9 @@ def pull(
   Raises:
     ValueError: a text has no tokens, or more than P.
   """
-  rows = np.zeros((len(texts), length, sources[0].embedding.shape[1]))
-  weights = np.zeros((len(texts), length))
+  width = sources[0].embedding.shape[1]
+  rows = np.zeros((len(texts), length, width), np.float32)
+  weights = np.zeros((len(texts), length), np.float32)
   for n, (text, source) in enumerate(zip(texts, sources, strict=True)):
     ids = source.encode(text)
     if not 1 <= len(ids) <= length:
@@ -75,7 +76,7 @@ def pull(
       )
     rows[n, : len(ids)] = source.embedding[np.asarray(ids, int)]
     weights[n, : len(ids)] = gamma / len(ids)
-  return Pull(tuple(texts), gamma, np.float32(rows), np.float32(weights))
+  return Pull(tuple(texts), gamma, rows, weights)
 
 
 def filled(text: str, fields: Mapping[str, Any]) -> str:

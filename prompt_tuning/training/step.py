@@ -129,7 +129,7 @@ def _updated(
   """The next state and the metrics, of a step's gradient and metrics."""
   gradient, metrics = found
   if problem.pull is not None:
-    pulled, term = _pulled(problem, state.trained, frozen)
+    pulled, term = _pulled(problem, problem.pull, state.trained, frozen)
     gradient = jax.tree.map(jnp.add, gradient, pulled)
     metrics = {**metrics, wayward.METRIC: term}
   updates, opt_state = problem.optimizer.update(
@@ -139,13 +139,15 @@ def _updated(
   return TrainState(state.step + 1, trained, opt_state), metrics
 
 
-def _pulled(problem: Problem, trained: PyTree, frozen: PyTree):
+def _pulled(
+  problem: Problem, pull: wayward.Pull, trained: PyTree, frozen: PyTree
+):
   """The gradient of the prompts' own term of the loss, and the term, [N]."""
 
   def term_of(trained):
     params = freeze.merge(trained, frozen)
-    rows = prompt.collapsed(problem.network.prompt, params)
-    term = problem.pull(rows)
+    module: Any = problem.network.prompt
+    term = pull(prompt.collapsed(module, params))
     return term.sum(), term
 
   return jax.grad(term_of, has_aux=True)(trained)

@@ -40,6 +40,28 @@ def adapted(submodules: int | None, seed: int = 0):
   return model.eval()
 
 
+def of_tasks(seed: int = 0):
+  """The frozen model with PEFT's multi-task prompt: three tasks, rank 2."""
+  config = peft.MultitaskPromptTuningConfig(
+    task_type="SEQ_2_SEQ_LM",
+    num_virtual_tokens=P,
+    num_transformer_submodules=1,
+    num_tasks=3,
+    num_ranks=2,
+  )
+  model = peft.get_peft_model(frozen(), config)
+  torch.manual_seed(seed)
+  encoder = model.prompt_encoder["default"]
+  with torch.no_grad():
+    for weight in (
+      encoder.embedding.weight,
+      encoder.prefix_task_cols,
+      encoder.prefix_task_rows,
+    ):
+      weight.copy_(torch.randn(weight.shape))
+  return model.eval()
+
+
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
   """Padded inputs and targets."""
   rng = np.random.default_rng(seed)
@@ -51,26 +73,31 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
   }
 
 
-def logits(model, given) -> np.ndarray:
-  """What the adapted model says of the targets."""
+def logits(model, given, task: int | None = None) -> np.ndarray:
+  """What the adapted model says of the targets, all of one task."""
   inputs = torch.tensor(given["inputs"], dtype=torch.long)
   targets = torch.tensor(given["targets"], dtype=torch.long)
+  said = {"decoder_input_ids": torch.nn.functional.pad(targets, (1, 0))[:, :-1]}
+  if task is not None:  # it makes the decoder's input of the labels alone
+    said = {"labels": targets, "task_ids": torch.full((len(inputs),), task)}
   with torch.no_grad():
     return model(
       input_ids=inputs,
       attention_mask=(inputs != 0).long(),
-      decoder_input_ids=torch.nn.functional.pad(targets, (1, 0))[:, :-1],
       use_cache=False,
+      **said,
     ).logits.numpy()
 
 
 def main() -> int:
-  for name, submodules in (("one", 1), ("two", None)):
-    model, given = adapted(submodules), batch()
-    folder = HERE / "peft" / name
+  made = {"one": adapted(1), "two": adapted(None), "tasks": of_tasks()}
+  for name, model in made.items():
+    given, folder = batch(), HERE / "peft" / name
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
-    expected = {**given, "logits": logits(model, given)}
+    each = range(3) if name == "tasks" else (None,)
+    said = np.stack([logits(model, given, task) for task in each])
+    expected = {**given, "logits": said if name == "tasks" else said[0]}
     save_file(
       {k: np.ascontiguousarray(v) for k, v in expected.items()},
       folder / "expected.safetensors",

@@ -10,6 +10,7 @@ import safetensors.numpy
 import tiny_t5
 import toy_tasks
 
+from prompt_tuning.cli import inspection
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.model import inject, t5
 from prompt_tuning.prompts import adapters, checkpoints, prompted
@@ -48,6 +49,55 @@ def test_an_imported_adapter_says_what_peft_says(name):
   assert saved.format == "PEFT"
   assert saved.record["model"]["source"] == "t5_1_1"
   close(logits(saved.values, given), given["logits"])
+
+
+def test_an_adapter_of_several_tasks_is_a_prompt_for_each():
+  folder = places.GOLDEN / "peft" / "tasks"
+  given = safetensors.numpy.load_file(folder / "expected.safetensors")
+  prompts = checkpoints.load_prompts(folder)
+  assert [one.record["peft_task_id"] for one in prompts] == [0, 1, 2]
+  for one, want in zip(prompts, given["logits"], strict=True):
+    close(logits(one.values, given), want)
+  with pytest.raises(ValueError, match="holds prompts of 3 tasks.*convert"):
+    checkpoints.load_prompt(folder)
+
+
+def test_a_task_is_the_shared_prompt_times_its_factors(tmp_path):
+  """By hand: two positions, two tasks, rank 1."""
+  folder = shutil.copytree(places.GOLDEN / "peft" / "tasks", tmp_path / "a")
+  settings(folder, num_virtual_tokens=2, num_transformer_submodules=1)
+  shared = np.float32([[1, 2], [3, 4]])
+  columns = np.float32([[[1], [2]], [[0], [-1]]])
+  rows = np.float32([[[1, 10]], [[5, 1]]])
+  tensors = {
+    adapters.KEY: shared,
+    adapters.COLUMNS: columns,
+    adapters.ROWS: rows,
+  }
+  rewritten(folder, tensors)
+  found, _ = adapters.read_all(folder)
+  assert found[0].tolist() == [[1, 20], [6, 80]]
+  assert found[1].tolist() == [[0, 0], [-15, -4]]
+  rewritten(folder, {**tensors, adapters.ROWS: rows[:1]})
+  with pytest.raises(ValueError, match="are no factors of prompt_embeddings"):
+    adapters.read_all(folder)
+  rewritten(folder, {adapters.KEY: shared})
+  with pytest.raises(ValueError, match="no tensor prefix_task_cols"):
+    adapters.read_all(folder)
+
+
+def test_an_adapter_of_several_tasks_is_converted_to_a_folder_each(tmp_path):
+  folder = places.GOLDEN / "peft" / "tasks"
+  assert "prompts of 3 tasks" in inspection.inspect(folder)["what"]
+  inspection.convert(folder, tmp_path / "a", "prompt-tuning")
+  inspection.convert(folder, tmp_path / "b", "numpy")
+  for k, one in enumerate(checkpoints.load_prompts(folder)):
+    for path in (
+      tmp_path / "a" / f"task_{k}",
+      tmp_path / "b" / f"task_{k}.npy",
+    ):
+      saved = checkpoints.load_prompt(path)
+      np.testing.assert_array_equal(saved.values, one.values)
 
 
 def test_the_half_that_peft_never_uses_is_left_out_with_a_notice(caplog):

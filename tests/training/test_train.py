@@ -113,10 +113,11 @@ def test_prompts_trained_together_equal_single_runs(tmp_path):
 def test_prompts_are_pulled_to_texts_of_their_own_as_alone(tmp_path):
   """The text of one task, and a run that is resumed."""
   settings = {"wayward_text": "the {task}", "wayward_gamma": 0.5}
-  tuned = toy_tasks.tuning(**settings)
+  tuned = toy_tasks.tuning(**settings, prompt_length=10)
   names = [toy_tasks.CAT, toy_tasks.DOG]
   together = toy_tasks.run(tmp_path / "all", names, tuned=tuned, steps=4)
-  plain = toy_tasks.run(tmp_path / "plain", toy_tasks.DOG, steps=4)
+  free = toy_tasks.tuning(prompt_length=10)
+  plain = toy_tasks.run(tmp_path / "plain", toy_tasks.DOG, tuned=free, steps=4)
   alone = toy_tasks.run(tmp_path / "n", toy_tasks.DOG, tuned=tuned, steps=4)
   np.testing.assert_allclose(
     together.bank[1], alone.bank[0], rtol=2e-4, atol=2e-5
@@ -127,7 +128,7 @@ def test_prompts_are_pulled_to_texts_of_their_own_as_alone(tmp_path):
   assert "wayward" not in checkpoints.load_prompt(tmp_path / "plain").record
   rows = RunFolder(tmp_path / "all").metrics()
   assert all(row["wayward"] > 0 for row in rows if "loss" in row)
-  other = toy_tasks.tuning(**settings | {"wayward_gamma": 0.1})
+  other = dataclasses.replace(tuned, wayward_gamma=0.1)
   with pytest.raises(ValueError, match="WAYWARD_GAMMA=0.5, this one has .*0.1"):
     toy_tasks.run(tmp_path / "n", toy_tasks.DOG, tuned=other, steps=6)
 
