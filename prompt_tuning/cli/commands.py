@@ -129,7 +129,7 @@ def _similar_flags(parser: argparse.ArgumentParser) -> None:
 
 def _run_similar(flags: argparse.Namespace, _: Settings) -> None:
   from prompt_tuning import storage
-  from prompt_tuning.cli import similarity
+  from prompt_tuning.prompts import similarity
 
   ranked = similarity.rank(
     flags.prompt, flags.sources, allow_other_model=flags.allow_other_model

@@ -6,6 +6,7 @@
 `reparameterised` and `multitask` are prompts that are computed from other
 parameters while they train, and plain rows afterwards.
 `wayward` pulls them towards a text.
+`similarity` ranks saved prompts by their likeness to one.
 `adapters` reads and writes PEFT's files; `analysis` says what a prompt means.
 """
 
@@ -17,5 +18,6 @@ __all__ = [
   "prompt",
   "prompted",
   "reparameterised",
+  "similarity",
   "wayward",
 ]

@@ -45,6 +45,13 @@ def is_adapter(folder: pathlib.Path) -> bool:
   return (folder / CONFIG).is_file()
 
 
+def is_of_tasks(folder: pathlib.Path) -> bool:
+  """Whether a folder holds an adapter with prompts of tasks."""
+  if not is_adapter(folder):
+    return False
+  return json_files.read_object(folder / CONFIG).get("peft_type") == _MULTI_TASK
+
+
 def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
   """The prompt [P, E] of an adapter, and what is known of it.
 

@@ -160,21 +160,15 @@ def load_prompt(
 
 
 def load_prompts(path: str | os.PathLike) -> list[SavedPrompt]:
-  """The prompts at a path, as `load_prompt` reads one.
-
-  They are several in PEFT's adapters of several tasks, one elsewhere.
-  """
-  folder = pathlib.Path(path)
-  if not adapters.is_adapter(folder):
+  """The prompt at a path; of PEFT's adapters of tasks one for each task."""
+  if not adapters.is_of_tasks(folder := pathlib.Path(path)):
     return [load_prompt(path)]
   prompts, record = adapters.read_all(folder)
-  if len(prompts) == 1:
-    return [SavedPrompt(prompts[0], record, str(path), "PEFT")]
   return [
     SavedPrompt(
-      values, {**record, "peft_task_id": k}, f"{path}, task {k}", "PEFT"
+      rows, {**record, "peft_task_id": k}, f"{path}, task {k}", "PEFT"
     )
-    for k, values in enumerate(prompts)
+    for k, rows in enumerate(prompts)
   ]
 
 

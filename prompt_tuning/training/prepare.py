@@ -16,16 +16,18 @@ from prompt_tuning.data import batches, layout, registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import forms, freeze
-from prompt_tuning.prompts import initializers, prompt, prompted, wayward
+from prompt_tuning.prompts import initializers, prompt, prompted
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.training import optimizers, step
 from prompt_tuning.training.settings import (
   Member,
   Tasks,
   Tuning,
+  check_sharing,
   initializer_name,
   members_of,
   names_of,
+  pull_of,
 )
 
 T = TypeVar("T")
@@ -215,16 +217,9 @@ def prepare(
       "model only if nothing but their prompts trains. Give one task and one "
       "seed, or train only the prompt."
     )
-  pull = None
-  if tuning.wayward_text is not None:
-    texts = _wayward_texts(tuning.wayward_text, members, sources)
-    pull = wayward.pull(
-      texts, sources, tuning.prompt_length, gamma=tuning.wayward_gamma
-    )
-    _check_pull(together, trained)
   is_shared = prompt.shared(trained)
   if any(jax.tree.leaves(is_shared)):
-    _check_members(members)
+    check_sharing(members)
   problem = step.Problem(
     together.network.clone(remat=tuning.remat),
     optimizers.of_bank(tuning.optimizer, is_shared)
@@ -233,7 +228,7 @@ def prepare(
     num_prompts=len(members),
     z_loss=tuning.z_loss,
     seed=members[0].seed,
-    pull=pull,
+    pull=pull_of(tuning, members, sources, trained),
   )
   return Prepared(
     model,
@@ -325,36 +320,6 @@ def _first_rows(
   return np.stack([np.asarray(row, np.float32) for row in rows])
 
 
-def _wayward_texts(
-  text: str, members: Sequence[Member], sources: Sequence[initializers.Source]
-) -> list[str]:
-  """The text that each prompt is pulled to, its fields filled."""
-  return [
-    wayward.filled(
-      text,
-      {
-        "task": member.task,
-        "labels": ", ".join(source.labels),
-        "seed": member.seed,
-      },
-    )
-    for member, source in zip(members, sources, strict=True)
-  ]
-
-
-def _check_pull(together: prompted.Prompted, trained: PyTree) -> None:
-  """Refuses a pull of what does not train, or has no rows to be pulled.
-
-  Raises:
-    ValueError: TRAINABLE leaves the prompt out.
-  """
-  if not jax.tree.leaves(trained.get(prompt.NAME, {})):
-    raise ValueError(
-      "WAYWARD_TEXT pulls the prompt to a text, and TRAINABLE leaves the "
-      "prompt as it is. Leave WAYWARD_TEXT out, or train the prompt as well."
-    )
-
-
 def _given(
   model: pretrained.FrozenModel, members: Sequence[Member]
 ) -> prompt.Given:
@@ -364,19 +329,3 @@ def _given(
     [member.seed for member in members],
     model.embedding[initializers.SPECIAL : pieces],
   )
-
-
-def _check_members(members: Sequence[Member]) -> None:
-  """Refuses two prompts of one task where prompts share a part.
-
-  Raises:
-    ValueError: there are several seeds or initialisers.
-  """
-  names = [member.task for member in members]
-  if len(set(names)) < len(names):
-    raise ValueError(
-      f"SEEDS or PROMPT_INITIALIZER make {len(names)} prompts for "
-      f"{len(set(names))} tasks, and with this PROMPT all of a run share a "
-      "part, so that seeds would not be independent. Give one seed and one "
-      "initialiser, and a run for each."
-    )

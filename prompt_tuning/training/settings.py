@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from prompt_tuning.data import splits
@@ -14,6 +15,7 @@ from prompt_tuning.data.layout import Layout
 from prompt_tuning.model import freeze
 from prompt_tuning.model.inject import IN_FRONT, Placing
 from prompt_tuning.prompts import initializers, prompt, wayward
+from prompt_tuning.shapes import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,3 +205,54 @@ def names_of(members: Sequence[Member]) -> list[str]:
 def initializer_name(initializer) -> str:
   """The function that built an initialiser, `from_vocabulary` for example."""
   return initializer.__qualname__.partition(".")[0]
+
+
+def check_sharing(members: Sequence[Member]) -> None:
+  """Refuses two prompts of one task where prompts share a part.
+
+  Raises:
+    ValueError: there are several seeds or initialisers.
+  """
+  names = [member.task for member in members]
+  if len(set(names)) < len(names):
+    raise ValueError(
+      f"SEEDS or PROMPT_INITIALIZER make {len(names)} prompts for "
+      f"{len(set(names))} tasks, and with this PROMPT all of a run share a "
+      "part, so that seeds would not be independent. Give one seed and one "
+      "initialiser, and a run for each."
+    )
+
+
+def pull_of(
+  tuning: Tuning,
+  members: Sequence[Member],
+  sources: Sequence[initializers.Source],
+  trained: PyTree,
+) -> wayward.Pull | None:
+  """The term that pulls each prompt to its text, if there is one.
+
+  Raises:
+    ValueError: the text does not fit, or TRAINABLE leaves the prompts out.
+  """
+  text = tuning.wayward_text
+  if text is None:
+    return None
+  if not jax.tree.leaves(trained.get(prompt.NAME, {})):
+    raise ValueError(
+      "WAYWARD_TEXT pulls the prompt to a text, and TRAINABLE leaves the "
+      "prompt as it is. Leave WAYWARD_TEXT out, or train the prompt as well."
+    )
+  texts = [
+    wayward.filled(
+      text,
+      {
+        "task": member.task,
+        "labels": ", ".join(source.labels),
+        "seed": member.seed,
+      },
+    )
+    for member, source in zip(members, sources, strict=True)
+  ]
+  return wayward.pull(
+    texts, sources, tuning.prompt_length, gamma=tuning.wayward_gamma
+  )

@@ -76,13 +76,12 @@ def test_an_objective_of_an_adaptation_is_a_macro(name, tmp_path):
 
 
 def test_a_prompt_is_pulled_to_a_text_only_if_asked():
-  configure(["runs/prompt_tuning.gin"])
-  tuning = gin.get_configurable(train.Tuning)
-  assert tuning(initializer=None).wayward_text is None
+  files = ["prompts/vocabulary.gin", "runs/prompt_tuning.gin"]
+  configure(files)
+  assert gin.get_configurable(train.Tuning)().wayward_text is None
   gin.clear_config()
-  asked = ("WAYWARD_TEXT='Do {task}.'", "WAYWARD_GAMMA=0.1")
-  configure(["runs/prompt_tuning.gin"], *asked)
-  found = gin.get_configurable(train.Tuning)(initializer=None)
+  configure(files, "WAYWARD_TEXT='Do {task}.'", "WAYWARD_GAMMA=0.1")
+  found = gin.get_configurable(train.Tuning)()
   assert (found.wayward_text, found.wayward_gamma) == ("Do {task}.", 0.1)
 
 

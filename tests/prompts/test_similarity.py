@@ -8,8 +8,12 @@ import pytest
 import tiny_t5
 
 from prompt_tuning import cli, storage
-from prompt_tuning.cli import similarity
-from prompt_tuning.prompts import adapters, checkpoints, initializers
+from prompt_tuning.prompts import (
+  adapters,
+  checkpoints,
+  initializers,
+  similarity,
+)
 
 HERE = {"source": "here", "hash": "a" * 64}
 
