@@ -109,8 +109,9 @@ def _prompt_beside(path) -> dict[str, Any]:
   """The prompt in a checkpoint of t5x that was tuned with one."""
   folder = t5x_checkpoints.find(pathlib.Path(path))
   tensors = t5x_checkpoints.prompts(folder) if folder else {}
+  what = "a prompt" if len(tensors) == 1 else "a part of the prompt"
   return {
-    f"prompt {name}": f"{tensor.shape}, a prompt that convert --to numpy writes"
+    f"prompt {name}": f"{tensor.shape}, {what} that convert --to numpy writes"
     for name, tensor in tensors.items()
   }
 
