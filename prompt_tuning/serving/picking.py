@@ -96,9 +96,15 @@ def _restricted(
   logits: Float[Array, "B V"], draws: Draws
 ) -> Float[Array, "B V"]:
   """Logits at each temperature, without what top_p excludes."""
-  logits = (
-    logits / jnp.where(draws.temperature > 0, draws.temperature, 1)[:, None]
-  )
+  temperature = jnp.where(draws.temperature > 0, draws.temperature, 1)
+  logits = logits / temperature[:, None]
+  # Sorting costs more than the rest together.
+  excludes = (draws.top_p < 1).any()
+  return lax.cond(excludes, _likely, lambda logits, _: logits, logits, draws)
+
+
+def _likely(logits: Float[Array, "B V"], draws: Draws) -> Float[Array, "B V"]:
+  """Logits without those that no draw with top_p may have."""
   ordered = jnp.sort(logits, axis=-1)[:, ::-1]
   probabilities = jax.nn.softmax(ordered, axis=-1)
   before = jnp.cumsum(probabilities, axis=-1) - probabilities

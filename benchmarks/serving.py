@@ -1,0 +1,354 @@
+"""Measures the server on the loopback: throughput, fairness, memory, peers.
+
+    python benchmarks/serving.py
+    python benchmarks/serving.py --requests 100000 --peft /tmp/peft/bin/python
+
+A server of the model that ships, with 50 prompts of words' rows, runs in a
+process of its own; the clients are threads of this one. Cases:
+
+    throughput  the same requests one after another and by 64 clients
+    fairness    how long a short request takes alone, and while long ones run
+    memory      of the server's process after 1,000 requests and at the end
+    peft        the same prompts by transformers with PEFT, which changes its
+                adapter for every batch: beside the 64 clients, in turns
+
+Whatever else the machine does meets the clients as well: nothing should run
+meanwhile.
+"""
+
+import argparse
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import numpy as np
+
+PROMPTS, POSITIONS, CLIENTS, ROWS, LONGEST = 50, 20, 64, 64, 32
+TURNS = 3
+
+
+def texts(count: int) -> list[str]:
+  """Inputs of microworld_boolq."""
+  from prompt_tuning.tasks.microworld import examples
+
+  rows = examples.examples("microworld_boolq", "validation")
+  return [rows[n % len(rows)]["inputs"] for n in range(count)]
+
+
+def write_prompts(folder: pathlib.Path) -> None:
+  """Rows drawn among the words' spread, for the model that ships."""
+  from prompt_tuning.frozen import pretrained
+  from prompt_tuning.prompts import checkpoints
+
+  model = pretrained.load(pretrained.SHIPPED)
+  words = model.embedding
+  about = {"source": model.source, "hash": model.stored_hash}
+  for n in range(PROMPTS):
+    rng = np.random.default_rng(n)
+    rows = words[rng.integers(3, len(words), POSITIONS)]
+    record = {"task": f"random{n}", "model": about}
+    checkpoints.save_prompt(folder / f"p{n}", rows, record)
+
+
+class Server:
+  """The command, in a process of its own."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._process = subprocess.Popen(
+      [
+        *(sys.executable, "-m", "prompt_tuning.cli", "serve"),
+        *("--gin_file=models/microworld.gin", "--gin_file=runs/serve.gin"),
+        *(f"--gin.EVAL_BATCH_SIZE={ROWS}", f"--gin.TARGET_LENGTH={LONGEST}"),
+        *("--prompts", str(folder), "--port=0"),
+      ],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    out = self._process.stdout
+    assert out is not None
+    found = re.search(r"http://([\d.]+):(\d+)", out.readline())
+    assert found, "the server did not start"
+    self.address = (found[1], int(found[2]))
+    print(out.readline()[:60].strip(), "…")
+
+  @property
+  def memory(self) -> float:
+    """MiB that its process holds."""
+    status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+  def metric(self, name: str) -> float:
+    connection = http.client.HTTPConnection(*self.address)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    return float(re.search(rf"^prompt_tuning_{name} (\S+)", text, re.M)[1])
+
+  def stop(self) -> int:
+    self._process.send_signal(signal.SIGTERM)
+    return self._process.wait(60)
+
+
+class Clients:
+  """Threads that keep their connections."""
+
+  def __init__(self, server: Server):
+    self._server, self._own = server, threading.local()
+
+  def ask(self, body: dict) -> tuple[float, dict]:
+    """Seconds, and the answer."""
+    if not hasattr(self._own, "connection"):
+      self._own.connection = http.client.HTTPConnection(*self._server.address)
+    connection = self._own.connection
+    begin = time.perf_counter()
+    connection.request(
+      *("POST", "/v1/completions", json.dumps(body)),
+      {"Content-Type": "application/json"},
+    )
+    response = connection.getresponse()
+    read = json.loads(response.read())
+    assert response.status == 200, read
+    return time.perf_counter() - begin, read
+
+  def all(self, bodies: list[dict], clients: int) -> tuple[float, list]:
+    """Seconds for all, and what each took and said."""
+    begin = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+      said = list(pool.map(self.ask, bodies))
+    return time.perf_counter() - begin, said
+
+
+def requests(count: int, tokens: int = LONGEST) -> list[dict]:
+  """Requests of all prompts, mixed."""
+  rng = np.random.default_rng(0)
+  names = rng.integers(0, PROMPTS, count)
+  return [
+    {"model": f"p{n}", "prompt": text, "max_tokens": tokens}
+    for n, text in zip(names, texts(count), strict=True)
+  ]
+
+
+def answers(said: list) -> list[str]:
+  return [read["choices"][0]["text"] for _, read in said]
+
+
+def long_requests(clients: Clients, count: int) -> list[dict]:
+  """Requests whose answers are long: samples, which their seed repeats."""
+  bodies = [
+    {**body, "temperature": 2, "seed": n}
+    for n, body in enumerate(requests(400))
+  ]
+  _, said = clients.all(bodies, CLIENTS)
+  long = [
+    body
+    for body, (_, read) in zip(bodies, said, strict=True)
+    if read["usage"]["completion_tokens"] > LONGEST // 2
+  ]
+  return [long[n % len(long)] for n in range(count)]
+
+
+def throughput(clients: Clients, count: int) -> None:
+  """One after another, and by 64 clients; the answers have to be the same."""
+  cases = (requests(count, 1), requests(count), long_requests(clients, count))
+  for bodies in cases:
+    rates, ratios, different = [], [], 0
+    for _ in range(TURNS):
+      alone, first = clients.all(bodies, 1)
+      together, second = clients.all(bodies, CLIENTS)
+      pairs = zip(answers(first), answers(second), strict=True)
+      different += sum(a != b for a, b in pairs)
+      ratios.append(alone / together)
+      rates.append((count / alone, count / together))
+    written = [r["usage"]["completion_tokens"] for _, r in first]
+    one, many = map(statistics.median, zip(*rates, strict=True))
+    print(
+      f"answers of {statistics.mean(written):.1f} tokens: {one:.0f} requests/s "
+      f"one after another, {many:.0f} by {CLIENTS} clients: {spread(ratios)}; "
+      f"{different} answers differ",
+      flush=True,
+    )
+
+
+def spread(ratios: list[float]) -> str:
+  low, high = min(ratios), max(ratios)
+  return f"{statistics.median(ratios):.1f} x ({low:.1f} to {high:.1f})"
+
+
+def fairness(clients: Clients, count: int) -> None:
+  """Short requests alone, and while eight clients want long answers."""
+  short = requests(count, 2)
+  long = long_requests(clients, 64)
+  done = threading.Event()
+
+  def keep_asking(n: int) -> int:
+    at = n
+    while not done.is_set():
+      clients.ask(long[at % len(long)])
+      at += 8
+    return at // 8
+
+  _, alone = clients.all(short, 1)
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    running = [pool.submit(keep_asking, n) for n in range(8)]
+    time.sleep(0.5)
+    _, beside = clients.all(short, 1)
+    done.set()
+    asked = sum(one.result() for one in running)
+  for name, said in (("alone", alone), (f"beside {asked} long ones", beside)):
+    seconds = np.array([taken for taken, _ in said]) * 1e3
+    median, worst = np.percentile(seconds, [50, 99])
+    print(
+      f"a short request {name}: p50 {median:.1f} ms, p99 {worst:.1f} ms "
+      f"({worst / median:.1f} x)",
+      flush=True,
+    )
+
+
+def memory(server: Server, clients: Clients, count: int) -> None:
+  """The process after 1,000 requests and after all."""
+  clients.all(requests(1000, 4), CLIENTS)
+  first = server.memory
+  bodies = requests(1000, 4)
+  for _ in range(count // 1000 - 1):
+    clients.all(bodies, CLIENTS)
+  last = server.memory
+  print(
+    f"memory: {first:.0f} MiB after 1,000 requests, {last:.0f} MiB after "
+    f"{count:,} ({100 * (last / first - 1):+.1f} %)",
+    flush=True,
+  )
+
+
+def peft(clients: Clients, python: str, folder: pathlib.Path) -> None:
+  """The same requests by transformers and PEFT, in turns."""
+  from prompt_tuning.frozen import pretrained
+  from prompt_tuning.prompts import checkpoints
+
+  place = folder.parent
+  model = pretrained.load(pretrained.SHIPPED)
+  pretrained.save(place / "base", model, "huggingface")
+  for n in range(PROMPTS):
+    checkpoints.convert(
+      checkpoints.load_prompt(folder / f"p{n}"),
+      *(place / "adapters" / f"p{n}", "peft", str(place / "base")),
+    )
+  bodies = requests(512)
+  encode = model.require_vocabulary().encode
+  ids = [[*encode(body["prompt"]), 1] for body in bodies]
+  (place / "work.json").write_text(
+    json.dumps({"names": [b["model"] for b in bodies], "ids": ids})
+  )
+  peer = subprocess.Popen(
+    [python, __file__, "--as_peft", str(place)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert peer.stdin and peer.stdout
+  assert peer.stdout.readline() == "ready\n"
+  ratios, rates, said = [], [], []
+  for _ in range(TURNS):
+    ours, said = clients.all(bodies, CLIENTS)
+    print("go", file=peer.stdin, flush=True)
+    theirs = json.loads(peer.stdout.readline())
+    ratios.append(theirs["seconds"] / ours)
+    rates.append((len(bodies) / ours, len(bodies) / theirs["seconds"]))
+  print("end", file=peer.stdin, flush=True)
+  peer.wait()
+  decoded = [model.require_vocabulary().decode(x) for x in theirs["ids"]]
+  same = sum(a == b for a, b in zip(answers(said), decoded, strict=True))
+  one, other = map(statistics.median, zip(*rates, strict=True))
+  print(
+    f"{one:.0f} requests/s over HTTP by {CLIENTS} clients, {other:.0f} by "
+    f"transformers with PEFT, without HTTP: {spread(ratios)}; {same} of "
+    f"{len(bodies)} answers are the same",
+    flush=True,
+  )
+
+
+def as_peft(place: pathlib.Path) -> None:
+  """In the peer's interpreter: 64 requests at a time, a batch per adapter."""
+  import peft
+  import torch
+  import transformers
+
+  base = transformers.T5ForConditionalGeneration.from_pretrained(place / "base")
+  model = None
+  for n in range(PROMPTS):
+    where, name = str(place / "adapters" / f"p{n}"), f"p{n}"
+    if model is None:
+      model = peft.PeftModel.from_pretrained(base, where, adapter_name=name)
+    else:
+      model.load_adapter(where, adapter_name=name)
+  assert model is not None
+  model.eval()
+  work = json.loads((place / "work.json").read_text())
+  print("ready", flush=True)
+  while sys.stdin.readline().strip() == "go":
+    found: list[list[int]] = [[] for _ in work["ids"]]
+    begin = time.perf_counter()
+    for first in range(0, len(found), CLIENTS):
+      here = range(first, min(first + CLIENTS, len(found)))
+      for name in sorted({work["names"][i] for i in here}):
+        own = [i for i in here if work["names"][i] == name]
+        width = max(len(work["ids"][i]) for i in own)
+        tokens = torch.zeros((len(own), width), dtype=torch.long)
+        for row, i in enumerate(own):
+          tokens[row, : len(work["ids"][i])] = torch.tensor(work["ids"][i])
+        model.set_adapter(name)
+        with torch.inference_mode():
+          said = model.generate(
+            input_ids=tokens,
+            attention_mask=(tokens > 0).long(),
+            max_new_tokens=LONGEST,
+            do_sample=False,
+            num_beams=1,
+          )
+        for row, i in enumerate(own):
+          found[i] = said[row, 1:].tolist()
+    seconds = time.perf_counter() - begin
+    print(json.dumps({"seconds": seconds, "ids": found}), flush=True)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--requests", type=int, default=20_000, help="for memory")
+  parser.add_argument("--count", type=int, default=512, help="for throughput")
+  parser.add_argument("--peft", help="a python with torch and peft")
+  parser.add_argument("--as_peft", type=pathlib.Path, help=argparse.SUPPRESS)
+  flags = parser.parse_args()
+  if flags.as_peft:
+    as_peft(flags.as_peft)
+    return
+  os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name) / "prompts"
+    write_prompts(folder)
+    server = Server(folder)
+    try:
+      clients = Clients(server)
+      clients.all(requests(256), CLIENTS)  # connections, caches
+      throughput(clients, flags.count)
+      fairness(clients, flags.count)
+      if flags.peft:
+        peft(clients, flags.peft, folder)
+      memory(server, clients, flags.requests)
+      compiled = server.metric("compilations_after_ready_total")
+      size = server.metric("step_rows_total") / server.metric("steps_total")
+      print(f"{compiled:.0f} compilations after ready; {size:.1f} rows a step")
+    finally:
+      code = server.stop()
+    print(f"SIGTERM: exit code {code}")
+
+
+if __name__ == "__main__":
+  main()
