@@ -23,6 +23,9 @@ from prompt_tuning.shapes import PAD, Int, rounded
 Batch = Mapping[str, np.ndarray]
 Parts = Sequence[Batch]
 
+TOKENS = "tokens"
+"""The one part of a batch without rows: the target tokens of each prompt."""
+
 AUTO, PADDED, GROUPS, PACKED = "auto", "padded", "groups", "packed"
 LAYOUTS = (AUTO, PADDED, GROUPS, PACKED)
 
@@ -80,6 +83,7 @@ class Layout:
     num_prompts: int,
     emb_dim: int,
     platform: str = "cpu",
+    devices: int = 1,
   ) -> Callable[[int], Batch | Parts]:
     """The batches of a run as this layout has them.
 
@@ -88,17 +92,23 @@ class Layout:
       num_prompts: N of the bank.
       emb_dim: E of the network; a narrower one computes larger parts at once.
       platform: of the device, as JAX calls it.
+      devices: that share the rows of a batch or part, and so divide them.
     """
     layout = self.layout
     if layout == AUTO:
       layout = GROUPS if platform == "cpu" else PACKED
     if layout == PADDED:
-      return batches
+      return lambda step: _divided(batches(step), devices)
     lengths = [Lengths.of(batches(step)) for step in range(_FIRST_STEPS)]
-    limit = self.microbatch_tokens or suiting(platform, emb_dim)
+    limit = self.microbatch_tokens or devices * suiting(platform, emb_dim)
     make = _groups if layout == GROUPS else _packed
     arranged = make(lengths, limit, self.num_microbatches)
-    return lambda step: arranged(_with_tokens(batches(step), num_prompts))
+
+    def parts(step: int) -> Parts:
+      made = arranged(_with_tokens(batches(step), num_prompts))
+      return [_divided(part, devices) for part in made]
+
+    return parts
 
 
 def suiting(platform: str, emb_dim: int) -> int:
@@ -127,6 +137,14 @@ class Lengths:
       return 1 + np.where(tokens != PAD, np.arange(tokens.shape[1]), 0).max(1)
 
     return cls(length(batch["inputs"]), length(batch["targets"]))
+
+
+def _divided(batch: Batch, devices: int) -> Batch:
+  """The batch or part with empty rows, so that the devices divide its rows."""
+  if devices == 1:
+    return batch
+  rows = -(-len(batch["inputs"]) // devices) * devices
+  return {k: v if k == TOKENS else _filled(v, rows) for k, v in batch.items()}
 
 
 def _with_tokens(batch: Batch, num_prompts: int) -> Batch:

@@ -7,22 +7,25 @@ A path is a folder of this project (`model_folder`), of transformers
 (`remote`). The model that ships with the package is called `microworld`.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 import importlib.resources
 import logging
 import os
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning import json_files
+from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import (
   huggingface,
   huggingface_config,
   model_folder,
+  placement,
   remote,
   stored_model,
   t5x_checkpoints,
@@ -49,6 +52,7 @@ class FrozenModel:
     source: where it came from, for messages and metadata.
     stored_hash: hash of the weights as they are stored, before any cast; the
       identity of the model in prompt.json.
+    devices: those that it lies on, if they are several.
   """
 
   config: t5.T5Config
@@ -56,6 +60,7 @@ class FrozenModel:
   vocabulary: Vocabulary | None
   source: str
   stored_hash: str
+  devices: placement.Devices | None = None
 
   def require_vocabulary(self) -> Vocabulary:
     """The vocabulary.
@@ -131,6 +136,7 @@ def load(
   vocabulary: Vocabulary | None = None,
   activation_dtype: str | None = None,
   stack_layers: bool | None = None,
+  mesh: Mapping[str, int] | None = None,
 ) -> FrozenModel:
   """Loads a frozen T5 of any format; which one is seen from its files.
 
@@ -147,6 +153,7 @@ def load(
       GPU, else what the model's configuration says.
     stack_layers: whether the layers of a stack are computed by a scan over one
       tensor of all (see `forms`); None does so with large models.
+    mesh: MESH, how the devices of this machine are used (see `placement`).
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
@@ -180,8 +187,21 @@ def load(
     )
   if stack_layers is None:
     stack_layers = stored.num_parameters >= forms.LARGE
-  params, stored_hash = stored.read(dtype, stack_layers=stack_layers)
-  return FrozenModel(own, params, vocabulary, str(path), stored_hash)
+  devices = _devices(mesh, own)
+  params, stored_hash = stored.read(
+    dtype,
+    stack_layers=stack_layers,
+    put=devices.put if devices else forms.on_device,
+  )
+  return FrozenModel(own, params, vocabulary, str(path), stored_hash, devices)
+
+
+def _devices(mesh, config: t5.T5Config) -> placement.Devices | None:
+  """The devices of a run; which they are is said if they are several."""
+  devices = placement.devices_of(mesh, config)
+  if devices:
+    print(devices.announced(), file=sys.stderr, flush=True)
+  return devices
 
 
 def _check_weights_dtype(dtype: str | None) -> None:
@@ -210,10 +230,12 @@ def random(
   seed: int = 0,
   dtype: str | None = None,
   stack_layers: bool | None = None,
+  mesh: Mapping[str, int] | None = None,
 ) -> FrozenModel:
   """A T5 of random weights: for tests, and for trying out sizes.
 
-  They are float32 unless `dtype` says otherwise; `stack_layers` is `load`'s.
+  They are float32 unless `dtype` says otherwise; `stack_layers` and `mesh` are
+  `load`'s.
   """
   _check_weights_dtype(dtype)
   _check_size(vocabulary, config, "the model")
@@ -221,13 +243,20 @@ def random(
   init = jax.jit(t5.T5(config).init)
   tree = init(jax.random.key(seed), tokens, tokens)["params"]
   stored_hash = stored_model.weights_hash(tree)
-  cast = jax.tree.map(lambda leaf: leaf.astype(dtype or "float32"), tree)
+  devices = _devices(mesh, config)
+  put = devices.put if devices else forms.on_device
+  cast = storage.unflatten(
+    {
+      path: put(path, leaf.astype(dtype or "float32"))
+      for path, leaf in storage.flatten(tree).items()
+    }
+  )
   where = f"random weights (seed {seed})"
   if stack_layers is None:
     stack_layers = freeze.count(cast) >= forms.LARGE
   del tree  # of which `stacked` makes another
-  params = forms.stacked(cast) if stack_layers else cast
-  return FrozenModel(config, params, vocabulary, where, stored_hash)
+  params = forms.stacked(cast, put) if stack_layers else cast
+  return FrozenModel(config, params, vocabulary, where, stored_hash, devices)
 
 
 FORMATS = {

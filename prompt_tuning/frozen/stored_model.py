@@ -81,7 +81,11 @@ class StoredModel:
         )
 
   def read(
-    self, dtype: str | None = None, *, stack_layers: bool = False
+    self,
+    dtype: str | None = None,
+    *,
+    stack_layers: bool = False,
+    put: forms.Put = forms.on_device,
   ) -> tuple[PyTree, str]:
     """Reads the weights onto the device.
 
@@ -89,6 +93,7 @@ class StoredModel:
       dtype: cast to it; None means float32 for weights stored in float16 or
         float64, else what is stored.
       stack_layers: gives the tree of `forms.stacked`.
+      put: puts a tensor onto the device, or its parts onto several.
 
     Returns:
       The parameter tree, and the hash of the weights as stored.
@@ -106,9 +111,9 @@ class StoredModel:
         yield path, converted(array, dtype, where)
 
     if stack_layers:
-      tree = forms.stacked_from(self.tensors, leaves())
+      tree = forms.stacked_from(self.tensors, leaves(), put)
     else:
-      on_device = {path: jnp.asarray(array) for path, array in leaves()}
+      on_device = {path: put(path, array) for path, array in leaves()}
       tree = storage.unflatten(on_device)
     return tree, digest.hexdigest()
 

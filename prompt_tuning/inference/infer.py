@@ -26,6 +26,7 @@ from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.shapes import (
   EOS,
   PAD,
+  Array,
   Float,
   Int,
   PyTree,
@@ -135,7 +136,7 @@ _WIDTHS = 8  # that the batches of one call have at most
 class _Batch(NamedTuple):
   rows: Int[np.ndarray, "_"]  # which rows it answers
   index: Int[np.ndarray, "B"]  # those; the last stands again to fill it
-  tokens: Int[np.ndarray, "B P+T"]
+  tokens: Int[Array, "B P+T"]
 
 
 class Predictor:
@@ -199,12 +200,17 @@ class Predictor:
       index = part[np.minimum(np.arange(filled), len(part) - 1)]
       width = min(width for width in widths if width >= length)
       tokens = padded([rows[i] for i in index], rounded(width, few=few))
-      yield _Batch(part, index, self.prompted.reserve(tokens, ids[index]))
+      tokens = self.prompted.reserve(tokens, ids[index])
+      if devices := self.prompted.devices:
+        tokens = devices.put_rows(tokens)
+      yield _Batch(part, index, tokens)
 
   def _size(self, count: int) -> int:
     """The rows of the batch that `count` rows are put into."""
     size = power_of_two(count) if self._few_shapes else count
-    return min(self.decoding.batch_size, size)
+    size = min(self.decoding.batch_size, size)
+    devices = self.prompted.devices
+    return devices.rows(size) if devices else size
 
   def shapes(self, longest: int, count: int) -> list[tuple[int, int]]:
     """Rows and lengths of what up to `count` rows of up to `longest` ids need.

@@ -40,7 +40,17 @@ AXIS = 1
 examples stay in front."""
 
 
-def stacked(params: PyTree) -> PyTree:
+Put = Callable[[str, Array], Array]
+"""Puts a parameter, by its path, onto the device or devices."""
+
+
+def on_device(path: str, value: Array) -> Array:
+  """The parameter on the device."""
+  del path
+  return jnp.asarray(value)
+
+
+def stacked(params: PyTree, put: Put = on_device) -> PyTree:
   """The parameters with the layers of each stack in one tensor.
 
   What it has taken of `params` is let go, so that no second copy is held:
@@ -49,17 +59,20 @@ def stacked(params: PyTree) -> PyTree:
   flat = storage.flatten(params)
   params.clear()
   paths = list(flat)
-  return stacked_from(paths, ((path, flat.pop(path)) for path in paths))
+  return stacked_from(paths, ((path, flat.pop(path)) for path in paths), put)
 
 
 def stacked_from(
-  paths: Iterable[str], leaves: Iterable[tuple[str, Array]]
+  paths: Iterable[str],
+  leaves: Iterable[tuple[str, Array]],
+  put: Put = on_device,
 ) -> PyTree:
   """The same of leaves that come one by one.
 
   Args:
     paths: of all of them.
     leaves: each with its path; none is kept longer than it takes to copy it.
+    put: puts what was made onto the device.
   """
   counts = collections.Counter(
     place[0] for path in paths if (place := _place(path)) is not None
@@ -68,7 +81,7 @@ def stacked_from(
   for path, leaf in leaves:
     place = _place(path)
     if place is None:
-      flat[path] = jnp.asarray(leaf)
+      flat[path] = put(path, leaf)
       continue
     whole, number = place
     stack: Any = flat.get(whole)
@@ -83,7 +96,7 @@ def stacked_from(
     whole = flat[path]
     if as_bits and whole.dtype == jnp.bfloat16:
       whole = whole.view(np.uint16)
-    flat[path] = jnp.asarray(whole)
+    flat[path] = put(path, whole)
   return storage.unflatten(flat)
 
 

@@ -12,7 +12,7 @@ import dataclasses
 from flax import linen as nn
 import numpy as np
 
-from prompt_tuning.frozen import pretrained
+from prompt_tuning.frozen import placement, pretrained
 from prompt_tuning.model import inject, t5
 from prompt_tuning.prompts import checkpoints, prompt
 from prompt_tuning.shapes import Array, Float, Int, PyTree
@@ -29,6 +29,7 @@ class Prompted:
     vocabulary: text to ids and back.
     lengths: the length of every prompt of the bank; () without prompts.
     placings: where every prompt stands and what it attends to.
+    devices: those that the parameters lie on, if they are several.
   """
 
   network: t5.T5
@@ -36,6 +37,7 @@ class Prompted:
   vocabulary: Vocabulary
   lengths: tuple[int, ...] = ()
   placings: tuple[inject.Placing, ...] = ()
+  devices: placement.Devices | None = None
 
   @property
   def places(self) -> int:
@@ -62,7 +64,12 @@ class Prompted:
 
 def without_prompts(model: pretrained.FrozenModel) -> Prompted:
   """The frozen model alone."""
-  return Prompted(t5.T5(model.config), model.params, model.require_vocabulary())
+  return Prompted(
+    t5.T5(model.config),
+    model.params,
+    model.require_vocabulary(),
+    devices=model.devices,
+  )
 
 
 def with_saved(
@@ -124,4 +131,5 @@ def with_module(
     model.require_vocabulary(),
     (length,) * count,
     placings,
+    model.devices,
   )

@@ -119,7 +119,7 @@ def fit(
     )
   if start or not sys.stderr.isatty():
     print(plan.announced(start), file=sys.stderr, flush=True)
-  steps = step.make_steps(problem)
+  steps = step.make_steps(problem, run.state if problem.devices else None)
   bar = tqdm.tqdm(
     total=plan.steps,
     initial=start,
@@ -139,7 +139,8 @@ def fit(
       # A dispatch is several steps in one program; the batches of the next one
       # are made meanwhile.
       batch = prefetch.take(first, end, plan.next_end(end))
-      run.state, metrics = steps(run.state, frozen, batch)
+      on_devices = step.placed(problem, batch)
+      run.state, metrics = steps(run.state, frozen, on_devices)
       run.pending.append(metrics)
       bar.update(end - first)
 
@@ -191,7 +192,10 @@ class _Run:
     restored = self._folder.restore({"state": self.state, "best": self.kept})
     if restored is not None:
       _, arrays, record = restored
-      self.state = jax.tree.map(jnp.asarray, arrays["state"])
+      self.state = jax.tree.map(
+        lambda saved, own: jax.device_put(saved, own.sharding),
+        *(arrays["state"], self.state),
+      )
       self.kept = arrays["best"]
       self.best = Best(**record["best"])
       self.is_due = record.get("evaluation_is_due", False)

@@ -91,6 +91,7 @@ class Prepared:
       num_prompts=len(self.members),
       emb_dim=self.model.config.emb_dim,
       platform=jax.default_backend(),
+      devices=self.model.devices.data if self.model.devices else 1,
     )
 
   def of_members(self, of_tasks: Sequence[T]) -> list[T]:
@@ -229,6 +230,7 @@ def prepare(
     z_loss=tuning.z_loss,
     seed=members[0].seed,
     pull=pull_of(tuning, members, sources, trained),
+    devices=model.devices,
   )
   return Prepared(
     model,

@@ -17,9 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from prompt_tuning.data import layout
+from prompt_tuning.frozen import placement
 from prompt_tuning.model import freeze, losses, t5
 from prompt_tuning.prompts import prompt, wayward
 from prompt_tuning.shapes import PAD, PyTree
+from prompt_tuning.training.prefetch import Dispatch
 
 
 class TrainState(NamedTuple):
@@ -48,6 +51,7 @@ class Problem:
     seed: of the dropout keys (used when the network's dropout_rate is not 0).
     pull: a term of the loss that looks at the rows of the prompts alone, once a
       step; None for none.
+    devices: that the frozen part lies on, if they are several.
   """
 
   network: t5.T5
@@ -56,13 +60,33 @@ class Problem:
   z_loss: float = 1e-4
   seed: int = 0
   pull: wayward.Pull | None = None
+  devices: placement.Devices | None = None
 
 
 def initial_state(problem: Problem, trained: PyTree) -> TrainState:
   """The state before the first step."""
-  return TrainState(
+  state = TrainState(
     jnp.zeros((), jnp.int32), trained, problem.optimizer.init(trained)
   )
+  return problem.devices.put_whole(state) if problem.devices else state
+
+
+def placed(problem: Problem, batches: Dispatch) -> Dispatch:
+  """The batches of a dispatch on several devices, each with some rows."""
+  devices = problem.devices
+  if devices is None:
+    return batches
+  if isinstance(batches, Mapping):
+    return {k: devices.put_rows(v, axis=1) for k, v in batches.items()}
+
+  def put(name: str, value: np.ndarray) -> jax.Array:
+    is_whole = name == layout.TOKENS
+    return devices.put_whole(value) if is_whole else devices.put_rows(value)
+
+  return [
+    [{k: put(k, v) for k, v in part.items()} for part in parts]
+    for parts in batches
+  ]
 
 
 def make_step(problem: Problem) -> Callable:
@@ -153,12 +177,13 @@ def _pulled(
   return jax.grad(term_of, has_aux=True)(trained)
 
 
-def make_steps(problem: Problem) -> Callable:
+def make_steps(problem: Problem, like: TrainState | None = None) -> Callable:
   """A function (state, frozen, batches) -> (state, metrics) of several steps.
 
   The batches are stacked, [S, …], and S steps run as one program; or they are
   a list with the parts of each step (see `layout`), which add up to the same
-  update. The metrics come back stacked as well, [S, N]. The state is donated.
+  update. The metrics come back stacked as well, [S, N]. The state is donated;
+  on several devices it stays where the state `like` lies.
   """
   step = make_step(problem)
 
@@ -167,8 +192,9 @@ def make_steps(problem: Problem) -> Callable:
       lambda carry, batch: step(carry, frozen, batch), state, batches
     )
 
-  whole = jax.jit(scanned, donate_argnums=0)
-  divided = make_step_of_parts(problem)
+  stays = jax.tree.map(lambda leaf: leaf.sharding, like)
+  whole = jax.jit(scanned, donate_argnums=0, out_shardings=(stays, None))
+  divided = make_step_of_parts(problem, stays)
 
   def steps(state, frozen, batches):
     if isinstance(batches, Mapping):
@@ -182,7 +208,7 @@ def make_steps(problem: Problem) -> Callable:
   return steps
 
 
-def make_step_of_parts(problem: Problem) -> Callable:
+def make_step_of_parts(problem: Problem, stays: Any = None) -> Callable:
   """Like `make_step`, of a step whose batch comes in parts.
 
   Each part has besides `tokens` [N], the target tokens of each prompt in the
@@ -195,7 +221,7 @@ def make_step_of_parts(problem: Problem) -> Callable:
   def further(sums, trained, frozen, part, counts):
     return jax.tree.map(jnp.add, sums, first(trained, frozen, part, counts))
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=(stays, None))
   def update(state, frozen, found):
     return _updated(problem, state, frozen, found)
 

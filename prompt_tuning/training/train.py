@@ -9,7 +9,6 @@ the mask trains, and whether there is a prompt at all.
 """
 
 import dataclasses
-import logging
 import os
 import pathlib
 
@@ -71,10 +70,6 @@ def train(
     ValueError: a setting, a task or the folder is not usable; the message says
       which and what to do.
   """
-  if jax.local_device_count() > 1:
-    logging.getLogger(__name__).warning(
-      "Of %d devices the first is used.", jax.local_device_count()
-    )
   prepared = prepare.prepare(model, tasks, tuning, decoding)
   before = storage.tree_hash(prepared.frozen)
   with run_folder.RunFolder(model_dir, prepared.agreement()).alone() as folder:
