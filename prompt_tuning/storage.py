@@ -197,11 +197,7 @@ def save_tensors(path, tensors: Mapping[str, Any], header: Mapping[str, str]):
     tensors: arrays by name.
     header: metadata as safetensors has them, texts by name.
   """
-  # safetensors scrambles what is not C-contiguous.
-  flat = {k: np.asarray(v, order="C") for k, v in tensors.items()}
-  header = dict(header)
-  header[_HASHES] = json.dumps({k: tensor_hash(v) for k, v in flat.items()})
-  header[_HEADER_HASH] = _header_hash(header)
+  flat, header = _hashed(tensors, header)
 
   def write(name):
     try:
@@ -210,6 +206,21 @@ def save_tensors(path, tensors: Mapping[str, Any], header: Mapping[str, str]):
       raise OSError(str(error)) from error  # the disk's error is inside
 
   return write_atomically(path, write)
+
+
+def tensor_bytes(tensors: Mapping[str, Any]) -> bytes:
+  """The file that `save_tensors` writes, for tensors that are small."""
+  return safetensors.numpy.save(*_hashed(tensors, {}))
+
+
+def _hashed(tensors: Mapping[str, Any], header: Mapping[str, str]):
+  """The tensors, and the header with a hash of each."""
+  # safetensors scrambles what is not C-contiguous.
+  flat = {k: np.asarray(v, order="C") for k, v in tensors.items()}
+  header = dict(header)
+  header[_HASHES] = json.dumps({k: tensor_hash(v) for k, v in flat.items()})
+  header[_HEADER_HASH] = _header_hash(header)
+  return flat, header
 
 
 def _header_hash(header: Mapping[str, str]) -> str:

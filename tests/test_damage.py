@@ -23,7 +23,7 @@ import tiny_t5
 from prompt_tuning import run_folder, storage
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.model import t5
-from prompt_tuning.prompts import adapters, checkpoints, multitask
+from prompt_tuning.prompts import adapters, checkpoints, conversion, multitask
 from prompt_tuning.study import results
 from prompt_tuning.study.trials import Trial
 from prompt_tuning.tasks.rows import own_files
@@ -103,11 +103,26 @@ def _save_prompt(folder) -> None:
   checkpoints.save_prompt(folder, tiny_t5.rows(5, 16), RECORD)
 
 
+def _save_deep(folder) -> None:
+  tensors = {
+    "embedding": tiny_t5.rows(5, 16),
+    "decoder_embedding": tiny_t5.rows(3, 16),
+  }
+  checkpoints.save_prompt(folder, tensors, RECORD)
+
+
+def _load_deep(folder):
+  saved = checkpoints.load_prompt(folder)
+  conversion.convert(saved, folder.parent / "copied", "prompt-tuning")
+  record = json.dumps(saved.record, sort_keys=True)
+  return storage.tree_hash(dict(saved.tensors)), record
+
+
 def _load_prompt(folder):
   saved = checkpoints.load_prompt(folder)
   assert saved.name is not None
   base = "" if (saved.record.get("model") or {}).get("source") else "base"
-  checkpoints.convert(saved, folder.parent / "converted", "peft", base)
+  conversion.convert(saved, folder.parent / "converted", "peft", base)
   return saved.values.tobytes(), json.dumps(saved.record, sort_keys=True)
 
 
@@ -259,6 +274,8 @@ KINDS = [
   Kind("vocabulary.model", *MODEL),
   Kind("prompt.npy", *PROMPT),
   Kind("prompt.json", *PROMPT),
+  Kind("prompt.safetensors", _save_deep, _load_deep),
+  Kind("prompt.json", _save_deep, _load_deep),
   Kind(multitask.FILE, _save_shared, _load_shared),
   Kind(STEP, *RUN),
   Kind("settings.json", *RUN),

@@ -12,7 +12,7 @@ import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
-from prompt_tuning.prompts import analysis, checkpoints
+from prompt_tuning.prompts import analysis, checkpoints, conversion
 
 
 def inspect(
@@ -48,24 +48,21 @@ def _prompt_facts(path, model, neighbors: int) -> dict[str, Any]:
     }
   frozen = None if model is None else pretrained.load(model)
   saved = checkpoints.load_prompt(path, frozen, allow_other_model=True)
-  norms = np.linalg.norm(saved.values, axis=1)
   facts: dict[str, Any] = {
     "what": f"a prompt ({saved.format})",
     "path": str(path),
-    "shape": "{} positions x {}".format(*saved.values.shape),
-    "parameters": f"{saved.values.size:,}",
+    **(_tensor_facts(saved) if saved.tensors else _row_facts(saved)),
     "dtype": str(saved.values.dtype),
-    "tensor sha256": storage.tensor_hash(saved.values),
-    "norms": f"{norms.min():.3g} to {norms.max():.3g}, mean {norms.mean():.3g}",
   }
-  shown = ("length", "width", "tensor_sha256")
+  shown = ("length", "width", "tensors", "tensor_sha256")
   facts |= {k: v for k, v in saved.record.items() if k not in shown}
   if frozen is not None:
     trained_for = (saved.record.get("model") or {}).get("hash")
     if trained_for is not None:
       same = trained_for == frozen.stored_hash
       facts["trained for this model"] = "yes" if same else "no"
-    nearest = analysis.nearest_pieces(saved.values, frozen, neighbors)
+    rows = saved.plain("the table of nearest pieces")
+    nearest = analysis.nearest_pieces(rows, frozen, neighbors)
     facts["nearest pieces"] = {
       f"position {i}": ", ".join(f"{n.piece} {n.cosine:.2f}" for n in row)
       for i, row in enumerate(nearest)
@@ -75,6 +72,29 @@ def _prompt_facts(path, model, neighbors: int) -> dict[str, Any]:
       for i, words in analysis.clusters(nearest).items()
     } or "none (a cluster is three or more variants of one word)"
   return facts
+
+
+def _row_facts(saved: checkpoints.SavedPrompt) -> dict[str, Any]:
+  norms = np.linalg.norm(saved.values, axis=1)
+  return {
+    "shape": "{} positions x {}".format(*saved.values.shape),
+    "parameters": f"{saved.values.size:,}",
+    "tensor sha256": storage.tensor_hash(saved.values),
+    "norms": f"{norms.min():.3g} to {norms.max():.3g}, mean {norms.mean():.3g}",
+  }
+
+
+def _tensor_facts(saved: checkpoints.SavedPrompt) -> dict[str, Any]:
+  """Of a prompt that has more than rows; `keep` does not train."""
+  sizes = [v.size for name, v in saved.tensors.items() if name != "keep"]
+  return {
+    "tensors": {
+      name: " x ".join(map(str, tensor.shape))
+      for name, tensor in saved.tensors.items()
+    },
+    "parameters": f"{sum(sizes):,}",
+    "tensor sha256": storage.tree_hash(dict(saved.tensors)),
+  }
 
 
 def _model_facts(path) -> dict[str, Any]:
@@ -129,7 +149,7 @@ def convert(
   Args:
     source: a prompt or a model of any format.
     target: a folder; a file for a prompt as numpy.
-    to: one of `checkpoints.FORMATS` or `pretrained.FORMATS`.
+    to: one of `conversion.FORMATS` or `pretrained.FORMATS`.
     dtype: of a model's weights; as they are stored by default.
     base_model: for a prompt as an adapter of PEFT.
 
@@ -139,7 +159,7 @@ def convert(
   """
   if pathlib.Path(target).resolve() == pathlib.Path(source).resolve():
     raise ValueError(f"{source} would be written over itself. Name another.")
-  only_prompt = {*checkpoints.FORMATS} - {*pretrained.FORMATS}
+  only_prompt = {*conversion.FORMATS} - {*pretrained.FORMATS}
   if checkpoints.is_prompt(source) or (
     to in only_prompt and _prompt_beside(source)
   ):
@@ -151,11 +171,11 @@ def convert(
     prompts = checkpoints.load_prompts(source)
     _check_free(pathlib.Path(target))
     if len(prompts) == 1:
-      return checkpoints.convert(prompts[0], target, to, base_model)
+      return conversion.convert(prompts[0], target, to, base_model)
     ending = ".npy" if to == "numpy" else ""
     for k, saved in enumerate(prompts):
       own = pathlib.Path(target) / f"task_{k}{ending}"
-      checkpoints.convert(saved, own, to, base_model)
+      conversion.convert(saved, own, to, base_model)
     return pathlib.Path(target)
   kept = pretrained.open_model(source).dtype
   if to not in pretrained.FORMATS:

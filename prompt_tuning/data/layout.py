@@ -18,6 +18,7 @@ import dataclasses
 
 import numpy as np
 
+from prompt_tuning.model import inject
 from prompt_tuning.shapes import PAD, Int, rounded
 
 Batch = Mapping[str, np.ndarray]
@@ -149,7 +150,8 @@ def _divided(batch: Batch, devices: int) -> Batch:
 
 def _with_tokens(batch: Batch, num_prompts: int) -> Batch:
   """The batch with the target tokens of each prompt, [N], for the mean."""
-  real = (batch["targets"] != PAD).sum(1)
+  targets = batch["targets"]
+  real = (inject.is_word(targets) & (targets != PAD)).sum(1)
   tokens = np.bincount(batch["prompt_id"], real, minlength=num_prompts)
   return {**batch, "tokens": np.maximum(tokens, 1).astype(np.float32)}
 

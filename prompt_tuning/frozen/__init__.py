@@ -7,4 +7,10 @@
 A model is read once, hashed as it is stored, and never written back.
 """
 
-__all__ = ["model_folder", "pretrained", "stored_model", "t5x_checkpoints"]
+__all__ = [
+  "model_folder",
+  "placement",
+  "pretrained",
+  "stored_model",
+  "t5x_checkpoints",
+]

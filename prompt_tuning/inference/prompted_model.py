@@ -13,7 +13,7 @@ import numpy as np
 
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import infer
-from prompt_tuning.prompts import checkpoints, initializers, prompted
+from prompt_tuning.prompts import checkpoints, prompted
 from prompt_tuning.shapes import EOS
 
 GREEDY = infer.Decoding()
@@ -59,8 +59,7 @@ class PromptedModel:
       for p in prompts
     ]
     for saved in self.prompts:
-      width = model.config.emb_dim
-      initializers.check_prompt(saved.values, saved.path, width=width)
+      saved.check_fits(model)
     self._predictor = infer.Predictor(
       prompted.with_saved(model, self.prompts),
       decoding,

@@ -1,7 +1,8 @@
 """The network: tokens -> logits, and the loss of them.
 
     tokens [B, T] -> `t5` (of `stacks`) -> logits [B, L, V] -> `losses` [N]
-                       ^ `inject` swaps prompt rows in among the embedded words
+                       ^ `inject` swaps prompt rows in among the embedded words,
+                         `inside` those of layers and the decoder
     tokens [B, T] -> `decode` (by `beams` of `cached` places) -> ids [B, L]
 
 `stacks`, `layers` and `attention` are the parts of a T5. `freeze` splits the
@@ -9,4 +10,4 @@ parameters into those that train and the others, `forms` gives the frozen ones
 the form that computes best. Nothing here knows a file, a task or an optimizer.
 """
 
-__all__ = ["decode", "forms", "freeze", "inject", "losses", "t5"]
+__all__ = ["decode", "forms", "freeze", "inject", "inside", "losses", "t5"]

@@ -12,7 +12,15 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model.layers import Dense, T5Config, dropout, parameter
+from prompt_tuning.model.layers import (
+  NO_VECTORS,
+  Dense,
+  T5Config,
+  Vectors,
+  dropout,
+  parameter,
+  scaled,
+)
 from prompt_tuning.shapes import Array, Bool, Float, Int
 
 MASKED = -1e10  # added to the attention logits of masked positions
@@ -126,12 +134,16 @@ class Source(NamedTuple):
     real: which places are no padding.
     segments: which example each place belongs to, in packed rows.
     keys_values: of every layer's cross-attention, for cached decoding.
+    prompt_id: the prompt of each example or place, where the mark says it.
+    before: what stands in front of every decoder input (see `inside`).
   """
 
   encoded: Float[Array, "B T E"]
   real: Bool[Array, "B T"]
   segments: Int[Array, "B T"] | None = None
   keys_values: OfLayers | None = None
+  prompt_id: Int[Array, "B _"] | None = None
+  before: Int[Array, "B Q"] | None = None
 
 
 class Attention(nn.Module):
@@ -160,9 +172,14 @@ class Attention(nn.Module):
     x: Float[Array, "B Q E"],
     source: Float[Array, "B S E"] | KeysValues,
     bias: Float[Array, "#B #H Q S"],
+    vectors: Vectors = NO_VECTORS,
   ) -> Float[Array, "B Q E"]:
-    """Attends from `x` to a source, or to keys and values of one."""
-    query = self._heads(self.query(x))
+    """Attends from `x` to a source, or to keys and values of one.
+
+    Whatever a position attends to is of its own example, so the vector that
+    multiplies its keys may multiply the query, and that of values their mean.
+    """
+    query = self._heads(scaled(self.query(x), vectors, "keys"))
     if not isinstance(source, tuple) and self._absorbs(x.shape, source.shape):
       mixed = self._absorbed(query, source, bias)
     else:
@@ -176,7 +193,8 @@ class Attention(nn.Module):
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
         weights = self._weights(logits, bias)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    return self.out(mixed.reshape(*x.shape[:-1], -1))
+    mixed = mixed.reshape(*x.shape[:-1], -1)
+    return self.out(scaled(mixed, vectors, "values"))
 
   def _weights(
     self, logits: Float[Array, "B H Q S"], bias: Float[Array, "#B #H Q S"]
@@ -226,12 +244,12 @@ class Attention(nn.Module):
 
   @nn.compact
   def remember(
-    self, keys_values: KeysValues, bias: Float[Array, "1 H L L"]
+    self, keys_values: KeysValues, bias: Float[Array, "#B H L L"]
   ) -> tuple[
     tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
-    Float[Array, "1 H Q L"],
+    Float[Array, "#B H Q L"],
   ]:
-    """Writes one position into the `cache`; keys, values and bias of all.
+    """Writes positions into the `cache`; keys, values and bias of all.
 
     A first pass, while there is no cache, lays it out from the keys and values
     of all L positions.
@@ -246,6 +264,6 @@ class Attention(nn.Module):
     here = index.value
     keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, here, 1)
     values.value = lax.dynamic_update_slice_in_dim(values.value, value, here, 1)
-    index.value = here + 1
-    bias = lax.dynamic_slice_in_dim(bias, here, 1, axis=2)
+    index.value = here + key.shape[1]
+    bias = lax.dynamic_slice_in_dim(bias, here, key.shape[1], axis=2)
     return (keys.value, values.value), bias

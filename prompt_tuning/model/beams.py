@@ -104,7 +104,7 @@ def search(
     jnp.broadcast_to(first, (batch, beams)),
     ids,
     jnp.full((batch, beams), NEVER),
-    steps.empty_cache(),
+    steps.first_cache(),
   )
   state = lax.while_loop(more, body, state)
   # Where fewer than K ended, a beam counts with the length that it has.

@@ -23,6 +23,8 @@ class Steps:
     source = network.apply(self.variables, tokens, method="read")
     self.source = network.apply(self.variables, source, method="remembered")
     self.batch = tokens.shape[0]
+    before = self.source.before
+    self._span = max_length + (0 if before is None else before.shape[1])
     self._is_stacked = forms.is_stacked(params)
 
   def repeated(self, copies: int) -> "Steps":
@@ -40,16 +42,21 @@ class Steps:
       {**self.variables, **cache},
       self.source,
       ids,
-      cache_length=self.max_length,
+      cache_length=self._span,
       mutable=["cache"],
       method="write",
     )
 
   def empty_cache(self) -> PyTree:
-    """A cache for `max_length` places, filled with zeros."""
-    ids = jnp.zeros((self.batch, self.max_length), jnp.int32)
+    """A cache for all places, filled with zeros."""
+    ids = jnp.zeros((self.batch, self._span), jnp.int32)
     _, shapes = jax.eval_shape(self._decode, {}, ids)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+  def first_cache(self) -> PyTree:
+    """A cache with what stands in front of every target."""
+    cache, before = self.empty_cache(), self.source.before
+    return cache if before is None else self._decode(cache, before)[1]
 
   def map(self, function: Callable[[Array], Array], cache: PyTree) -> PyTree:
     """The cache with a function of leaves [B, …] done to each of every layer.

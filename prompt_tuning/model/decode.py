@@ -201,10 +201,7 @@ def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
 
     def score(label):
       targets = jnp.broadcast_to(label, (tokens.shape[0], label.shape[0]))
-      logits: Any = network.apply(
-        variables, source, t5.shift_right(targets), method="write"
-      )
-      return -losses.token_losses(logits, targets).sum(axis=-1)
+      return _log_probability(network, variables, source, targets)
 
     return lax.map(score, labels).T
 
@@ -220,11 +217,25 @@ def make_scorer(network: t5.T5) -> Callable[..., Float[Array, "B"]]:
   def scorer(
     params: PyTree, tokens: Int[Array, "B T"], targets: Int[Array, "B L"]
   ):
-    variables, shifted = {"params": params}, t5.shift_right(targets)
-    logits: Any = network.apply(variables, tokens, shifted)
-    return -losses.token_losses(logits, targets).sum(axis=-1)
+    variables = {"params": params}
+    source = network.apply(variables, tokens, method="read")
+    return _log_probability(network, variables, source, targets)
 
   return jax.jit(scorer)
+
+
+def _log_probability(
+  network: t5.T5, variables: PyTree, source, targets: Int[Array, "B L"]
+) -> Float[Array, "B"]:
+  """That of a target of each example, EOS included, in nats."""
+  written = targets
+  if source.before is not None:
+    written = jnp.concatenate([source.before, targets], axis=1)
+  logits: Any = network.apply(
+    variables, source, t5.history(written), method="write"
+  )
+  logits = logits[:, -targets.shape[1] :]
+  return -losses.token_losses(logits, targets).sum(axis=-1)
 
 
 def _keys(
@@ -286,7 +297,7 @@ def _one_by_one(
   ids = jnp.zeros((steps.batch, steps.max_length), jnp.int32)
   first = _Written(
     *(jnp.int32(0), ids, zeros, zeros.astype(bool), zeros.astype(jnp.float32)),
-    steps.empty_cache(),
+    steps.first_cache(),
   )
   last = lax.while_loop(more, body, first)
   return last.ids, last.log_p

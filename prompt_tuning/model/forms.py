@@ -180,6 +180,29 @@ def through(
   return x
 
 
+def each_of(
+  layers: nn.Module | Sequence[nn.Module], tree: PyTree, count: int
+) -> Any:
+  """Leaves with the layers at `AXIS`, as `through` takes them for `each`."""
+  if not tree:
+    return None
+  if isinstance(layers, nn.Module):
+    return tree
+  return [
+    jax.tree.map(lambda leaf, i=i: leaf[:, i], tree) for i in range(count)
+  ]
+
+
+def together(
+  layers: nn.Module | Sequence[nn.Module], *every: Any, count: int
+) -> Any:
+  """Several values of `each` as one, which holds a tuple for every layer."""
+  if isinstance(layers, nn.Module):
+    return every
+  filled = (one or [None] * count for one in every)
+  return list(zip(*filled, strict=True))
+
+
 def of_each(
   layers: nn.Module | Sequence[nn.Module],
   call: Callable[[nn.Module], Any],

@@ -97,6 +97,11 @@ def is_placeholder(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
   return tokens >= PLACEHOLDER
 
 
+def is_word(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
+  """Which tokens are of the vocabulary, and no place or mark of a prompt."""
+  return (tokens >= PAD) & (tokens < PLACEHOLDER)
+
+
 def reserve(
   tokens: Int[np.ndarray, "B T"],
   prompt_id: Int[np.ndarray, "B"],
@@ -233,6 +238,8 @@ class PromptMask:
 
 
 def prompt_mask(length: int, placings: Sequence[Placing]) -> PromptMask | None:
-  """The mask of a bank; None where every prompt attends to everything."""
+  """The mask of a bank; None where no prompt needs one."""
   sets = tuple(placing.attention for placing in placings)
-  return None if set(sets) <= {None} else PromptMask(length, sets)
+  if not length or set(sets) <= {None}:
+    return None
+  return PromptMask(length, sets)

@@ -5,8 +5,10 @@ parameter is float32 when it is made; whatever dtype it has later, it is cast to
 `T5Config.dtype` where it is used.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
+import types
 from typing import Any
 
 from flax import linen as nn
@@ -130,6 +132,20 @@ class RMSNorm(nn.Module):
     return (x * scale.astype(jnp.float32)).astype(self.dtype)
 
 
+Vectors = Mapping[str, Float[Array, "#B #L _"]]
+"""What a prompt multiplies keys, values and hidden by, see `inside`."""
+
+NO_VECTORS: Vectors = types.MappingProxyType({})
+"""Nothing."""
+
+
+def scaled(
+  x: Float[Array, "B L _"], vectors: Vectors, name: str
+) -> Float[Array, "B L _"]:
+  """x times the vector of a name, if there is one."""
+  return x * vectors[name].astype(x.dtype) if name in vectors else x
+
+
 class Embed(nn.Module):
   """The embedding table [V, E], read by gather."""
 
@@ -161,7 +177,9 @@ class Mlp(nn.Module):
   config: T5Config
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L E"]) -> Float[Array, "B L E"]:
+  def __call__(
+    self, x: Float[Array, "B L E"], vectors: Vectors = NO_VECTORS
+  ) -> Float[Array, "B L E"]:
     config = self.config
     names = config.mlp_activations
     branches = []
@@ -171,7 +189,7 @@ class Mlp(nn.Module):
         x
       )
       branches.append(ACTIVATIONS[activation](branch))
-    hidden = functools.reduce(jnp.multiply, branches)
+    hidden = scaled(functools.reduce(jnp.multiply, branches), vectors, "hidden")
     hidden = dropout(self, hidden)
     return Dense(config.emb_dim, ("mlp", "embed"), config.dtype, name="wo")(
       hidden

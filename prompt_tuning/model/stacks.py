@@ -8,9 +8,16 @@
 from flax import linen as nn
 import jax.numpy as jnp
 
-from prompt_tuning.model import attention, forms
+from prompt_tuning.model import attention, forms, inside
 from prompt_tuning.model.attention import Source
-from prompt_tuning.model.layers import Dense, Mlp, T5Config, dropout, norm
+from prompt_tuning.model.layers import (
+  Dense,
+  Mlp,
+  T5Config,
+  Vectors,
+  dropout,
+  norm,
+)
 from prompt_tuning.shapes import Array, Bool, Float
 
 
@@ -28,14 +35,17 @@ class EncoderLayer(nn.Module):
       self.relpos_bias = attention.RelativeBias(self.config, bidirectional=True)
 
   def __call__(
-    self, x: Float[Array, "B T E"], bias: Float[Array, "B #H T T"]
+    self,
+    x: Float[Array, "B T E"],
+    bias: Float[Array, "B #H T T"],
+    vectors: Vectors,
   ) -> Float[Array, "B T E"]:
     if self.config.relpos_per_layer:
       bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
     y = self.pre_attention_layer_norm(x)
-    y = self.attention(y, y, bias)
+    y = self.attention(y, y, bias, vectors)
     x = x + dropout(self, y)
-    y = self.mlp(self.pre_mlp_layer_norm(x))
+    y = self.mlp(self.pre_mlp_layer_norm(x), vectors)
     return x + dropout(self, y)
 
 
@@ -61,6 +71,7 @@ class DecoderLayer(nn.Module):
     x: Float[Array, "B L E"],
     source: Float[Array, "B S E"] | attention.KeysValues,
     biases: tuple[Float[Array, "#B #H span span"], Float[Array, "B 1 L S"]],
+    vectors: Vectors,
     *,
     is_cached: bool,
   ) -> Float[Array, "B L E"]:
@@ -73,12 +84,17 @@ class DecoderLayer(nn.Module):
       own, self_bias = self.self_attention.remember(
         self.self_attention.keys_values(y), self_bias
       )
-    y = self.self_attention(y, own, self_bias)
+    y = self.self_attention(y, own, self_bias, vectors)
     x = x + dropout(self, y)
     y = self.pre_cross_attention_layer_norm(x)
-    y = self.encoder_decoder_attention(y, source, cross_bias)
+    cross = {
+      name.removeprefix("cross_"): vector
+      for name, vector in vectors.items()
+      if name.startswith("cross_")
+    }
+    y = self.encoder_decoder_attention(y, source, cross_bias, cross)
     x = x + dropout(self, y)
-    y = self.mlp(self.pre_mlp_layer_norm(x))
+    y = self.mlp(self.pre_mlp_layer_norm(x), vectors)
     return x + dropout(self, y)
 
 
@@ -96,18 +112,24 @@ class Encoder(nn.Module):
     self.encoder_norm = norm(config)
 
   def __call__(
-    self, x: Float[Array, "B T E"], mask: Bool[Array, "B 1 T T"]
+    self,
+    x: Float[Array, "B T E"],
+    mask: Bool[Array, "B 1 T T"],
+    prompts: inside.OfStack = inside.NOTHING,
   ) -> Float[Array, "B T E"]:
     bias = attention.mask_bias(mask, x.dtype)
     if not self.config.relpos_per_layer:
       bias = self.relpos_bias(x.shape[1], x.shape[1]) + bias
     x = dropout(self, x)
+    count = self.config.num_encoder_layers
     x = forms.through(
       self.layers,
       x,
-      None,
-      lambda layer, x, _: layer(x, bias),
-      count=self.config.num_encoder_layers,
+      forms.each_of(self.layers, prompts.tensors, count),
+      lambda layer, x, own: layer(
+        prompts.enter(x, own), bias, prompts.vectors(own)
+      ),
+      count=count,
       remat=self.remat,
     )
     return dropout(self, self.encoder_norm(x))
@@ -143,6 +165,7 @@ class Decoder(nn.Module):
     x: Float[Array, "B L E"],
     source: Source,
     masks: tuple[Bool[Array, "#B 1 span span"], Bool[Array, "B 1 L T"]],
+    prompts: inside.OfStack = inside.NOTHING,
     *,
     is_cached: bool,
   ) -> Float[Array, "B L E"]:
@@ -155,16 +178,20 @@ class Decoder(nn.Module):
     biases = (self_bias, cross_bias)
     x = dropout(self, x)
 
-    def call(layer, x, keys_values):
+    def call(layer, x, each):
+      keys_values, own = each
       attended = source.encoded if keys_values is None else keys_values
-      return layer(x, attended, biases, is_cached=is_cached)
+      vectors = prompts.vectors(own)
+      return layer(x, attended, biases, vectors, is_cached=is_cached)
 
+    count = self.config.num_decoder_layers
+    own = forms.each_of(self.layers, prompts.tensors, count)
     x = forms.through(
       self.layers,
       x,
-      source.keys_values,
+      forms.together(self.layers, source.keys_values, own, count=count),
       call,
-      count=self.config.num_decoder_layers,
+      count=count,
       remat=self.remat and not is_cached,
     )
     return dropout(self, self.decoder_norm(x))

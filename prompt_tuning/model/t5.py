@@ -7,7 +7,8 @@ that checkpoints and partitioning rules fit both, and `encode`, `decode` and
 `__call__` take what t5x gives.
 
 The network knows nothing of prompts: `T5(config, prompt=module)` hands the
-encoder an embedding that swaps the prompt in (see `inject`).
+encoder an embedding that swaps the prompt in (see `inject`), and the stacks
+what else the module has for them (see `inside`).
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import attention, inject
+from prompt_tuning.model import attention, inject, inside
 from prompt_tuning.model.attention import Source
 from prompt_tuning.model.layers import Embed, T5Config
 from prompt_tuning.model.stacks import Decoder, Encoder
@@ -66,8 +67,14 @@ class T5(nn.Module):
     )
     if self.attends is not None:
       mask &= self.attends(tokens)[:, None]
-    encoded = self.encoder(self.encoder_embedder(tokens), mask)
-    return Source(encoded, real, segments)
+    prompts = inside.of(self.prompt)
+    prompt_id = inside.marked(tokens, segments) if prompts.is_marked else None
+    own = inside.OfStack(prompts.encoder, tokens, prompt_id)
+    encoded = self.encoder(self.encoder_embedder(tokens), mask, own)
+    before = None  # packed rows have their places among the targets
+    if segments is None:
+      before = inside.places(prompts, prompt_id, len(tokens))
+    return Source(encoded, real, segments, None, prompt_id, before)
 
   def remembered(self, source: Source) -> Source:
     """The source with the keys and values of every layer, computed once."""
@@ -86,11 +93,12 @@ class T5(nn.Module):
 
     Args:
       source: of `read`.
-      tokens: the targets so far, behind id 0.
+      tokens: the targets so far, behind id 0, and behind the places of a prompt
+        for the decoder (`Source.before`).
       segments: which example each target belongs to, in packed rows.
       cache_length: not 0 to decode one position [B, 1] at a time beside a
         `cache` collection of so many; a first call with [B, cache_length]
-        tokens lays the cache out.
+        tokens lays the cache out. Several at once may come first.
     """
     config = self.config
     span = cache_length or tokens.shape[1]
@@ -105,7 +113,18 @@ class T5(nn.Module):
       pairs = (segments, source.segments)
     cross = attention.pair_mask(everywhere, source.real, pairs)
     x = self.token_embedder(tokens)
-    x = self.decoder(x, source, (own, cross), is_cached=cache_length > 0)
+    prompts, prompt_id = inside.of(self.prompt), source.prompt_id
+    if prompts.rows is not None:
+      x = inject.swap(x, tokens, prompts.rows)
+      seen = source.before if cache_length else tokens
+      own = own & inside.filled(prompts, seen, span)
+    if pairs is not None and prompt_id is not None:
+      prompt_id = inside.of_targets(prompt_id, pairs)
+    x = self.decoder(
+      *(x, source, (own, cross)),
+      inside.OfStack(prompts.decoder, None, prompt_id),
+      is_cached=cache_length > 0,
+    )
     if config.scale_logits:
       x = x / np.sqrt(config.emb_dim).astype(x.dtype)
     if config.logits_via_embedding:
@@ -137,8 +156,16 @@ class T5(nn.Module):
     """`write` to these parts; `decode` and `max_decode_length` are options."""
     self._check_dropout(options.get("enable_dropout"))
     length = options.get("max_decode_length") or decoder_input_tokens.shape[1]
+    prompt_id = None
+    if inside.of(self.prompt).is_marked:
+      prompt_id = inside.marked(encoder_input_tokens, encoder_segment_ids)
     return self.write(
-      Source(encoded, encoder_input_tokens > PAD, encoder_segment_ids),
+      Source(
+        encoded,
+        encoder_input_tokens > PAD,
+        encoder_segment_ids,
+        prompt_id=prompt_id,
+      ),
       decoder_input_tokens,
       decoder_segment_ids,
       cache_length=length if options.get("decode") else 0,
@@ -186,6 +213,22 @@ def abstract_parameters(config: T5Config):
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   variables = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens)
   return variables["params"]
+
+
+def history(
+  targets: Int[Array, "B L"], segments: Int[Array, "B L"] | None = None
+) -> Int[Array, "B L"]:
+  """The decoder's input for targets: each target one place later, behind id 0.
+
+  The places of a prompt for the decoder stand in front of a target, and stay
+  there; in packed rows every segment begins anew.
+  """
+  before = shift_right(targets)
+  starts = ~inject.is_word(before)
+  if segments is not None:
+    starts |= segments != shift_right(segments)
+  before = jnp.where(starts, PAD, before)
+  return jnp.where(inject.is_word(targets), before, targets)
 
 
 def shift_right(targets: Int[Array, "B L"]) -> Int[Array, "B L"]:

@@ -1,16 +1,16 @@
 """The artefact: `prompt.npy` [P, E] with `prompt.json` beside it.
 
 prompt.json says what the numbers are for: the task, the frozen model and its
-hash, how the prompt was made, its scores, and a hash of the tensor. Files of
-arrays (`prompt_files`), PEFT's adapters and checkpoints of t5x that were tuned
-with a prompt are prompts as well.
+hash, how the prompt was made, its scores, and a hash of the tensor. A prompt
+that has more than rows (see `tensors`) is `prompt.safetensors` instead. Files
+of arrays (`prompt_files`), PEFT's adapters and checkpoints of t5x that were
+tuned with a prompt are prompts as well.
 """
 
 from collections.abc import Mapping
 import dataclasses
 import hashlib
 import importlib.metadata
-import io
 import json
 import logging
 import os
@@ -22,11 +22,16 @@ import numpy as np
 from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
 from prompt_tuning.model import inject
-from prompt_tuning.prompts import adapters, initializers, prompt_files
+from prompt_tuning.prompts import (
+  adapters,
+  initializers,
+  prompt_files,
+)
+from prompt_tuning.prompts.inner import tensors
 
 _log = logging.getLogger(__name__)
 
-ARRAY, RECORD = "prompt.npy", "prompt.json"
+ARRAY, TENSORS, RECORD = "prompt.npy", "prompt.safetensors", "prompt.json"
 _OLD_FORMAT, _FORMAT = (
   f"prompt-tuning prompt, version {number}" for number in (1, 2)
 )
@@ -41,15 +46,17 @@ class SavedPrompt:
 
   Attributes:
     format: 'prompt-tuning', 'numpy', 't5x' or 'PEFT'.
-    values: float32 [P, E].
+    values: float32 [P, E], its rows in front.
     record: what prompt.json says; empty for a bare .npy file.
     path: where it came from.
+    tensors: all that it is, by name, if it has more than rows.
   """
 
   values: np.ndarray
   record: dict[str, Any]
   path: str
   format: str = "prompt-tuning"
+  tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   @property
   def name(self) -> str:
@@ -74,6 +81,35 @@ class SavedPrompt:
         "later version."
       ) from error
 
+  @property
+  def whole(self) -> np.ndarray | Mapping[str, np.ndarray]:
+    """Its rows, or its tensors if it has more: what `with_prompts` takes."""
+    return self.tensors or self.values
+
+  def plain(self, purpose: str) -> np.ndarray:
+    """Its rows, where nothing but rows is of use.
+
+    Args:
+      purpose: what that is, for the message.
+
+    Raises:
+      ValueError: it has more.
+    """
+    tensors.check_plain(self.tensors, self.path, purpose)
+    return self.values
+
+  def check_fits(self, model: pretrained.FrozenModel) -> None:
+    """Compares its shapes with a model's.
+
+    Raises:
+      ValueError: it was trained for a model of another size.
+    """
+    if self.tensors:
+      tensors.check_fits(self.tensors, model.config, self.path)
+      return
+    width = model.config.emb_dim
+    initializers.check_prompt(self.values, self.path, width=width)
+
 
 def save_prompt(
   folder: str | os.PathLike, values, record: Mapping[str, Any]
@@ -82,31 +118,30 @@ def save_prompt(
 
   Args:
     folder: is made where it is not there.
-    values: [P, E].
+    values: [P, E]; or tensors by name, which become prompt.safetensors.
     record: what else prompt.json says; it may be that of another prompt, whose
       length, width and hash are replaced.
 
   Raises:
-    ValueError: the prompt is not a finite [P, E].
+    ValueError: the prompt is not a finite [P, E], or has other tensors.
   """
   folder = pathlib.Path(folder)
-  values = np.asarray(values, np.float32)
-  initializers.check_prompt(values, folder / ARRAY)
-  length, width = values.shape
-  own = {
-    "format": _FORMAT,
-    "length": length,
-    "width": width,
-    "tensor_sha256": storage.tensor_hash(values),
-  }
-  whole = {**own, **record, **own}
+  if isinstance(values, Mapping):
+    name, other = TENSORS, ARRAY
+    own, content = tensors.contents(values, folder / TENSORS)
+  else:
+    name, other = ARRAY, TENSORS
+    values = np.asarray(values, np.float32)
+    initializers.check_prompt(values, folder / ARRAY)
+    own, content = prompt_files.contents(values)
+  own = {"format": _FORMAT, **own}
+  rest = {k: v for k, v in record.items() if k != tensors.SHAPES}
+  whole = {**own, **rest, **own}
   whole[_RECORD_HASH] = _hash_of(whole)
-  array = io.BytesIO()
-  np.save(array, values, allow_pickle=False)
   text = json.dumps(whole, indent=2) + "\n"
-  return storage.write_together(
-    folder, {ARRAY: array.getvalue(), RECORD: text.encode()}
-  )
+  storage.write_together(folder, {name: content, RECORD: text.encode()})
+  (folder / other).unlink(missing_ok=True)  # the record tells which counts
+  return folder
 
 
 def _hash_of(record: Mapping[str, Any]) -> str:
@@ -120,7 +155,7 @@ def is_prompt(path: str | os.PathLike) -> bool:
   """Whether there is a prompt at a path, of whatever format."""
   path = pathlib.Path(path)
   if path.is_dir():
-    names = (ARRAY, UPSTREAM, adapters.CONFIG)
+    names = (ARRAY, TENSORS, UPSTREAM, adapters.CONFIG)
     return any(storage.current(path / name).is_file() for name in names)
   return path.suffix in prompt_files.SUFFIXES or path.name == UPSTREAM
 
@@ -150,11 +185,18 @@ def load_prompt(
       "adapter of PEFT, or a numpy file [P, E]."
     )
   values, record, file, kind = _read(where)
+  found = {}
+  if isinstance(values, dict):
+    found = {k: v.astype(np.float32) for k, v in values.items()}
+    width = next(iter(found.values())).shape[-1]
+    values = found.get(tensors.ROWS, np.zeros((0, width)))
+  saved = SavedPrompt(
+    *(values.astype(np.float32), record, str(path), kind), found
+  )
   if model is not None:
-    initializers.check_prompt(values, file, width=model.config.emb_dim)
+    saved.check_fits(model)
     if not allow_other_model:
       _check_model(record, model, file)
-  saved = SavedPrompt(values.astype(np.float32), record, str(path), kind)
   _ = saved.placing  # refused here, where it is read
   return saved
 
@@ -182,15 +224,20 @@ def _read(path: pathlib.Path):
   home, file = path.parent, storage.current(path)
   if path.is_dir():
     home = path
-    files = [storage.current(path / name) for name in (ARRAY, UPSTREAM)]
+    names = [ARRAY, UPSTREAM, TENSORS]
+    if _has_tensors(path):
+      names.reverse()
+    files = [storage.current(path / name) for name in names]
     file = next((f for f in files if f.is_file()), None)
     if file is None:
       return _read_t5x(path)
-  values = prompt_files.read_array(file)
-  initializers.check_prompt(values, file)
+  values: Any = tensors.read(file) if file.name == TENSORS else None
+  if values is None:
+    values = prompt_files.read_array(file)
+    initializers.check_prompt(values, file)
 
   # A record is that of our own file only.
-  if file.name != ARRAY:
+  if file.name != ARRAY and not isinstance(values, dict):
     return values, {}, file, "numpy"
   beside = storage.current(home / RECORD)
   if not beside.is_file():
@@ -203,6 +250,12 @@ def _read(path: pathlib.Path):
   record = json_files.read_object(beside)
   _check_record(record, values, file)
   return values, dict(record), file, "prompt-tuning"
+
+
+def _has_tensors(folder: pathlib.Path) -> bool:
+  """Whether the record in a folder is of tensors."""
+  beside = storage.current(folder / RECORD)
+  return beside.is_file() and tensors.SHAPES in json_files.read_object(beside)
 
 
 def _read_t5x(path: pathlib.Path):
@@ -243,68 +296,6 @@ def beside(checkpoint: str | os.PathLike) -> str:
   return f"{folder or '.'}/prompts/{name.removeprefix('checkpoint_')}"
 
 
-def _save_numpy(path, values) -> pathlib.Path:
-  def write(name):
-    with open(name, "wb") as file:
-      np.save(file, values, allow_pickle=False)
-
-  return storage.write_atomically(path, write)
-
-
-FORMATS = ("prompt-tuning", "peft", "numpy")
-"""What `convert` writes a prompt as."""
-
-
-def convert(
-  saved: SavedPrompt, target: str | os.PathLike, to: str, base_model: str = ""
-) -> pathlib.Path:
-  """Writes a prompt that was read in one of `FORMATS`.
-
-  Args:
-    saved: the prompt.
-    target: a folder, or the file if `to` is numpy.
-    to: the format.
-    base_model: for PEFT, the folder or name of the frozen model in Hugging
-      Face's format; by default what the prompt was trained for.
-
-  Raises:
-    ValueError: an unknown format, a folder in the place of a file, PEFT
-      without a base model, or a prompt that stands where PEFT has none.
-  """
-  if to not in FORMATS:
-    raise ValueError(
-      f"A prompt cannot be written as {to!r}; it can be as "
-      f"{', '.join(FORMATS)}."
-    )
-  if to == "numpy":
-    if pathlib.Path(target).is_dir():
-      raise ValueError(
-        f"{target} is a folder, and numpy is one file. Name it, for example "
-        f"{pathlib.Path(target) / ARRAY}."
-      )
-    if said := saved.placing.record():
-      _log.warning(
-        "A numpy file holds rows alone, so %s does not say that it has %s.",
-        *(target, said),
-      )
-    return _save_numpy(target, saved.values)
-  if to == "prompt-tuning":
-    return save_prompt(target, saved.values, saved.record)
-  if said := saved.placing.record():
-    raise ValueError(
-      f"{saved.path} has {said}, and PEFT's prompts stand in front and attend "
-      "to everything, so there it would answer otherwise. Train it with "
-      "PROMPT_PLACE='front' and PROMPT_ATTENTION=None for PEFT."
-    )
-  base = base_model or (saved.record.get("model") or {}).get("source")
-  if not base:
-    raise ValueError(
-      "An adapter of PEFT names its base model, and this prompt does not know "
-      "one. Give --base_model, a folder or a name on the Hugging Face hub."
-    )
-  return adapters.save(target, saved.values, base, saved.record)
-
-
 def _check_record(record: json_files.Fields, values, file) -> None:
   """Compares a record with its prompt and with itself.
 
@@ -312,7 +303,10 @@ def _check_record(record: json_files.Fields, values, file) -> None:
     ValueError: it is of another prompt, or no record.
   """
   expected = record.text("tensor_sha256", "")
-  if expected and storage.tensor_hash(values) != expected:
+  of_file = (
+    storage.tree_hash if isinstance(values, dict) else storage.tensor_hash
+  )
+  if expected and of_file(values) != expected:
     raise ValueError(
       f"{file} is not the prompt that {record.where} describes (the hash of "
       "the tensor differs). Restore both files from one copy."

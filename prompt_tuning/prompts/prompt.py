@@ -65,7 +65,8 @@ class Rows(Protocol):
   holds and a run that goes on must agree with.
 
   Attributes:
-    length: P, how many places each prompt takes.
+    length: P, how many places each prompt takes; 0 where it has other parts
+      (see `deep`).
     num_prompts: N.
   """
 
@@ -132,6 +133,23 @@ def collapsed(module: nn.Module, params: PyTree) -> Float[Array, "*N P E"]:
   return module.apply({"params": params[NAME]})  # pyright: ignore
 
 
+def tensors(module: nn.Module, params: PyTree) -> dict[str, Array]:
+  """What a trained module has that does not collapse to rows, with the rows.
+
+  Args:
+    module: what trained; the plain ones have nothing.
+    params: the parameters of the whole network.
+  """
+  if not hasattr(module, "tensors"):
+    return {}
+  return module.apply({"params": params[NAME]}, method="tensors")  # pyright: ignore
+
+
+def for_network(module: Any, config: Any) -> Any:
+  """The module with the network's configuration, if it asks for one."""
+  return module.clone(config=config) if hasattr(module, "config") else module
+
+
 def is_all_that_trains(trained: PyTree) -> bool:
   """Whether every leaf of a trained part (see `freeze`) is a prompt's."""
   paths = storage.flatten(trained)
@@ -172,7 +190,7 @@ def method_of(module: nn.Module | None) -> dict[str, Any] | None:
   """The name and the settings of a module; None for a plain prompt or none."""
   if module is None or isinstance(module, Prompt):
     return None
-  places = {"length", "emb_dim", "num_prompts", "parent", "name"}
+  places = {"length", "emb_dim", "num_prompts", "config", "parent", "name"}
   settings = {
     field.name: getattr(module, field.name)
     for field in dataclasses.fields(module)

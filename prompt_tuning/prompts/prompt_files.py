@@ -5,8 +5,10 @@
 what torch.save wrote                refused, with how to convert it
 """
 
+import io
 import os
 import pathlib
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -57,6 +59,17 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
       f"{path} cannot be read as a numpy array ({reason}). It is truncated, "
       "damaged, or of another format."
     ) from error
+
+
+def contents(values: np.ndarray) -> tuple[dict[str, Any], bytes]:
+  """What a prompt's record says of its rows [P, E], and their file."""
+  array = io.BytesIO()
+  np.save(array, values, allow_pickle=False)
+  return {
+    "length": values.shape[0],
+    "width": values.shape[1],
+    "tensor_sha256": storage.tensor_hash(values),
+  }, array.getvalue()
 
 
 def _is_torch_zip(file: pathlib.Path) -> bool:

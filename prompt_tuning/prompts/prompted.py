@@ -6,15 +6,17 @@
 Whatever predicts or scores takes one; here is where it is made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 
 from flax import linen as nn
 import numpy as np
 
 from prompt_tuning.frozen import placement, pretrained
-from prompt_tuning.model import inject, t5
+from prompt_tuning.model import inject, inside, t5
 from prompt_tuning.prompts import checkpoints, prompt
+from prompt_tuning.prompts.inner import tensors
 from prompt_tuning.shapes import Array, Float, Int, PyTree
 from prompt_tuning.vocabulary import Vocabulary
 
@@ -46,14 +48,41 @@ class Prompted:
 
   def reserve(
     self, tokens: Int[np.ndarray, "B T"], prompt_id: Int[np.ndarray, "B"]
-  ) -> Int[np.ndarray, "B {self.places}+T"]:
-    """Puts places for each example's prompt among its tokens."""
+  ) -> Int[np.ndarray, "B _"]:
+    """Puts places for each example's prompt among its tokens.
+
+    And the mark (see `model.inside`), where prompts are told apart by it.
+    """
     own = None
     if len(set(self.lengths)) > 1:
       own = np.asarray(self.lengths, np.int32)[prompt_id]
     standing = [placing.place for placing in self.placings]
     at = inject.columns(tokens, standing, prompt_id)
-    return inject.reserve(tokens, prompt_id, self.places, own, at=at)
+    tokens = inject.reserve(tokens, prompt_id, self.places, own, at=at)
+    return inside.mark(tokens, prompt_id) if self._inside.is_marked else tokens
+
+  def framed(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch to train on that has the prompts' places among its inputs.
+
+    It gets what parts inside the network ask for: marks, and the places of a
+    prompt for the decoder in front of the targets.
+    """
+    framed, found = dict(batch), self._inside
+    if found.is_marked:
+      framed["inputs"] = inside.mark(batch["inputs"], batch["prompt_id"])
+    if found.rows is not None:
+      length = found.rows.shape[1]
+      framed["targets"] = inject.reserve(
+        batch["targets"], batch["prompt_id"], length
+      )
+    return framed
+
+  @functools.cached_property
+  def _inside(self) -> inside.Inside:
+    module = self.network.prompt
+    if module is None:
+      return inside.of(None)
+    return nn.apply(inside.of, module)({"params": self.params[prompt.NAME]})
 
   @property
   def bank(self) -> Float[Array, "N {self.places} E"] | None:
@@ -77,35 +106,34 @@ def with_saved(
 ) -> Prompted:
   """The frozen model with saved prompts, each as its record says it stands."""
   return with_prompts(
-    model, [one.values for one in saved], [one.placing for one in saved]
+    model, [one.whole for one in saved], [one.placing for one in saved]
   )
 
 
 def with_prompts(
   model: pretrained.FrozenModel,
-  prompts: Sequence[Float[np.ndarray, "_ E"]],
+  prompts: Sequence[Float[np.ndarray, "_ E"] | tensors.Tensors],
   placings: Sequence[inject.Placing] | None = None,
 ) -> Prompted:
-  """The frozen model with prompts, each [P, E] of a length of its own.
+  """The frozen model with prompts, each of a kind and length of its own.
 
   Zeros that no example sees stand in front of the shorter ones.
 
   Args:
     model: the frozen model.
-    prompts: the rows of each.
+    prompts: rows [P, E] of each, or the tensors of one that has more.
     placings: of each; by default all of them stand in front.
   """
   if not len(prompts):
     return without_prompts(model)
-  lengths = tuple(len(rows) for rows in prompts)
-  longest, width = max(lengths), prompts[0].shape[1]
-  filled = [
-    np.pad(rows, [(longest - len(rows), 0), (0, 0)]) for rows in prompts
+  every = [
+    one if isinstance(one, Mapping) else {tensors.ROWS: one} for one in prompts
   ]
-  module = prompt.Prompt(longest, width, len(prompts))
-  first = module.first_parameters(np.stack(filled))
+  module, first = tensors.bank(every, model.config)
+  if first.keys() == {tensors.ROWS}:
+    module = prompt.Prompt(module.length, module.emb_dim, module.num_prompts)
   together = with_module(model, module, first, placings)
-  return dataclasses.replace(together, lengths=lengths)
+  return dataclasses.replace(together, lengths=tensors.lengths_of(every))
 
 
 def with_module(

@@ -69,10 +69,11 @@ def rank(
     )
   for other in others.values():
     _check(given, other, allow_other_model)
-  values = {path: other.values for path, other in others.items()}
+  purpose = "the likeness of prompts"
+  values = {path: other.plain(purpose) for path, other in others.items()}
   return [
     Similar(others[path], cosine)
-    for path, cosine in analysis.similar(given.values, values)
+    for path, cosine in analysis.similar(given.plain(purpose), values)
   ]
 
 

@@ -68,7 +68,8 @@ class Bank:
     """The bank with other prompts under these names; None for no prompt.
 
     Raises:
-      ValueError: a prompt is too long, or has the frozen model's name.
+      ValueError: a prompt is too long, has more than rows, or has the frozen
+        model's name.
     """
     named, places = dict(self.named), dict(self.places)
     for name, saved in changes.items():
@@ -88,7 +89,7 @@ class Bank:
       raise ValueError(
         f"A prompt cannot be called {name!r}: so is the frozen model alone."
       )
-    if len(saved.values) > self.longest:
+    if len(saved.plain("a server")) > self.longest:
       raise ValueError(
         f"The prompt {name!r} has {len(saved.values)} positions, and the "
         f"server was started for {self.longest} at most. Start it with "

@@ -265,7 +265,7 @@ def _write_here(folder, params: PyTree, about, module) -> None:
 
 def read(place: str | os.PathLike) -> np.ndarray:
   """The values of a saved prompt: a folder or a numpy file, in a bucket too."""
-  return saved(place).values
+  return saved(place).plain("a prompt under t5x")
 
 
 def saved(place: str | os.PathLike) -> checkpoints.SavedPrompt:

@@ -87,7 +87,7 @@ class Prepared:
       few=self.tasks.train_examples,
     )
     return self.tasks.layout.arrange(
-      of_tasks,
+      lambda step: self.prompted.framed(of_tasks(step)),
       num_prompts=len(self.members),
       emb_dim=self.model.config.emb_dim,
       platform=jax.default_backend(),
@@ -198,10 +198,12 @@ def prepare(
     params = forms.apart(params)  # the layers by their names, for the regexes
   dropping = dataclasses.replace(model, config=config, params=params)
   together, sources = prompted.without_prompts(dropping), []
-  if tuning.prompt_length:
+  if tuning.prompt_length or tuning.module is not prompt.Prompt:
     module = tuning.module(tuning.prompt_length, config.emb_dim, len(members))
+    module = prompt.for_network(module, config)
     sources = _sources(model, members, train_sets)
-    rows = _first_rows(members, sources, module.length)
+    num_rows = getattr(module, "num_rows", module.length)
+    rows = _first_rows(members, sources, num_rows)
     first = module.first_parameters(rows, _given(model, members))
     placings = [tuning.placing] * len(members)
     together = prompted.with_module(dropping, module, first, placings)
@@ -315,6 +317,9 @@ def _first_rows(
   length: int,
 ) -> Float[np.ndarray, "N {length} E"]:
   """The prompts before training, each by its initialiser and seed."""
+  if not length:  # no initialiser is asked for nothing
+    width = sources[0].embedding.shape[1]
+    return np.zeros((len(members), 0, width), np.float32)
   rows = [
     member.initializer(jax.random.key(member.seed), length, source)
     for member, source in zip(members, sources, strict=True)

@@ -15,6 +15,7 @@ from prompt_tuning.data.layout import Layout
 from prompt_tuning.model import freeze
 from prompt_tuning.model.inject import IN_FRONT, Placing
 from prompt_tuning.prompts import initializers, prompt, wayward
+from prompt_tuning.prompts.inner import deep
 from prompt_tuning.shapes import PyTree
 
 
@@ -107,7 +108,8 @@ class Tuning:
 
   Attributes:
     trainable: regexes over parameter paths, see `freeze`.
-    prompt_length: P; 0 for no prompt.
+    prompt_length: P; 0 for no prompt, or for one that has no rows in front (see
+      `deep`).
     initializer: how the prompt starts, see `initializers`; several of them
       train one prompt each, for every task and seed.
     module: what trains, of P, E and N: a module as `prompt.Rows` says, such as
@@ -143,7 +145,9 @@ class Tuning:
         f"PROMPT_LENGTH={self.prompt_length}; give 0 for no prompt, or a "
         "positive number."
       )
-    if not self.prompt_length and self.module is not prompt.Prompt:
+    if not self.prompt_length and not (
+      self.module is prompt.Prompt or deep.has_more(self.module)
+    ):
       raise ValueError(
         "PROMPT is set (by a file of methods/) and PROMPT_LENGTH=0, so there "
         "is no prompt that it could make. Leave it out, or set PROMPT_LENGTH."

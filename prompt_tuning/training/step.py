@@ -19,7 +19,7 @@ import optax
 
 from prompt_tuning.data import layout
 from prompt_tuning.frozen import placement
-from prompt_tuning.model import freeze, losses, t5
+from prompt_tuning.model import freeze, inject, losses, t5
 from prompt_tuning.prompts import prompt, wayward
 from prompt_tuning.shapes import PAD, PyTree
 from prompt_tuning.training.prefetch import Dispatch
@@ -121,22 +121,18 @@ def _make_gradient(problem: Problem) -> Callable:
       for count in counts:
         key = jax.random.fold_in(key, count)
       rngs = {"dropout": key}
-    own = batch.get("target_segments")
-    history = t5.shift_right(batch["targets"])
-    if own is not None:
-      # The history of a segment begins with id 0, not with its neighbour's end.
-      history = jnp.where(own == t5.shift_right(own), history, PAD)
+    own, targets = batch.get("target_segments"), batch["targets"]
     logits: Any = problem.network.apply(
       {"params": freeze.merge(trained, frozen)},
       batch["inputs"],
-      history,
+      t5.history(targets, own),
       encoder_segment_ids=batch.get("input_segments"),
       decoder_segment_ids=own,
       rngs=rngs,
     )
     loss, accuracy = losses.per_prompt(
       logits,
-      batch["targets"],
+      jnp.where(inject.is_word(targets), targets, PAD),
       batch["prompt_id"],
       num_prompts=problem.num_prompts,
       z_loss=problem.z_loss,

@@ -33,6 +33,8 @@ class Trained:
   Attributes:
     params: all parameters, with the best trained part.
     bank: the rows of the best prompts; None without prompts.
+    tensors: all of the best prompts, [N, …] by name, where they are more than
+      rows.
     results: for each member the results on validation and test splits.
     step: updates done.
     best: scores and steps that the prompts were chosen by, if there were any.
@@ -41,6 +43,7 @@ class Trained:
 
   params: PyTree
   bank: Float[np.ndarray, "N P E"] | None
+  tensors: dict[str, np.ndarray]
   results: list[list[evaluate.Result]]
   step: int
   best: loop.Best | None
@@ -111,12 +114,15 @@ def report(
         evaluate.prediction_rows(examples[n], result),
       )
 
-  # What trained collapses to rows; prompts and weights go into their files.
-  module, bank = prepared.prompted.network.prompt, None
+  # What trained collapses to rows, or has tensors beside them; prompts and
+  # weights go into their files.
+  module, bank, more = prepared.prompted.network.prompt, None, {}
   if module is not None:
     bank = np.asarray(prompt.collapsed(module, params))
+    more = jax.tree.map(np.asarray, prompt.tensors(module, params))
   trained = Trained(
-    params, bank, results, outcome.step, outcome.best, frozen_unchanged
+    *(params, bank, more, results),
+    *(outcome.step, outcome.best, frozen_unchanged),
   )
   about_model = _save_model(prepared, params, folder)
   if bank is not None:
@@ -163,7 +169,8 @@ def _save_prompts(
     best = trained.best
     checkpoints.save_prompt(
       folder if alone else folder / "prompts" / prepared.names[n],
-      trained.bank[n],
+      {name: tensor[n] for name, tensor in trained.tensors.items()}
+      or trained.bank[n],
       {
         "task": task,
         **_form_of(task),

@@ -6,7 +6,7 @@ import toy_tasks
 from prompt_tuning import cli, storage
 from prompt_tuning.cli import inspection
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.prompts import checkpoints
+from prompt_tuning.prompts import checkpoints, conversion
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_nothing_is_written_over_itself(folder):
 @pytest.mark.parametrize(
   "source, to",
   [
-    *(("prompt", to) for to in checkpoints.FORMATS),
+    *(("prompt", to) for to in conversion.FORMATS),
     *(("model", to) for to in pretrained.FORMATS),
   ],
 )

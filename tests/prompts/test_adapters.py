@@ -13,7 +13,7 @@ import toy_tasks
 from prompt_tuning.cli import inspection
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.model import inject, t5
-from prompt_tuning.prompts import adapters, checkpoints, prompted
+from prompt_tuning.prompts import adapters, checkpoints, conversion, prompted
 
 BASE = places.GOLDEN / "huggingface" / "t5_1_1"
 
@@ -114,7 +114,7 @@ def test_an_exported_prompt_comes_back_bit_for_bit_with_its_record(tmp_path):
   record = {"task": "rte", "model": {"source": "toy", "hash": "0123"}}
   checkpoints.save_prompt(tmp_path / "prompt", values, record)
   saved = checkpoints.load_prompt(tmp_path / "prompt")
-  checkpoints.convert(saved, tmp_path / "adapter", "peft", "some/base")
+  conversion.convert(saved, tmp_path / "adapter", "peft", "some/base")
   again = checkpoints.load_prompt(tmp_path / "adapter")
   np.testing.assert_array_equal(again.values, values)
   assert again.record["task"] == "rte"
@@ -132,7 +132,7 @@ def test_the_formats_of_a_prompt_go_round(tmp_path):
   for i, to in enumerate(("prompt-tuning", "peft", "numpy", "prompt-tuning")):
     target = tmp_path / f"{i}.npy"
     saved = checkpoints.load_prompt(path)
-    path = checkpoints.convert(saved, target, to, "base")
+    path = conversion.convert(saved, target, to, "base")
     np.testing.assert_array_equal(
       checkpoints.load_prompt(path).values, values, to
     )
@@ -236,9 +236,9 @@ def test_a_damaged_or_missing_file_is_named(one):
 def test_an_adapter_needs_a_base_model(tmp_path):
   saved = checkpoints.SavedPrompt(tiny_t5.rows(2, 16), {}, "x")
   with pytest.raises(ValueError, match="Give --base_model"):
-    checkpoints.convert(saved, tmp_path / "x", "peft")
+    conversion.convert(saved, tmp_path / "x", "peft")
   with pytest.raises(ValueError, match="'lora'.*prompt-tuning, peft, numpy"):
-    checkpoints.convert(saved, tmp_path / "x", "lora")
+    conversion.convert(saved, tmp_path / "x", "lora")
 
 
 @pytest.mark.torch
@@ -257,7 +257,7 @@ def test_peft_itself_agrees_both_ways(tmp_path, submodules):
   saved = checkpoints.load_prompt(tmp_path / "theirs")
   want = peer.logits(model, given)
   close(logits(saved.values, given), want)
-  checkpoints.convert(saved, tmp_path / "ours", "peft", str(BASE))
+  conversion.convert(saved, tmp_path / "ours", "peft", str(BASE))
   there = peft.PeftModel.from_pretrained(peer.frozen(), tmp_path / "ours")
   np.testing.assert_array_equal(
     there.prompt_encoder["default"].embedding.weight.detach().numpy(),

@@ -12,7 +12,7 @@ from prompt_tuning import configuration, storage
 from prompt_tuning.data.layout import Layout
 from prompt_tuning.inference import ensemble, infer, prompted_model
 from prompt_tuning.model import inject
-from prompt_tuning.prompts import checkpoints, prompted
+from prompt_tuning.prompts import checkpoints, conversion, prompted
 from prompt_tuning.training import loop, optimizers, prepare
 
 PLACINGS = {
@@ -140,11 +140,11 @@ def test_a_place_without_a_prompt_is_refused():
 def test_a_place_that_peft_has_not_is_refused(tmp_path, whole, caplog):
   saved = checkpoints.load_prompt(whole("end")[1])
   with pytest.raises(ValueError, match="'place': 'after_end'.*PEFT's prompts"):
-    checkpoints.convert(saved, tmp_path / "peft", "peft", "base")
+    conversion.convert(saved, tmp_path / "peft", "peft", "base")
   assert not (tmp_path / "peft").exists()
-  checkpoints.convert(saved, tmp_path / "rows.npy", "numpy")
+  conversion.convert(saved, tmp_path / "rows.npy", "numpy")
   assert "does not say that it has {'place': 'after_end'" in caplog.text
-  copy = checkpoints.convert(saved, tmp_path / "copy", "prompt-tuning")
+  copy = conversion.convert(saved, tmp_path / "copy", "prompt-tuning")
   assert checkpoints.load_prompt(copy).placing == saved.placing
 
 
