@@ -3,6 +3,7 @@
     path (`remote`) -> `model_folder`, `huggingface` (of `weight_files`,
                        `special_ids`) or `t5x_checkpoints` (of `zarr_arrays`)
                     -> `stored_model`, not read yet -> `pretrained.load`
+                    -> one device, or several (`placement`)
 
 A model is read once, hashed as it is stored, and never written back.
 """

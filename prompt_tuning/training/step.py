@@ -71,7 +71,7 @@ def initial_state(problem: Problem, trained: PyTree) -> TrainState:
   return problem.devices.put_whole(state) if problem.devices else state
 
 
-def placed(problem: Problem, batches: Dispatch) -> Dispatch:
+def placed(problem: Problem, batches: Dispatch) -> Any:
   """The batches of a dispatch on several devices, each with some rows."""
   devices = problem.devices
   if devices is None:
