@@ -86,6 +86,7 @@ class Service:
       self.settings.model,
       allow_other_model=self.settings.allow_other_model,
     )
+    saved.plain("a server")
     self._stamps[name], self.since[name] = stamp, int(time.time())
     return saved
 
