@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("clean_gin")
     (
       "OPTIMIZER=@zzz.here()",
       "OPTIMIZER = @zzz.here(): There is no module 'zzz' here. "
-      "Known: decode, infer, layout, loop, optimizers, train.",
+      "Known: decode, infer, inject, layout, loop, optimizers, train.",
     ),
     ("TRAIN_STEPS=@", "TRAIN_STEPS = @: Unexpected token."),
     (
