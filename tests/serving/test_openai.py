@@ -39,7 +39,11 @@ def test_what_the_client_sends_is_answered_as_it_expects(server, sent):
 
 
 def test_the_real_client_works_unchanged(server):
-  openai = pytest.importorskip("openai", reason="openai is not installed")
+  openai = pytest.importorskip(
+    "openai",
+    reason="pip install openai to run it live; golden/openai.json stands in, "
+    "what it sent, in test_what_the_client_sends_is_answered_as_it_expects",
+  )
   client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=conftest.KEY)
   assert "p0" in {model.id for model in client.models.list()}
   assert client.models.retrieve("p0").owned_by == "prompt-tuning"

@@ -194,8 +194,12 @@ def test_a_method_predicts_from_checkpoint_and_file_in_both_engines(
   assert [row["prediction"] for row in here] == [
     row["prediction"] for row in from_file
   ]
-  pytest.importorskip("tensorflow_serving")
-  rows = from_file[:20]
+
+
+def test_an_export_of_a_method_predicts_from_text(by_a_method, tmp_path):
+  needs_serving()
+  step = by_a_method / "checkpoint_6"
+  rows = t5x_peer.infer(tmp_path / "one", CHECKPOINT_PATH=step)[:20]
   texts = [row["inputs"]["inputs_pretokenized"] for row in rows]
   found = exported(tmp_path / "model", texts, CHECKPOINT_PATH=step)
   assert found == [row["prediction"] for row in rows]
@@ -313,6 +317,15 @@ print(json.dumps([text.decode() for text in found[0].numpy().reshape(-1)]))
 """
 
 
+def needs_serving() -> None:
+  """Skips where t5x cannot export."""
+  pytest.importorskip(
+    "tensorflow_serving",
+    reason="t5x.export needs tensorflow-serving-api (pip install it); "
+    "golden/t5x_runs.json stands in, what an export predicted, in test_t5x_runs",
+  )
+
+
 def exported(folder: pathlib.Path, texts: list[str], **bindings) -> list[str]:
   """What a SavedModel of `python -m t5x.export` predicts from text."""
   t5x_peer.launch(
@@ -328,11 +341,7 @@ def exported(folder: pathlib.Path, texts: list[str], **bindings) -> list[str]:
 
 
 def test_an_export_predicts_from_text(either, expected, tmp_path):
-  pytest.importorskip(
-    "tensorflow_serving",
-    reason="t5x.export needs tensorflow-serving-api (pip install it); "
-    "test_t5x_runs compares with what an export predicted",
-  )
+  needs_serving()
   texts = [row["inputs"]["inputs_pretokenized"] for row in expected[:20]]
   found = exported(tmp_path / "model", texts, **either)
   assert found == [row["prediction"] for row in expected[:20]]
