@@ -1,119 +1,68 @@
-"""The page in a real browser, driven by WebDriver's own protocol."""
+"""The page in a real browser, and what it asked there, asked again."""
 
-import contextlib
-import http.client
+import hashlib
 import json
-import shutil
-import socket
-import subprocess
-import time
 
 import asking
+import browsing
+from browsing import ENTER, SPACE, TAB
 import conftest
+import places
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-TAB, ENTER, SPACE, CONTROL = "\ue004", "\ue007", " ", "\ue009"
+from prompt_tuning.serving.web import app
 
-
-class Browser:
-  """A headless Chromium."""
-
-  def __init__(self, port: int):
-    self._port, self._session = port, ""
-    options = {
-      "binary": CHROMIUM,
-      "args": [
-        *("--headless=new", "--no-sandbox", "--disable-gpu"),
-        "--disable-dev-shm-usage",
-      ],
-    }
-    wanted = {"browserName": "chrome", "goog:chromeOptions": options}
-    wanted["goog:loggingPrefs"] = {"browser": "ALL"}
-    made = self._call("", {"capabilities": {"alwaysMatch": wanted}})
-    self._session = f"/{made['sessionId']}"
-
-  def _call(self, path: str, body=None, method: str = "POST"):
-    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-    content = json.dumps({} if body is None else body)
-    connection.request(
-      *(method, f"/session{self._session}{path}"),
-      content if method == "POST" else None,
-    )
-    said = json.loads(connection.getresponse().read())["value"]
-    assert not (isinstance(said, dict) and "error" in said), said
-    return said
-
-  def open(self, url: str) -> None:
-    self._call("/url", {"url": url})
-
-  def run(self, script: str, *arguments):
-    return self._call(
-      "/execute/sync", {"script": script, "args": list(arguments)}
-    )
-
-  def wait(self, script: str, seconds: float = 30):
-    end = time.monotonic() + seconds
-    while not (value := self.run(f"return {script}")):
-      assert time.monotonic() < end, script
-      time.sleep(0.05)
-    return value
-
-  def press(self, *keys: str) -> None:
-    """Keys as a user presses them, into whatever has the focus."""
-    actions = [
-      {"type": kind, "value": key}
-      for key in keys
-      for kind in ("keyDown", "keyUp")
-    ]
-    self._call(
-      "/actions", {"actions": [{"type": "key", "id": "k", "actions": actions}]}
-    )
-
-  def focus(self) -> str:
-    return self.run("return document.activeElement.id")
-
-  def complaints(self) -> list[str]:
-    log = self._call("/se/log", {"type": "browser"})
-    return [one["message"] for one in log if one["level"] == "SEVERE"]
-
-  def close(self) -> None:
-    self._call("", method="DELETE")
-
-
-def free_port() -> int:
-  with socket.create_server(("127.0.0.1", 0)) as found:
-    return found.getsockname()[1]
+RECORDED = json.loads((places.GOLDEN / "page.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def browser():
-  if not (CHROMIUM and DRIVER):
+  if not (browsing.CHROMIUM and browsing.DRIVER):
     pytest.skip(
       "chromium and chromedriver are not installed: apt-get install chromium "
-      "chromium-driver"
+      "chromium-driver. golden/page.json stands in, what the page asked there"
     )
-  port = free_port()
-  process = subprocess.Popen(
-    [DRIVER, f"--port={port}"],
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
-  try:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-      with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port)).close()
-        break
-      time.sleep(0.05)
-    driven = Browser(port)
+  with browsing.browser() as driven:
     yield driven
-    driven.close()
-  finally:
-    process.terminate()
-    process.wait()
+
+
+def test_the_page_is_the_one_whose_requests_are_recorded():
+  found = {
+    path: hashlib.sha256(app.page_file(path)[0]).hexdigest()
+    for path in app.PAGE
+  }
+  assert found == RECORDED["page"], "run python tests/golden/make_page.py"
+
+
+def fits(found, shown) -> bool:
+  """Whether an answer has whatever the page read in another, of its type."""
+  if isinstance(shown, dict):
+    return all(fits(found[name], value) for name, value in shown.items())
+  if isinstance(shown, list):
+    return all(fits(one, shown[0]) for one in found)
+  return isinstance(found, type(shown))
+
+
+@pytest.mark.parametrize(
+  "sent", RECORDED["requests"], ids=lambda sent: sent["path"]
+)
+def test_what_the_page_asks_is_answered_as_it_reads(ask, sent):
+  answer = ask(sent["path"], sent["body"], method=sent["method"])
+  assert answer.status == 200, answer.text
+  shown = RECORDED["answers"][sent["path"]]
+  if sent["path"] == "/v1/models":
+    listed = {model["id"]: model for model in answer.json["data"]}
+    for model in shown["data"]:
+      assert fits(listed[model["id"]], model)
+  else:
+    assert fits(answer.json, shown)
+
+
+def test_the_page_shows_answers_with_their_probabilities_best_first():
+  assert {name: rest for name, *rest in RECORDED["shown"]} == {
+    "p0": ["no", "no50.0 %", "yes25.0 %", "red25.0 %"],
+    "p1": ["sat", "this answer54.9 %"],
+  }
 
 
 @pytest.mark.usefixtures("server")

@@ -322,7 +322,7 @@ def needs_serving() -> None:
   pytest.importorskip(
     "tensorflow_serving",
     reason="t5x.export needs tensorflow-serving-api (pip install it); "
-    "golden/t5x_runs.json stands in, what an export predicted, in test_t5x_runs",
+    "golden/t5x_runs.json, what an export predicted, stands in: test_t5x_runs",
   )
 
 

@@ -25,11 +25,13 @@ from prompt_tuning.serving.web.waiting import Hub
 
 _log = logging.getLogger(__name__)
 
-_PAGE = {
+PAGE = {
   "/": ("index.html", "text/html; charset=utf-8"),
   "/page.css": ("page.css", "text/css; charset=utf-8"),
   "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+"""The files of the page by their paths, with their types."""
+
 _SAFE = {
   "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
   "style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'; "
@@ -68,7 +70,7 @@ def make(service: Service, keys: tuple[str, ...] = ()) -> Starlette:
     Route("/v2/health/live", _live),
     Route("/v2/health/ready", _ready),
     Route("/metrics", _metrics),
-    *(Route(path, _file(*of)) for path, of in _PAGE.items()),
+    *(Route(path, _file(path)) for path in PAGE),
   ]
   return Starlette(
     routes=routes,
@@ -193,9 +195,15 @@ async def _metrics(request: Request) -> Response:
   return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _file(name: str, kind: str):
+def page_file(path: str) -> tuple[bytes, str]:
+  """The content and type of a file of the page, by its path in `PAGE`."""
+  name, kind = PAGE[path]
   folder = importlib.resources.files("prompt_tuning.serving.web") / "page"
-  content = (folder / name).read_bytes()
+  return (folder / name).read_bytes(), kind
+
+
+def _file(path: str):
+  content, kind = page_file(path)
 
   async def file(request: Request) -> Response:
     del request
