@@ -1,5 +1,7 @@
 """Toy tasks in seqio, and a toy frozen model that prompts are trained on."""
 
+import functools
+
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -119,3 +121,14 @@ def run(
     plan=plan or loop.Plan(steps, eval_every=4, steps_per_dispatch=2),
     decoding=decoding,
   )
+
+
+def once(tmp_path_factory, make):
+  """From a name to what `make(folder, name)` returned, and its folder."""
+
+  @functools.cache
+  def made(name: str):
+    folder = tmp_path_factory.mktemp(name)
+    return make(folder, name), folder
+
+  return made

@@ -1,6 +1,5 @@
 """Runs of prompts that reach into the network: files, resume, banks."""
 
-import functools
 import json
 
 from killing import Killing
@@ -69,13 +68,7 @@ def hashes(folder) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """From the name of a method to a run of two tasks and its folder."""
-
-  @functools.cache
-  def make(name: str):
-    folder = tmp_path_factory.mktemp(name)
-    return run(folder, name), folder
-
-  return make
+  return toy_tasks.once(tmp_path_factory, run)
 
 
 @NAMES

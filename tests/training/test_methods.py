@@ -1,6 +1,5 @@
 """Runs of every method: what is left, resume, banks, the shared part."""
 
-import functools
 import json
 
 from killing import Killing
@@ -59,13 +58,9 @@ def tensors(folder) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """From the name of a method to a run of two tasks and its folder."""
-
-  @functools.cache
-  def make(name: str):
-    folder = tmp_path_factory.mktemp(name)
-    return run(folder, METHODS[name], BOTH), folder
-
-  return make
+  return toy_tasks.once(
+    tmp_path_factory, lambda folder, name: run(folder, METHODS[name], BOTH)
+  )
 
 
 @pytest.mark.parametrize("name", METHODS)

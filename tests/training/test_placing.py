@@ -1,6 +1,5 @@
 """Runs of prompts at other places that attend to other things."""
 
-import functools
 import json
 
 import numpy as np
@@ -35,13 +34,7 @@ def run(folder, placing, *, steps=4, **changes):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """From the name of a placing to a run and its folder."""
-
-  @functools.cache
-  def make(name: str):
-    folder = tmp_path_factory.mktemp(name)
-    return run(folder, name), folder
-
-  return make
+  return toy_tasks.once(tmp_path_factory, run)
 
 
 @pytest.mark.parametrize("name", PLACINGS)
