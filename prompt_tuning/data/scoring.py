@@ -1,10 +1,13 @@
 """Scores: predictions -> postprocessing -> the task's metrics -> one number."""
 
+import collections
 from collections.abc import Sequence
 import itertools
 import logging
+import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
+import warnings
 
 import numpy as np
 
@@ -100,3 +103,40 @@ def score(metrics: dict[str, float], select_by: str | None) -> float:
       f"{', '.join(scores)}."
     )
   return scores[select_by]
+
+
+class Chance(NamedTuple):
+  """What a prompt scores that has learned nothing of its task.
+
+  Attributes:
+    score: of the most frequent answer, given to every example.
+    margin: two standard errors of a guess among so many examples.
+  """
+
+  score: float
+  margin: float
+
+
+MOST_CLASSES = 20
+"""A task with more answers than these has no classes to guess among."""
+
+
+def chance(examples: splits.Examples, select_by: str | None) -> Chance | None:
+  """What is chance on a task of few classes; None for any other task.
+
+  Args:
+    examples: of the split that prompts are chosen on.
+    select_by: as `score` takes it.
+  """
+  texts = examples.target_texts()
+  counts = collections.Counter(texts)
+  if not 1 < len(counts) <= min(MOST_CLASSES, len(texts) // 4):
+    return None
+  ((answer, _),) = counts.most_common(1)
+  with warnings.catch_warnings():  # no correlation with a constant
+    warnings.simplefilter("ignore")
+    guessed, perfect = (
+      score(metrics(examples, said), select_by)
+      for said in ([answer] * len(texts), texts)
+    )
+  return Chance(guessed, perfect / math.sqrt(len(texts)))

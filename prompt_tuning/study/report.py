@@ -11,6 +11,8 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from prompt_tuning import plots, storage
 from prompt_tuning.study import results
 from prompt_tuning.study.trials import Study
@@ -141,6 +143,56 @@ def sources(rows: Sequence[Row]) -> str:
   return markdown(*lines)
 
 
+def courses(rows: Sequence[Row]) -> str:
+  """How steadily and how fast each method trained, as a Markdown table."""
+  groups: dict[tuple[str, str], list[Row]] = {}
+  for row in rows:
+    if "course" in row:
+      trial = results.trial_of(row)
+      groups.setdefault((trial.title, results.shown(trial.task)), []).append(
+        row
+      )
+  if not groups:
+    return ""
+  lines = [
+    [
+      *("way", "task", "mean, 95 % interval", "worst seed", "numbers"),
+      *("steps to 95 % of the final score", "seconds a step"),
+    ]
+  ]
+  for (title, task), of_seeds in groups.items():
+    scores = [score for row in of_seeds for score in _accuracies(row)]
+    taken = [row["course"]["steps_to_most"] for row in of_seeds]
+    timed = [row["course"]["step_seconds"] for row in of_seeds]
+    seconds = [each for each in timed if each is not None]
+    steps = "–"
+    if None not in taken:
+      steps = f"{np.mean(taken):.0f} ({min(taken)} to {max(taken)})"
+    lines.append(
+      [
+        *(title, task, _interval(scores), f"{min(scores):.1f}"),
+        f"{of_seeds[0]['course']['trained_numbers']:,}",
+        *(steps, f"{min(seconds):.3f}" if seconds else "–"),
+      ]
+    )
+  return markdown(*lines)
+
+
+def _accuracies(row: Row) -> list[float]:
+  return [metrics["accuracy"] for metrics in row["scores"].values()]
+
+
+def _interval(values: Sequence[float]) -> str:
+  """The mean, and how far the true one may be from it (Student's t)."""
+  from scipy import stats  # slow to import
+
+  if len(values) < 2:
+    return f"{np.mean(values):.1f}"
+  cell = results.cell(values)
+  t = stats.t.ppf(0.975, len(values) - 1)
+  return f"{cell.mean:.1f} ± {t * cell.spread / len(values) ** 0.5:.1f}"
+
+
 def _best(cosines: dict[str, float]) -> tuple[str, float]:
   return max(cosines.items(), key=lambda item: item[1])
 
@@ -148,7 +200,7 @@ def _best(cosines: dict[str, float]) -> tuple[str, float]:
 def tables(study: Study, rows: Sequence[Row]) -> str:
   """All tables of a study, and what made them."""
   more = words if study.kind == "matrix" else wordings
-  parts = [table(study, rows), more(rows), sources(rows)]
+  parts = [table(study, rows), more(rows), sources(rows), courses(rows)]
   machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
   seconds = sum(row["seconds"] for row in rows)
   versions = rows[-1]["versions"]

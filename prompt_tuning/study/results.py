@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompt_tuning import json_files
-from prompt_tuning.study.trials import Study, Trial
+from prompt_tuning.study.trials import METHOD, Study, Trial
 from prompt_tuning.tables import Row
 from prompt_tuning.tasks import microworld
 
@@ -89,7 +89,8 @@ def _check(row: json_files.Fields) -> None:
       run.number(field.name, None, above=-1e-9)
     elif field.name != "tests":
       run.text(field.name, None)
-  trial_of(row)
+  if trial_of(row).way == METHOD:
+    row.table("course").whole("trained_numbers")
 
   # The numbers: of a task, and of an ensemble's ways to answer.
   tables = [row.table(name) for name in ("scores", "summary")]

@@ -151,7 +151,8 @@ def programs(left: Sequence[Trial]) -> list[Program]:
 
 def _bank(trial: Trial) -> tuple | None:
   """What trials of one bank agree in; None for what trains alone."""
-  if trial.way not in (trials.PROMPT, trials.ENSEMBLE, trials.SOURCE):
+  banked = (trials.PROMPT, trials.ENSEMBLE, trials.SOURCE, trials.METHOD)
+  if trial.way not in banked or trial.method == trials.MODEL:
     return None
   shared = dataclasses.replace(trial, task="", seed=0, initializer="", tests=())
   if trial.way == trials.SOURCE:  # each task may start from another one

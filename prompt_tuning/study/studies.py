@@ -3,7 +3,8 @@
     size, length, initialization, pretraining    figures 1 and 3
     transfer, ensemble, meaning                  tables 2 and 3, section 7
     comparison                                   three ways side by side
-    transfer_spot                                another paper: SPoT
+    transfer_spot, methods                       of other papers: SPoT, and what
+                                                 else may train
 
 `study` runs them, `ways` knows what a trial does, `report` lays out the rows.
 """
@@ -11,10 +12,12 @@
 import dataclasses
 
 from prompt_tuning.frozen.pretrained import SHIPPED
+from prompt_tuning.study import methods
 from prompt_tuning.study.trials import (
   DESIGN,
   ENSEMBLE,
   LABELS,
+  METHOD,
   MODEL,
   MULTITASK,
   OWN_WORDS,
@@ -236,11 +239,33 @@ FROM_SOURCES = Study(
   x_label="training examples",
 )
 
+_BRIEFLY = {"task": PAIR[:1], "seed": FIVE, "way": (METHOD,), "steps": (300,)}
+_SMALL = ("IA3", MODEL)  # on a reduced grid
+OTHERS = Study(
+  "methods",
+  "Which method is steadier than a plain prompt, and which is quicker?",
+  "Of the papers of the methods: residual prompts are less sensitive to rate "
+  "and start (Razdaibiedina et al. 2023), and each of the others claims more "
+  "than plain ones with fewer numbers or as many.",
+  tuple(
+    trial
+    for name in methods.MODULES
+    for trial in grid(
+      **_BRIEFLY,
+      method=(name,),
+      prompt_length=(0 if name == "IA3" else 20,),
+      learning_rate=(0.1 if name == "IA3" else 0.3,),
+    )
+  )
+  + tuned_models(**_BRIEFLY, method=(MODEL,)),
+  x="title",
+)
+
 STUDIES = {
   study.name: study
   for study in (
     *(SIZE, LENGTH, INITIALIZATION, PRETRAINING),
-    *(TRANSFER, VOTE, MEANING, COMPARISON, FROM_SOURCES),
+    *(TRANSFER, VOTE, MEANING, COMPARISON, FROM_SOURCES, OTHERS),
   )
 }
 
@@ -272,6 +297,7 @@ def reduced(study: Study) -> Study:
     if trial.seed < (2 if trial.way == PROMPT else 1)
     and trial.task in [*[*tasks][:few], microworld.MIXTURE]
     and (study.kind != "lines" or _x(study, trial) in [*values][:2])
+    and trial.method in ("", *_SMALL)
     and trial.model in (SHIPPED, *(m.name for m in study.models[:1]))
   ]
   models = tuple(

@@ -148,7 +148,10 @@ def run_program(
   """
   settings = [dataclasses.asdict(trial) for trial in program]
   # What a trial of before has not is no part of its program's name.
-  named = [{k: v for k, v in s.items() if k != "few" or v} for s in settings]
+  later = ("few", "method")
+  named = [
+    {k: v for k, v in s.items() if k not in later or v} for s in settings
+  ]
   identity = json.dumps([named, model.stored_hash]).encode()
   name = program[0].way.replace(" ", "_")
   digest = hashlib.sha256(identity).hexdigest()[:10]

@@ -17,6 +17,7 @@ MULTITASK = "multi-task model tuning"
 DESIGN, OWN_WORDS = "prompt design", "prompt design in the text's own words"
 ENSEMBLE = "ensemble"
 SOURCE = "prompt tuning from the best source"
+METHOD = "method"
 
 RANDOM, SAMPLED, LABELS = "random uniform", "sampled vocabulary", "class labels"
 
@@ -43,6 +44,7 @@ class Trial:
       validation, and the last step counts.
     few: training examples, drawn by the seed; 0 for all. With fewer there is no
       validation either.
+    method: what trains, of `methods.MODULES`, where methods are compared.
   """
 
   task: str
@@ -60,6 +62,7 @@ class Trial:
   members: int = 1
   scored: int = 0
   few: int = 0
+  method: str = ""
 
   @property
   def tested(self) -> tuple[str, ...]:
@@ -73,7 +76,9 @@ class Trial:
 
   @property
   def title(self) -> str:
-    """The way, and what sets it apart from the usual."""
+    """The way or the method, and what sets it apart from the usual."""
+    if self.method:
+      return self.method
     if self.examples:
       return f"{self.way}, {self.examples} examples in the input"
     if self.is_constant:

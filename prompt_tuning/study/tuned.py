@@ -59,33 +59,54 @@ def decoding(first: Trial, model: pretrained.FrozenModel) -> infer.Decoding:
   )
 
 
-def trained(
-  program: Sequence[Trial],
-  model: pretrained.FrozenModel,
-  folder: pathlib.Path,
-  tuning: train.Tuning,
-) -> train.Trained:
-  """Trains the tasks and seeds of a program, as its first trial says."""
+def tasks_of(program: Sequence[Trial]) -> train.Tasks:
+  """What the prompts of a program learn, as its first trial says."""
   first, tasks = program[0], _unique(trial.task for trial in program)
   # A mixture has no validation split of its own, and where examples are few a
   # large one would be no fair judge: the last step counts.
   is_mixture = first.way == trials.MULTITASK
   has_choice = not (first.scored or first.few or is_mixture)
   few = first.few and min(first.few, *(len(whole(t, "train")) for t in tasks))
+  return train.Tasks(
+    tasks,
+    LENGTHS,
+    _unique(seed for trial in program for seed in seeds_of(trial)),
+    first.batch_size,
+    validation_split="validation" if has_choice else None,
+    train_examples=few,
+  )
+
+
+def trained(
+  program: Sequence[Trial],
+  model: pretrained.FrozenModel,
+  folder: pathlib.Path,
+  tuning: train.Tuning,
+  *,
+  looks: int = 6,
+) -> train.Trained:
+  """Trains a program, and looks so many times how well it does."""
+  first = program[0]
   return train.train(
     model_dir=folder,
     model=model,
-    tasks=train.Tasks(
-      tasks,
-      LENGTHS,
-      _unique(seed for trial in program for seed in seeds_of(trial)),
-      first.batch_size,
-      validation_split="validation" if has_choice else None,
-      train_examples=few,
-    ),
+    tasks=tasks_of(program),
     tuning=tuning,
-    plan=loop.Plan(first.steps, eval_every=max(first.steps // 6, 1)),
+    plan=loop.Plan(first.steps, eval_every=max(first.steps // looks, 1)),
     decoding=decoding(first, model),
+  )
+
+
+def whole_model(trial: Trial) -> train.Tuning:
+  """Every weight trains, and there is no prompt."""
+  optimizer = optimizers.falling_adamw(trial.steps, trial.learning_rate)
+  if trial.is_constant:
+    optimizer = optimizers.adamw(trial.learning_rate)
+  return train.Tuning(
+    optimizer=optimizer,
+    trainable=(".*",),
+    prompt_length=0,
+    select_by="accuracy",
   )
 
 

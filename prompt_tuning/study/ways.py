@@ -18,11 +18,11 @@ import numpy as np
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import ensemble, evaluate, prompt_design
 from prompt_tuning.prompts import analysis, prompted
-from prompt_tuning.study import sources, trials, tuned
+from prompt_tuning.study import methods, sources, trials, tuned
 from prompt_tuning.study.trials import Trial
 from prompt_tuning.tasks.microworld import prompts as microworld_prompts
 from prompt_tuning.tasks.microworld.examples import LABELS
-from prompt_tuning.training import optimizers, train
+from prompt_tuning.training import train
 
 Findings = dict[str, Any]
 """What a trial found: `scores` (task: metric: value), and more by way."""
@@ -47,6 +47,7 @@ def run(
     trials.PROMPT: functools.partial(_prompts, look=look),
     trials.ENSEMBLE: _ensembles,
     trials.SOURCE: _from_sources,
+    trials.METHOD: _methods,
     trials.MODEL: _tuned_models,
     trials.MULTITASK: _tuned_models,
     trials.DESIGN: _designed,
@@ -89,7 +90,7 @@ def _from_sources(
 def _scored(
   program: Sequence[Trial],
   model: pretrained.FrozenModel,
-  chosen: Sequence[np.ndarray],
+  chosen: Sequence,
 ) -> list[Findings]:
   """The scores of the trials' prompts, on whatever they are tested on."""
   together = prompted.with_prompts(model, chosen)
@@ -147,23 +148,38 @@ def _tuned_models(
   program: Sequence[Trial], model: pretrained.FrozenModel, folder: pathlib.Path
 ) -> list[Findings]:
   (trial,) = program
-  optimizer = optimizers.falling_adamw(trial.steps, trial.learning_rate)
-  if trial.is_constant:
-    optimizer = optimizers.adamw(trial.learning_rate)
-  tuning = train.Tuning(
-    optimizer=optimizer,
-    trainable=(".*",),
-    prompt_length=0,
-    select_by="accuracy",
-  )
-  trained = tuned.trained(program, model, folder, tuning)
+  trained = tuned.trained(program, model, folder, tuned.whole_model(trial))
+  return [_scored_model(trial, model, trained)]
+
+
+def _scored_model(
+  trial: Trial, model: pretrained.FrozenModel, trained: train.Trained
+) -> Findings:
+  """The scores of a model that was tuned."""
   evaluator = evaluate.Evaluator(
     prompted.without_prompts(model),
     [tuned.examples(name, "test", trial) for name in trial.tested],
     decoding=tuned.decoding(trial, model),
   )
   results = evaluator(trained.params)
-  return [{"scores": {result.task: result.metrics for result in results}}]
+  return {"scores": {result.task: result.metrics for result in results}}
+
+
+def _methods(
+  program: Sequence[Trial], model: pretrained.FrozenModel, folder: pathlib.Path
+) -> list[Findings]:
+  trained, courses = methods.compared(program, model, folder)
+  if trained.bank is None:
+    findings = [_scored_model(program[0], model, trained)]
+  else:
+    whole: list = [
+      {name: tensor[n] for name, tensor in trained.tensors.items()} or rows
+      for n, rows in enumerate(trained.bank)
+    ]
+    findings = _scored(program, model, whole)
+  for finding, course in zip(findings, courses, strict=True):
+    finding["course"] = course
+  return findings
 
 
 def _designed(

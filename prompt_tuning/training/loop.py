@@ -9,8 +9,8 @@ the run depends on, so that the same command goes on bit for bit.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import math
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -22,47 +22,16 @@ from prompt_tuning.data import layout
 from prompt_tuning.model import freeze
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.training import interruption, step
-from prompt_tuning.training.plan import Plan
+from prompt_tuning.training.plan import Best, Plan
 from prompt_tuning.training.prefetch import Batch, Dispatch, Parts, Prefetch
 
 Evaluate = Callable[[PyTree], tuple[list[float], list[dict]]]
+Watch = Callable[[int, Sequence[float]], None]
 
-_ROUNDING = 1e-9  # of a score, whose last digit depends on how it is summed
 _ADVICE = (
   "Lower LEARNING_RATE, or use float32 activations; the last checkpoint is "
   "unharmed."
 )
-
-
-@dataclasses.dataclass
-class Best:
-  """The best evaluation of each prompt; plain numbers that go into JSON."""
-
-  scores: list[float]
-  steps: list[int]
-  misses: list[int]
-
-  @classmethod
-  def none(cls, n: int) -> "Best":
-    """No evaluation yet."""
-    return cls([-math.inf] * n, [0] * n, [0] * n)
-
-  def stopped(self, patience: int) -> np.ndarray:
-    """Which prompts have run out of patience, [N] booleans."""
-    return np.array([bool(patience) and m >= patience for m in self.misses])
-
-  def update(
-    self, scores: Sequence[float], at: int, patience: int
-  ) -> np.ndarray:
-    """Takes in an evaluation; which prompts have improved, [N] booleans."""
-    stopped = self.stopped(patience)
-    improved = (np.array(scores) > np.array(self.scores) + _ROUNDING) & ~stopped
-    for i, better in enumerate(improved):
-      if better:
-        self.scores[i], self.steps[i] = float(scores[i]), at
-      if not stopped[i]:
-        self.misses[i] = 0 if better else self.misses[i] + 1
-    return improved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +43,15 @@ class Outcome:
     last: the trained part after the last step.
     step: updates done.
     best: scores and steps of the best evaluations; None without evaluation.
+    step_seconds: of the quickest steps between two logs; None where a log had
+      no other before it.
   """
 
   trained: PyTree
   last: PyTree
   step: int
   best: Best | None
+  step_seconds: float | None = None
 
 
 def fit(
@@ -91,6 +63,7 @@ def fit(
   folder: run_folder.RunFolder,
   names: Sequence[str] = ("",),
   evaluate: Evaluate | None = None,
+  watch: Watch | None = None,
 ) -> Outcome:
   """Trains the trained part; the frozen one is read only.
 
@@ -103,6 +76,7 @@ def fit(
     folder: where metrics and checkpoints go, and where to resume from.
     names: of the prompts of the bank, for the log.
     evaluate: from all parameters to (score to select by, metrics) per prompt.
+    watch: is told the step and the scores of each evaluation.
 
   Raises:
     ValueError: the loss or the trained part is not finite, or the folder
@@ -110,7 +84,7 @@ def fit(
     interruption.Stopped: a signal asked to stop; there is a checkpoint.
   """
   trained, frozen = parts
-  run = _Run(problem, trained, frozen, folder, names, evaluate)
+  run = _Run(problem, trained, frozen, folder, names, (evaluate, watch))
   start = run.restore()
   if start > plan.steps:
     raise ValueError(
@@ -159,6 +133,8 @@ def fit(
       # holds: a resumed run does not evaluate it again.
       if plan.saves_at(end):
         run.save(end)
+      if plan.logs_at(end):
+        run.begun = end, time.perf_counter()
       if requests.requested:
         run.stop(end, requests)
   folder.close()
@@ -174,9 +150,11 @@ class _Run:
     kept: the trained leaves at the best evaluations.
     pending: metrics since the last log, a stack of steps for each dispatch.
     is_due: whether the evaluation of this step has not been done.
+    begun: the step and the moment from which the steps are timed.
+    step_seconds: of the quickest steps so far.
   """
 
-  def __init__(self, problem, trained, frozen, folder, names, evaluate):
+  def __init__(self, problem, trained, frozen, folder, names, looks):
     # The state is donated to each dispatch, so it must not share the caller's.
     trained = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
     self.state = step.initial_state(problem, trained)
@@ -184,8 +162,11 @@ class _Run:
     self.best = Best.none(len(names))
     self.pending: list[dict[str, np.ndarray]] = []
     self.is_due = False
+    self.begun: tuple[int, float] | None = None
+    self.step_seconds: float | None = None
     self._frozen, self._folder, self._names = frozen, folder, names
-    self._evaluate: Evaluate | None = evaluate
+    self._evaluate: Evaluate | None = looks[0]
+    self._watch: Watch | None = looks[1]
 
   def restore(self) -> int:
     """Takes up the folder's last checkpoint, if any; the steps done."""
@@ -234,6 +215,9 @@ class _Run:
   def log(self, at: int) -> dict[str, np.ndarray]:
     """Logs the means since the last log, [N] each, and returns them."""
     means = _means(self.pending)
+    if self.begun:
+      took = (time.perf_counter() - self.begun[1]) / (at - self.begun[0])
+      self.step_seconds = min(took, self.step_seconds or took)
     _check_finite(self._names, at, means["loss"])
     for i, name in enumerate(self._names):
       values = {k: float(v[i]) for k, v in means.items()}
@@ -271,6 +255,8 @@ class _Run:
       self._folder.log(at, name, row)
     improved = self.best.update(scores, at, plan.patience)
     self.kept = _choose(improved, self.state.trained, self.kept)
+    if self._watch:
+      self._watch(at, scores)
     return scores
 
   def outcome(self) -> Outcome:
@@ -281,6 +267,7 @@ class _Run:
       last=self.state.trained,
       step=int(self.state.step),
       best=self.best if is_scored else None,
+      step_seconds=self.step_seconds,
     )
 
 

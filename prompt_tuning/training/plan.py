@@ -1,11 +1,16 @@
-"""How long a run trains, and at which steps it looks, logs and saves.
+"""How long a run trains, when it looks, logs and saves, and what was best.
 
 Dispatches end on a grid of absolute steps, so an interrupted run that is
 started again repeats exactly the dispatches that it would have made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
+import math
+
+import numpy as np
+
+_ROUNDING = 1e-9  # of a score, whose last digit depends on how it is summed
 
 _MACROS = {
   "steps": "TRAIN_STEPS",
@@ -87,3 +92,34 @@ class Plan:
   def saves_at(self, at: int) -> bool:
     """Whether there is a checkpoint after `at` updates."""
     return at == self.steps or at % self.save_every == 0
+
+
+@dataclasses.dataclass
+class Best:
+  """The best evaluation of each prompt; plain numbers that go into JSON."""
+
+  scores: list[float]
+  steps: list[int]
+  misses: list[int]
+
+  @classmethod
+  def none(cls, n: int) -> "Best":
+    """No evaluation yet."""
+    return cls([-math.inf] * n, [0] * n, [0] * n)
+
+  def stopped(self, patience: int) -> np.ndarray:
+    """Which prompts have run out of patience, [N] booleans."""
+    return np.array([bool(patience) and m >= patience for m in self.misses])
+
+  def update(
+    self, scores: Sequence[float], at: int, patience: int
+  ) -> np.ndarray:
+    """Takes in an evaluation; which prompts have improved, [N] booleans."""
+    stopped = self.stopped(patience)
+    improved = (np.array(scores) > np.array(self.scores) + _ROUNDING) & ~stopped
+    for i, better in enumerate(improved):
+      if better:
+        self.scores[i], self.steps[i] = float(scores[i]), at
+      if not stopped[i]:
+        self.misses[i] = 0 if better else self.misses[i] + 1
+    return improved

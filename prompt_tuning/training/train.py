@@ -8,7 +8,9 @@ Prompt tuning and model tuning are two settings of `train`: which parameters
 the mask trains, and whether there is a prompt at all.
 """
 
+from collections.abc import Sequence
 import dataclasses
+import logging
 import os
 import pathlib
 
@@ -16,6 +18,7 @@ import jax
 import numpy as np
 
 from prompt_tuning import plots, run_folder, storage
+from prompt_tuning.data import scoring
 from prompt_tuning.frozen import model_folder, pretrained, stored_model
 from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import freeze
@@ -39,6 +42,7 @@ class Trained:
     step: updates done.
     best: scores and steps that the prompts were chosen by, if there were any.
     frozen_unchanged: whether every frozen leaf is bit-identical to the start.
+    step_seconds: of the quickest steps, see `loop.Outcome`.
   """
 
   params: PyTree
@@ -48,6 +52,7 @@ class Trained:
   step: int
   best: loop.Best | None
   frozen_unchanged: bool
+  step_seconds: float | None = None
 
 
 def train(
@@ -84,10 +89,53 @@ def train(
       folder=folder,
       names=prepared.names,
       evaluate=prepared.validate if tasks.validation_split else None,
+      watch=watch_for_chance(prepared, plan),
     )
     unchanged = storage.tree_hash(prepared.frozen) == before
     with folder.writing():
       return report(prepared, outcome, folder, frozen_unchanged=unchanged)
+
+
+_STUCK = (
+  "Some begin to learn later. If it stays there, give other SEEDS or another "
+  "LEARNING_RATE, start from prompts/class_labels.gin or from the prompt of a "
+  "related task (prompts/file.gin), or take a method such as "
+  "methods/residual.gin (docs/methods.md)."
+)
+
+
+def watch_for_chance(
+  prepared: prepare.Prepared, plan: loop.Plan
+) -> loop.Watch | None:
+  """What says which prompts are at chance after a tenth of their steps."""
+  split = prepared.tasks.validation_split
+  if not split or not prepared.trains_prompts_only:
+    return None
+  levels = [
+    scoring.chance(examples, prepared.tuning.select_by)
+    for examples in prepared.of_members(prepared.scored_sets[split])
+  ]
+  known = [level for level in levels if level]
+  if prepared.shares and known:  # one score for all of them
+    levels = [scoring.Chance(*np.mean(known, axis=0))] * len(levels)
+
+  def watch(at: int, scores: Sequence[float]) -> None:
+    before = (at - 1) // plan.eval_every * plan.eval_every
+    if not 10 * before < plan.steps <= 10 * at:
+      return  # not the first look after a tenth
+    stuck = [
+      f"{name}: {score:.1f} (chance {level.score:.1f})"
+      for name, score, level in zip(prepared.names, scores, levels, strict=True)
+      if level and score <= level.score + level.margin
+    ]
+    if stuck:
+      logging.getLogger(__name__).warning(
+        "After %d of %d steps prompts score on %s no better than always giving "
+        "the most frequent answer: %s. %s",
+        *(at, plan.steps, split, ", ".join(stuck), _STUCK),
+      )
+
+  return watch
 
 
 def report(
@@ -122,7 +170,7 @@ def report(
     more = jax.tree.map(np.asarray, prompt.tensors(module, params))
   trained = Trained(
     *(params, bank, more, results),
-    *(outcome.step, outcome.best, frozen_unchanged),
+    *(outcome.step, outcome.best, frozen_unchanged, outcome.step_seconds),
   )
   about_model = _save_model(prepared, params, folder)
   if bank is not None:

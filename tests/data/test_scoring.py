@@ -2,6 +2,7 @@
 
 import pytest
 import seqio
+import tensorflow as tf
 import toy_tasks
 
 from prompt_tuning.data import scoring, splits
@@ -115,3 +116,25 @@ def test_where_all_answers_are_hidden_there_are_no_metrics(another, caplog):
   examples = load(name)
   assert scoring.metrics(examples, ["yes"] * len(examples)) == {}
   assert f"{name}, split test: the answers are not public" in caplog.text
+
+
+def test_chance_is_the_most_frequent_answer_to_every_example():
+  examples = load()
+  texts = examples.target_texts()
+  most = max(texts.count("yes"), texts.count("no"))
+  found = scoring.chance(examples, None)
+  assert found.score == pytest.approx(100 * most / len(texts))
+  assert found.margin == pytest.approx(100 / len(texts) ** 0.5)
+
+
+def test_there_is_no_chance_without_classes(another):
+  """Every target another text, as where answers are parts of the input."""
+
+  def numbered(dataset):
+    return dataset.enumerate().map(
+      lambda n, row: {**row, "targets": tf.strings.as_string(n)}
+    )
+
+  steps = [numbered, seqio.preprocessors.tokenize]
+  name = another(preprocessors=steps)
+  assert scoring.chance(load(name), None) is None

@@ -36,13 +36,20 @@ def rows_to_repeat(rows) -> list[tuple[Trial, dict]]:
   pairs = [pair for row in rows for pair in runs_in(row)]
   ours = [pair for pair in pairs if pair[0].model == trials.SHIPPED]
   shared = [pair for pair in ours if pair[0] == Trial(studies.PAIR[0])]
-  prompts = [pair for pair in ours if pair[0].way == trials.PROMPT]
+  prompts = [pair for pair in ours if is_of_prompts(pair[0])]
   found = [shared[0] if shared else max(prompts, key=own_accuracy)]
   found += [pair for pair in ours if pair[0].way == trials.DESIGN][:1]
   models = [pair for pair in ours if pair[0].way == trials.MODEL]
   if models and not shared:
     found.append(max(models, key=own_accuracy))
   return found
+
+
+def is_of_prompts(trial: Trial) -> bool:
+  """Whether prompts train, of whatever method."""
+  if trial.way == trials.METHOD:
+    return trial.method != trials.MODEL
+  return trial.way == trials.PROMPT
 
 
 def own_accuracy(pair: tuple[Trial, dict]) -> float:

@@ -16,7 +16,7 @@ from prompt_tuning.inference import infer
 from prompt_tuning.model import decode, freeze, t5
 from prompt_tuning.prompts import checkpoints, initializers, prompted
 from prompt_tuning.run_folder import RunFolder
-from prompt_tuning.training import loop, optimizers
+from prompt_tuning.training import loop, optimizers, prepare, train
 
 
 def lines(path):
@@ -420,3 +420,39 @@ def test_no_prompt_positions_is_the_plain_model(tmp_path):
       {"params": toy_tasks.model().params}, tokens, tokens
     ),
   )
+
+
+def at_chance(caplog) -> list[str]:
+  """What was said of prompts that are at chance."""
+  return [text for text in caplog.messages if "most frequent answer" in text]
+
+
+def test_a_prompt_at_chance_after_a_tenth_is_said_once_with_what_to_try(
+  tmp_path, caplog
+):
+  still = toy_tasks.tuning(optimizer=optimizers.adafactor(0.0))
+  plan = loop.Plan(20, eval_every=1, steps_per_dispatch=2)
+  trained = toy_tasks.run(tmp_path, tuned=still, plan=plan)
+  score = trained.results[0][0].metrics["accuracy"]
+  (said,) = at_chance(caplog)
+  assert said.startswith("After 2 of 20 steps")
+  assert f"toy_cat: {score:.1f} (chance " in said
+  for advice in ("SEEDS", "LEARNING_RATE", "methods/residual.gin"):
+    assert advice in said
+
+
+def test_a_prompt_above_chance_is_not_said_to_be_there(caplog):
+  """Two prompts, of which one answers most examples."""
+  prepared = prepare.prepare(
+    toy_tasks.model(), toy_tasks.tasks(seeds=(0, 1)), toy_tasks.tuning()
+  )
+  watch = train.watch_for_chance(prepared, loop.Plan(100, eval_every=4))
+  watch(8, [0.0, 0.0])  # before a tenth
+  watch(16, [0.0, 0.0])  # after the first look behind it
+  assert not at_chance(caplog)
+  watch(12, [99.0, 50.0])
+  (said,) = at_chance(caplog)
+  assert "toy_cat-seed1: 50.0" in said and "seed0" not in said
+  whole = toy_tasks.tuning(trainable=(".*",), prompt_length=0)
+  tuned = prepare.prepare(toy_tasks.model(), toy_tasks.tasks(), whole)
+  assert train.watch_for_chance(tuned, loop.Plan(100)) is None
