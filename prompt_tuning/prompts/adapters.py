@@ -1,4 +1,4 @@
-"""PEFT's prompt tuning adapters: read and written without PEFT.
+"""PEFT's adapters of prompt tuning and IA3: read without PEFT, and written.
 
     adapter_config.json          kind, length, base model
     adapter_model.safetensors    prompt_embeddings [P x submodules, E], float32
@@ -20,6 +20,7 @@ import numpy as np
 
 from prompt_tuning import json_files, storage
 from prompt_tuning.prompts import initializers
+from prompt_tuning.prompts.inner import ia3_adapters
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
@@ -30,10 +31,11 @@ COLUMNS, ROWS = "prefix_task_cols", "prefix_task_rows"
 _RECORD = "prompt_tuning_record"
 _TASK = "SEQ_2_SEQ_LM"
 _MULTI_TASK = "MULTITASK_PROMPT_TUNING"
-_ACCEPTED = ("PROMPT_TUNING", "P_TUNING", _MULTI_TASK)
+_IA3 = "IA3"
+_ACCEPTED = ("PROMPT_TUNING", "P_TUNING", _MULTI_TASK, _IA3)
 _REASONS = {
-  "PREFIX_TUNING": "it holds keys and values for every layer, not a prompt in "
-  "front of the input",
+  "PREFIX_TUNING": "it holds keys and values for every layer of the decoder, "
+  "and a prompt's rows give only those that a layer makes of them",
   "CARTRIDGE": "it holds a cache of keys and values, not a prompt",
   "CPT": "its prompt is bound to the tokens of its examples",
   "LORA": "it changes the frozen weights and has no prompt",
@@ -52,8 +54,12 @@ def is_of_tasks(folder: pathlib.Path) -> bool:
   return json_files.read_object(folder / CONFIG).get("peft_type") == _MULTI_TASK
 
 
-def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
-  """The prompt [P, E] of an adapter, and what is known of it.
+Found = np.ndarray | dict[str, np.ndarray]
+"""A prompt [P, E], or IA3's tensors by name."""
+
+
+def read(folder: pathlib.Path) -> tuple[Found, dict[str, Any]]:
+  """The prompt of an adapter, and what is known of it.
 
   Raises:
     FileNotFoundError: the weights are missing.
@@ -71,7 +77,7 @@ def read(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 def read_all(
   folder: pathlib.Path,
-) -> tuple[Sequence[np.ndarray], dict[str, Any]]:
+) -> tuple[Sequence[Found], dict[str, Any]]:
   """The prompts of an adapter, one for each of its tasks, as `read` does.
 
   Raises:
@@ -86,7 +92,7 @@ def read_all(
     raise ValueError(
       f"{folder / CONFIG} describes an adapter of type {kind!r}: {reason}. "
       f"Only {', '.join(_ACCEPTED[:-1])} and {_ACCEPTED[-1]} adapters are "
-      "prompts."
+      "read."
     )
   if not (folder / WEIGHTS).is_file():
     hint = ""
@@ -105,6 +111,8 @@ def read_all(
   # Whether the prompt is all that it holds.
   tensors, metadata = storage.open_tensors(folder / WEIGHTS)
   needed = (KEY, COLUMNS, ROWS) if kind == _MULTI_TASK else (KEY,)
+  if kind == _IA3:
+    needed = tuple(filter(ia3_adapters.is_vector, sorted(tensors)))
   for name in needed:
     if name not in tensors:
       raise ValueError(
@@ -119,6 +127,11 @@ def read_all(
       "prompt and a changed model (modules_to_save), and a prompt alone would "
       "answer otherwise. Train it without modules_to_save."
     )
+  base = settings.text("base_model_name_or_path", None)
+  if kind == _IA3:
+    vectors = {name: tensors[name].read() for name in needed}
+    about = {"model": {"source": base}, "method": {"name": kind}}
+    return [ia3_adapters.read(vectors, folder / WEIGHTS)], about
 
   # The rows in front of the encoder's input, and what was said of them here.
   arrays = [np.asarray(tensors[name].read(), np.float32) for name in needed]
@@ -132,7 +145,6 @@ def read_all(
   record = json_files.parse_object(
     metadata.get(_RECORD, "{}"), f"{folder / WEIGHTS}, its metadata {_RECORD}"
   )
-  base = settings.text("base_model_name_or_path", None)
   return prompts, {"model": {"source": base}, **record}
 
 

@@ -208,7 +208,10 @@ def load_prompts(path: str | os.PathLike) -> list[SavedPrompt]:
   prompts, record = adapters.read_all(folder)
   return [
     SavedPrompt(
-      rows, {**record, "peft_task_id": k}, f"{path}, task {k}", "PEFT"
+      np.asarray(rows),
+      {**record, "peft_task_id": k},
+      f"{path}, task {k}",
+      "PEFT",
     )
     for k, rows in enumerate(prompts)
   ]

@@ -32,7 +32,7 @@ MODULES = {
 }
 """The prompts that are compared, with the settings of `gin/methods`."""
 
-LOOKS = 12
+LOOKS = 10
 """Evaluations of a run: the steps to a score are known to such a part."""
 
 MOST = 0.95

@@ -239,7 +239,13 @@ FROM_SOURCES = Study(
   x_label="training examples",
 )
 
-_BRIEFLY = {"task": PAIR[:1], "seed": FIVE, "way": (METHOD,), "steps": (300,)}
+_BRIEFLY = {
+  "task": PAIR[:1],
+  "seed": FIVE,
+  "way": (METHOD,),
+  "steps": (300,),
+  "batch_size": (16,),
+}
 _SMALL = ("IA3", MODEL)  # on a reduced grid
 OTHERS = Study(
   "methods",

@@ -1,9 +1,10 @@
 """Makes tests/golden/peft/ from PEFT: adapters and what a T5 says with them.
 
-    python tests/golden/make_peft.py
+    python tests/golden/make_peft.py [NAME …]
 
-Needs torch, transformers and peft (made with 2.13.0, 5.23.0 and 0.21.2). The
-frozen model is tests/golden/huggingface/t5_1_1.
+Needs torch, transformers and peft (made with 2.13.0, 5.23.0 and 0.21.2; those
+of IA3 with transformers 5.24.0). The frozen model is
+tests/golden/huggingface/t5_1_1.
 """
 
 import pathlib
@@ -62,6 +63,26 @@ def of_tasks(seed: int = 0):
   return model.eval()
 
 
+def scaled(
+  modules: list[str] | None = None, before: list[str] | None = None, seed=0
+):
+  """The frozen model with IA3 of PEFT: on its usual modules, or on others."""
+  config = peft.IA3Config(
+    task_type="SEQ_2_SEQ_LM", target_modules=modules, feedforward_modules=before
+  )
+  model = peft.get_peft_model(frozen(), config)
+  torch.manual_seed(seed)
+  with torch.no_grad():
+    for name, weight in model.named_parameters():
+      if "ia3_l" in name:
+        weight.copy_(1 + torch.randn(weight.shape) / 2)
+  return model.eval()
+
+
+OTHERS = {"modules": ["q", "k", "v", "o", "wi_1", "wo"], "before": ["o", "wo"]}
+"""All that IA3 can multiply and that is the same as keys, values and hidden."""
+
+
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
   """Padded inputs and targets."""
   rng = np.random.default_rng(seed)
@@ -90,8 +111,15 @@ def logits(model, given, task: int | None = None) -> np.ndarray:
 
 
 def main() -> int:
-  made = {"one": adapted(1), "two": adapted(None), "tasks": of_tasks()}
-  for name, model in made.items():
+  makers = {
+    "one": lambda: adapted(1),
+    "two": lambda: adapted(None),
+    "tasks": of_tasks,
+    "ia3": scaled,
+    "ia3_others": lambda: scaled(**OTHERS),
+  }
+  for name in sys.argv[1:] or makers:
+    model = makers[name]()
     given, folder = batch(), HERE / "peft" / name
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)

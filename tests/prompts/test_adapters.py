@@ -180,7 +180,7 @@ def settings(folder, **changes):
     ("CARTRIDGE", "cache"),
     ("CPT", "its examples"),
     ("LORA", "changes the frozen weights"),
-    ("IA3", "no prompt tuning"),
+    ("OFT", "no prompt tuning"),
   ],
 )
 def test_other_adapters_are_refused_with_the_reason(one, kind, reason):
