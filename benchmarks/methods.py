@@ -12,40 +12,30 @@ import time
 import jax
 
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.prompts import (
-  initializers,
-  multitask,
-  prompt,
-  reparameterised,
-)
+from prompt_tuning.prompts import initializers, multitask
+from prompt_tuning.study import methods
 from prompt_tuning.tasks.microworld.examples import LENGTHS
 from prompt_tuning.training import optimizers, train
 from prompt_tuning.training.prefetch import Prefetch
 from prompt_tuning.training.prepare import prepare
 from prompt_tuning.training.step import initial_state, make_steps
 
-METHODS = {
-  "prompt tuning": prompt.Prompt,
-  "residual": reparameterised.residual(),
-  "low rank": reparameterised.low_rank(),
-  "ULPT": reparameterised.ulpt(),
-  "superposition": reparameterised.superposition(),
-  "product": multitask.multi_task(),
-}
+METHODS = {**methods.MODULES, "product": multitask.multi_task()}
 TASKS = ("microworld_boolq", "microworld_rte")
 LENGTH, STEPS, ROUNDS = 20, 10, 12
+LENGTHS_OF = {"IA3": 0}  # of those that are not LENGTH
 
 
 class Steps:
   """The steps of one method on the bank that its runs have."""
 
-  def __init__(self, model: pretrained.FrozenModel, method):
+  def __init__(self, model: pretrained.FrozenModel, name: str):
     tasks = train.Tasks(TASKS, LENGTHS)
     tuning = train.Tuning(
       optimizers.adafactor(),
-      prompt_length=LENGTH,
+      prompt_length=LENGTHS_OF.get(name, LENGTH),
       initializer=initializers.from_vocabulary(),
-      module=method,
+      module=METHODS[name],
     )
     prepared = prepare(model, tasks, tuning)
     self._frozen = prepared.frozen
@@ -67,11 +57,11 @@ class Steps:
 def main() -> None:
   """Prints a line for each method."""
   model = pretrained.load(pretrained.SHIPPED)
-  running = {name: Steps(model, method) for name, method in METHODS.items()}
+  running = {name: Steps(model, name) for name in METHODS}
   for at in range(ROUNDS):
     for steps in running.values():
       steps.go(at)
-  plain = running["prompt tuning"].best
+  plain = running[methods.PLAIN].best
   for name, steps in running.items():
     print(f"{name:15}{steps.best:7.4f} s a step, {steps.best / plain:5.2f} x")
 

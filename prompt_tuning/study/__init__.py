@@ -7,4 +7,4 @@
 `study` does all of it, resumably.
 """
 
-__all__ = ["report", "results", "study", "studies", "trials", "ways"]
+__all__ = ["methods", "report", "results", "study", "studies", "trials", "ways"]
