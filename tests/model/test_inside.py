@@ -328,3 +328,54 @@ def test_packed_rows_have_the_loss_and_the_gradient_of_padded_ones(name):
   assert all(
     np.any(np.asarray(leaf)[n]) for leaf in gradients for n in range(N)
   )
+
+
+def encoded(prompt: dict, sights, text) -> np.ndarray:
+  """The encoder's output of one example, its prompt behind it."""
+  placing = inject.Placing("after_end", sights)
+  bank = prompted.with_prompts(frozen(), [prompt], [placing])
+  tokens = bank.reserve(text, tiny_t5.ids(0))
+  source = jax.jit(
+    lambda params, tokens: bank.network.apply(
+      {"params": params}, tokens, method="read"
+    )
+  )(bank.params, tokens)
+  return np.asarray(source.encoded[0])
+
+
+@pytest.mark.parametrize("kind", ["replace", "add"])
+def test_deep_rows_see_what_their_prompt_may_attend_to(kind):
+  """Of every layer: the prompt's places come last, the text in front."""
+  prompt, text = one(kind, 0), TEXT[:1]
+  other = text[:, ::-1]
+  last = {**prompt, "deep": prompt["deep"].copy()}
+  last["deep"][:, -1] += 1
+
+  def moved(sights, prompt=prompt, text=text):
+    before = encoded(one(kind, 0), sights, TEXT[:1])
+    return np.abs(encoded(prompt, sights, text) - before).max(axis=1) > 1e-4
+
+  blind = ("prompt_to_prompt",)
+  assert not moved(blind, text=other)[-P:].any()
+  assert moved(("prompt_to_prompt", "prompt_to_input"), text=other)[-P:].all()
+  assert moved(blind, prompt=last).all()
+  causal = moved(("prompt_to_prompt_causal",), prompt=last)
+  assert causal.tolist() == [True] * text.shape[1] + [False] * (P - 1) + [True]
+
+
+def test_deep_prompts_of_other_places_and_sights_share_a_batch():
+  prompts = [one("add", 0), one("plain", 1), one("replace", 2)]
+  placings = [
+    inject.Placing("after_end", ("prompt_to_prompt",)),
+    inject.Placing("after_first"),
+    inject.Placing("front", ("prompt_to_prompt_causal", "prompt_to_input")),
+  ]
+  bank = prompted.with_prompts(frozen(), prompts, placings)
+  mixed = logits(bank, prompt_id=(2, 0, 1))
+  for n, k in enumerate((2, 0, 1)):
+    single = prompted.with_prompts(frozen(), [prompts[k]], [placings[k]])
+    np.testing.assert_allclose(
+      mixed[n], logits(single)[n], rtol=1e-4, atol=1e-4
+    )
+    in_front = logits(together(prompts[k]))[n]
+    assert np.abs(mixed[n] - in_front).max() > 1e-2
