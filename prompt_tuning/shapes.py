@@ -1,4 +1,5 @@
-"""The letters of every array shape, the array types, the first token ids.
+"""The letters of every array shape, the array types, the first token ids, and
+what lets equal shapes and settings share a compiled program.
 
     B  examples of a batch          E  embedding width
     T  input tokens                 V  rows of the embedding table
@@ -12,7 +13,9 @@ Docstrings write shapes as `[B, P + T, E]`. Annotations are jaxtyping's
 (`Float[Array, 'B T E']`); the test suite checks them at every call.
 """
 
-from typing import Any
+from collections.abc import Callable
+import functools
+from typing import Any, TypeVar
 
 import jax
 from jaxtyping import Bool, Float, Int, Shaped
@@ -50,6 +53,33 @@ def power_of_two(count: int) -> int:
   return 1 << (count - 1).bit_length()
 
 
+Made = TypeVar("Made")
+
+_FEW = 16
+
+
+def remembered(make: Callable[..., Made]) -> Callable[..., Made]:
+  """`make`, whose results for the last 16 arguments are kept.
+
+  What JAX has traced and compiled belongs to a function object: made anew from
+  the same settings it would be traced and compiled again. So a second run,
+  evaluation or model of the same settings in one process gets the function of
+  the first. Arguments without a hash (an array, say) are passed on, and nothing
+  is kept.
+  """
+  kept = functools.lru_cache(_FEW, typed=True)(make)
+
+  @functools.wraps(make)
+  def made(*args, **kwargs):
+    try:
+      hash((args, *kwargs.items()))
+    except TypeError:
+      return make(*args, **kwargs)
+    return kept(*args, **kwargs)
+
+  return made
+
+
 __all__ = [
   "EOS",
   "PAD",
@@ -61,5 +91,6 @@ __all__ = [
   "PyTree",
   "Shaped",
   "power_of_two",
+  "remembered",
   "rounded",
 ]

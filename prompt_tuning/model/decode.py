@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from prompt_tuning.model import beams, losses, t5
 from prompt_tuning.model.cached import Steps
-from prompt_tuning.shapes import Array, Bool, Float, Int, PyTree
+from prompt_tuning.shapes import Array, Bool, Float, Int, PyTree, remembered
 from prompt_tuning.vocabulary import EOS, PAD
 
 
@@ -90,6 +90,7 @@ Writer = Greedy | Sample | Beam
 Strategy = Writer | Rank
 
 
+@remembered
 def make_decoder(
   network: t5.T5, strategy: Writer, max_length: int
 ) -> Callable[..., Int[Array, "B L"]]:
@@ -120,6 +121,7 @@ Targets = tuple[Int[Array, "B K L"], Float[Array, "B K"]]
 """Several targets of each example, and their log-probabilities in nats."""
 
 
+@remembered
 def make_scored_decoder(
   network: t5.T5, strategy: Writer, max_length: int, count: int = 1
 ) -> Callable[..., Targets]:
@@ -186,6 +188,7 @@ def check_count(strategy: Strategy, count: int) -> None:
     )
 
 
+@remembered
 def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
   """A jitted function (params, tokens [B, T], labels [C, L]) -> [B, C].
 
@@ -208,6 +211,7 @@ def make_ranker(network: t5.T5) -> Callable[..., Float[Array, "B C"]]:
   return jax.jit(ranker)
 
 
+@remembered
 def make_scorer(network: t5.T5) -> Callable[..., Float[Array, "B"]]:
   """A jitted function (params, tokens [B, T], targets [B, L]) -> nats [B].
 

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from prompt_tuning.shapes import PyTree
+from prompt_tuning.shapes import PyTree, remembered
 
 
+@remembered
 def adafactor(
   learning_rate: optax.ScalarOrSchedule = 0.3,
   weight_decay: float = 1e-5,
@@ -101,6 +102,7 @@ def _check_rate(learning_rate: optax.ScalarOrSchedule) -> None:
     )
 
 
+@remembered
 def adamw(
   learning_rate: optax.ScalarOrSchedule = 1e-3,
   weight_decay: float = 0.0,
@@ -119,6 +121,7 @@ def adamw(
   )
 
 
+@remembered
 def warmup_cosine(
   peak: float, steps: int, *, warmup: int = 100, floor: float = 0.05
 ) -> optax.Schedule:
@@ -128,6 +131,7 @@ def warmup_cosine(
   )
 
 
+@remembered
 def falling_adafactor(
   steps: int, peak: float = 0.3
 ) -> optax.GradientTransformation:
@@ -139,6 +143,7 @@ def falling_adafactor(
   return adafactor(warmup_cosine(peak, steps, warmup=1))
 
 
+@remembered
 def falling_adamw(
   steps: int, peak: float = 3e-4
 ) -> optax.GradientTransformation:
@@ -149,6 +154,7 @@ def falling_adamw(
   return adamw(warmup_cosine(peak, steps, warmup=20))
 
 
+@remembered
 def per_prompt(
   tx: optax.GradientTransformation,
 ) -> optax.GradientTransformation:

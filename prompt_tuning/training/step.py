@@ -21,7 +21,7 @@ from prompt_tuning.data import layout
 from prompt_tuning.frozen import placement
 from prompt_tuning.model import freeze, inject, losses, t5
 from prompt_tuning.prompts import prompt, wayward
-from prompt_tuning.shapes import PAD, PyTree
+from prompt_tuning.shapes import PAD, PyTree, remembered
 from prompt_tuning.training.prefetch import Dispatch
 
 
@@ -181,6 +181,12 @@ def make_steps(problem: Problem, like: TrainState | None = None) -> Callable:
   update. The metrics come back stacked as well, [S, N]. The state is donated;
   on several devices it stays where the state `like` lies.
   """
+  stays = jax.tree.map(lambda leaf: leaf.sharding, like)
+  return _steps(problem, stays)
+
+
+@remembered
+def _steps(problem: Problem, stays: Any) -> Callable:
   step = make_step(problem)
 
   def scanned(state, frozen, batches):
@@ -188,7 +194,6 @@ def make_steps(problem: Problem, like: TrainState | None = None) -> Callable:
       lambda carry, batch: step(carry, frozen, batch), state, batches
     )
 
-  stays = jax.tree.map(lambda leaf: leaf.sharding, like)
   whole = jax.jit(scanned, donate_argnums=0, out_shardings=(stays, None))
   divided = make_step_of_parts(problem, stays)
 
