@@ -11,6 +11,7 @@ results become those that the package carries and the demo quotes.
 """
 
 import argparse
+import json
 import pathlib
 import platform
 import shutil
@@ -117,7 +118,7 @@ def main() -> None:
     "machine": f"{platform.machine()}, CPU",
   }
   output = flags.runs / demo.RESULTS
-  kept = storage.read_json(output) if output.is_file() else {**settings}
+  kept = json.loads(output.read_text()) if output.is_file() else {**settings}
   results = kept.pop("tasks", {})
   if kept != settings:
     parser.error(f"{output} is of {kept}, not of {settings}; name other --runs")

@@ -40,11 +40,20 @@ def batch(at: int) -> dict[str, np.ndarray]:
   }
 
 
-def outcome(mesh: dict[str, int], chosen: str, is_stacked: bool) -> dict:
+def outcome(
+  mesh: dict[str, int],
+  chosen: str,
+  is_stacked: bool,
+  dtype: str | None = None,
+) -> dict:
   """Prompts and losses of 20 steps, predictions, and what a device holds."""
   devices = placement.devices_of(mesh, CONFIG)
   put = devices.put if devices else forms.on_device
-  leaves = tiny_t5.storage.flatten(tiny_t5.weights(CONFIG))
+  leaves = {
+    name: part
+    for path, leaf in tiny_t5.storage.flatten(tiny_t5.weights(CONFIG)).items()
+    for name, part in forms.quantized.parts(path, leaf, dtype).items()
+  }
   if is_stacked:
     model = forms.stacked_from(leaves, leaves.items(), put)
   else:

@@ -7,7 +7,9 @@ import seqio
 import tensorflow as tf
 import tiny_t5
 
+from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, stored_model
+from prompt_tuning.model import forms
 from prompt_tuning.prompts import initializers
 from prompt_tuning.training import loop, optimizers, train
 
@@ -83,6 +85,17 @@ def model(seed: int = 0) -> pretrained.FrozenModel:
     tiny_t5.vocabulary(),
     "toy",
     stored_model.weights_hash(params),
+  )
+
+
+def held(params, dtype):
+  """A tree of weights in int8 or int4."""
+  return storage.unflatten(
+    {
+      name: part
+      for path, leaf in storage.flatten(params).items()
+      for name, part in forms.quantized.parts(path, leaf, dtype).items()
+    }
   )
 
 

@@ -27,6 +27,8 @@ DATA, MODEL = "data", "model"
 RULES = {"vocab": MODEL, "heads": MODEL, "joined_kv": MODEL, "mlp": MODEL}
 """The axis of the mesh that splits a logical axis, as in t5x's standard rules;
 the others are whole on every device."""
+OVER_BOTH = {**RULES, "embed": DATA}
+"""The same with what is left of a weight divided over `data` (2-D sharding)."""
 
 _OF_STACK = re.compile(rf"(^|/){forms.LAYERS}/")
 
@@ -38,10 +40,13 @@ class Devices:
   Attributes:
     mesh: with the axes `data` and `model`.
     config: of the T5.
+    over_both: whether weights are divided over `data` too, and gathered where
+      they are used: less memory, more that is sent.
   """
 
   mesh: Mesh
   config: t5.T5Config
+  over_both: bool = False
 
   @property
   def data(self) -> int:
@@ -73,8 +78,10 @@ class Devices:
   def sharding(self, path: str, shape: tuple[int, ...]) -> NamedSharding:
     """Where a parameter lies; an axis that does not divide is whole."""
     first, count = _OF_STACK.subn(rf"\1{forms.LAYERS}_0/", path)
-    axes = (None,) * count + self._axes[first]
-    split = [RULES.get(axis or "") for axis in axes]
+    own = forms.quantized.axes(first, len(shape) - count, self._axes)
+    axes = (None,) * count + own
+    rules = OVER_BOTH if self.over_both else RULES
+    split = [rules.get(axis or "") for axis in axes]
     for i, (by, size) in enumerate(zip(split, shape, strict=True)):
       if by and size % self.mesh.shape[by]:
         split[i] = None

@@ -37,7 +37,8 @@ from prompt_tuning.vocabulary import T5_IDS, Vocabulary
 SHIPPED = "microworld"
 """The name of the frozen model that ships with the package."""
 
-WEIGHTS_DTYPES = ("float32", "bfloat16", "float16")
+FLOATS = ("float32", "bfloat16", "float16")
+WEIGHTS_DTYPES = (*FLOATS, *forms.quantized.DTYPES)
 """What weights are held in."""
 
 
@@ -80,13 +81,18 @@ class FrozenModel:
   @functools.cached_property
   def num_parameters(self) -> int:
     """How many numbers the frozen weights hold."""
-    return freeze.count(self.params)
+    return forms.quantized.count(self.params)
+
+  @property
+  def weights_dtype(self) -> str:
+    """What its weights are held in, one of `WEIGHTS_DTYPES`."""
+    table = self.params["token_embedder"].get("embedding")
+    return forms.quantized.dtype_of(self.params) or str(table.dtype)
 
   @property
   def embedding(self) -> np.ndarray:
     """The embedding table [V, E] in float32."""
-    table = self.params["token_embedder"]["embedding"]
-    return np.asarray(table.astype(jnp.float32))
+    return forms.quantized.table(self.params["token_embedder"])
 
 
 def shipped_folder(name: str = SHIPPED) -> pathlib.Path:
@@ -146,13 +152,15 @@ def load(
       'google/t5-small-lm-adapt'; or 'microworld' for the model that ships.
     config: the shape that the model is expected to have; None takes what the
       folder says. A t5x checkpoint takes from it what shapes do not tell.
-    dtype: cast the weights to 'float32', 'bfloat16' or 'float16'; None means
+    dtype: cast the weights to 'float32', 'bfloat16' or 'float16', or hold them
+      as 'int8' or 'int4' with scales (see `forms.quantized`); None means
       float32 for weights stored in float16, else what is stored.
     vocabulary: instead of the one beside the weights.
     activation_dtype: what the network computes in; None means bfloat16 on a
       GPU, else what the model's configuration says.
     stack_layers: whether the layers of a stack are computed by a scan over one
-      tensor of all (see `forms`); None does so with large models.
+      tensor of all (see `forms`); None does so with large models and with
+      int8 and int4.
     mesh: MESH, how the devices of this machine are used (see `placement`).
 
   Raises:
@@ -186,7 +194,7 @@ def load(
       stored.path,
     )
   if stack_layers is None:
-    stack_layers = stored.num_parameters >= forms.LARGE
+    stack_layers = _stacks(stored.num_parameters, dtype)
   devices = _devices(mesh, own)
   params, stored_hash = stored.read(
     dtype,
@@ -194,6 +202,14 @@ def load(
     put=devices.put if devices else forms.on_device,
   )
   return FrozenModel(own, params, vocabulary, str(path), stored_hash, devices)
+
+
+def _stacks(num_parameters: int, dtype: str | None) -> bool:
+  """Whether layers are stacked by default.
+
+  Those of integers are, as the floats of all would be held at once otherwise.
+  """
+  return num_parameters >= forms.LARGE or dtype in forms.quantized.DTYPES
 
 
 def _devices(mesh, config: t5.T5Config) -> placement.Devices | None:
@@ -247,13 +263,14 @@ def random(
   put = devices.put if devices else forms.on_device
   cast = storage.unflatten(
     {
-      path: put(path, leaf.astype(dtype or "float32"))
+      name: put(name, part)
       for path, leaf in storage.flatten(tree).items()
+      for name, part in stored_model.held(path, np.asarray(leaf), dtype).items()
     }
   )
   where = f"random weights (seed {seed})"
   if stack_layers is None:
-    stack_layers = freeze.count(cast) >= forms.LARGE
+    stack_layers = _stacks(freeze.count(tree), dtype)
   del tree  # of which `stacked` makes another
   params = forms.stacked(cast, put) if stack_layers else cast
   return FrozenModel(config, params, vocabulary, where, stored_hash, devices)
@@ -290,5 +307,8 @@ def save(
       f"{', '.join(map(str, special))}, and t5x takes them at 0, 1 and 2. "
       "Write the model as prompt-tuning or huggingface, which keep its ids."
     )
+  forms.quantized.refuse(
+    model.params, "a model is saved from the weights that it was read from"
+  )
   params = forms.apart(model.params)
   return FORMATS[to](folder, model.config, params, dtype=dtype, **more)

@@ -90,8 +90,9 @@ class StoredModel:
     """Reads the weights onto the device.
 
     Args:
-      dtype: cast to it; None means float32 for weights stored in float16 or
-        float64, else what is stored.
+      dtype: cast to it, or hold in int8 or int4 (see `forms.quantized`); None
+        means float32 for weights stored in float16 or float64, else what is
+        stored.
       stack_layers: gives the tree of `forms.stacked`.
       put: puts a tensor onto the device, or its parts onto several.
 
@@ -108,10 +109,12 @@ class StoredModel:
       for path, array in self._arrays():
         _add(digest, path, array)
         where = f"{path} ({self.tensors[path].where})"
-        yield path, converted(array, dtype, where)
+        yield from held(path, array, dtype, where).items()
 
     if stack_layers:
-      tree = forms.stacked_from(self.tensors, leaves(), put)
+      shapes = {path: tensor.shape for path, tensor in self.tensors.items()}
+      every = forms.quantized.all_paths(shapes, dtype)
+      tree = forms.stacked_from(every, leaves(), put)
     else:
       on_device = {path: put(path, array) for path, array in leaves()}
       tree = storage.unflatten(on_device)
@@ -130,6 +133,21 @@ class StoredModel:
         )
       _check_finite(array, f"{path} ({tensor.where})")
       yield path, array
+
+
+def held(
+  path: str, array: np.ndarray, dtype: str | None, where: str = ""
+) -> dict[str, np.ndarray]:
+  """What holds a weight in a model of a type, by path.
+
+  Raises:
+    ValueError: a finite number would become infinite.
+  """
+  made = forms.quantized.parts(path, array, dtype)
+  if path in made:
+    kind = None if dtype in forms.quantized.DTYPES else dtype
+    made[path] = converted(array, kind, where)
+  return made
 
 
 def converted(

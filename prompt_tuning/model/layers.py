@@ -17,6 +17,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from prompt_tuning.model.forms import quantized
 from prompt_tuning.shapes import Array, Float, Int
 
 ACTIVATIONS = {
@@ -81,7 +82,7 @@ class T5Config:
 def parameter(name, initializer, shape, axes):
   """A float32 parameter with its logical axes recorded as t5x expects.
 
-  One whose bits are kept as integers (see `forms`) is bfloat16.
+  One whose bits are kept as integers (see `forms.stacking`) is bfloat16.
   """
   value = partitioning.param_with_axes(
     name, initializer, shape, jnp.float32, axes=axes
@@ -102,6 +103,8 @@ class Dense(nn.Module):
   @nn.compact
   def matrix(self, inputs: int) -> Float[Array, "inputs features"]:
     """The kernel."""
+    if (held := quantized.of(self, "kernel")) is not None:
+      return held.weight(self.dtype)
     kernel = parameter(
       "kernel",
       nn.initializers.variance_scaling(
@@ -115,7 +118,10 @@ class Dense(nn.Module):
   def __call__(
     self, x: Float[Array, "*B inputs"]
   ) -> Float[Array, "*B features"]:
-    return jnp.dot(x.astype(self.dtype), self.matrix(x.shape[-1]))
+    x = x.astype(self.dtype)
+    if (held := quantized.of(self, "kernel")) is not None:
+      return held.dot(x)
+    return jnp.dot(x, self.matrix(x.shape[-1]))
 
 
 class RMSNorm(nn.Module):
@@ -154,6 +160,9 @@ class Embed(nn.Module):
   dtype: Any
 
   def setup(self):
+    self.held = quantized.of(self, "embedding")
+    if self.held is not None:
+      return
     self.embedding = parameter(
       "embedding",
       nn.initializers.normal(1.0),
@@ -162,12 +171,16 @@ class Embed(nn.Module):
     )
 
   def __call__(self, tokens: Int[Array, "*B T"]) -> Float[Array, "*B T E"]:
+    if self.held is not None:
+      return self.held.rows(tokens, self.dtype)
     return jnp.take(self.embedding, tokens, axis=0, mode="clip").astype(
       self.dtype
     )
 
   def attend(self, x: Float[Array, "*B L E"]) -> Float[Array, "*B L V"]:
     """Logits of the tied table."""
+    if self.held is not None:
+      return self.held.dot(x)
     return jnp.dot(x, self.embedding.astype(x.dtype).T)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flax import traverse_util
 
-from prompt_tuning.frozen import t5x_checkpoints
+from prompt_tuning.frozen import pretrained, t5x_checkpoints
 from prompt_tuning.prompts import prompt
 from prompt_tuning.t5x import t5x_prompts
 
@@ -76,7 +76,16 @@ def for_inference(
     path: the checkpoint.
     prompt_path: the prompt's file or run folder; None takes the checkpoint's.
     dtype: cast the network to it, and the prompt too; None is float32.
+
+  Raises:
+    ValueError: no checkpoint, or a type that t5x does not hold weights in.
   """
+  if dtype not in (None, *pretrained.FLOATS):
+    raise ValueError(
+      f"WEIGHTS_DTYPE={dtype!r}, but t5x holds weights as "
+      f"{', '.join(pretrained.FLOATS)}. The same prompt with int8 or int4 is "
+      "what prompt-tuning eval and infer take."
+    )
   new = prompt_path is not None
   restore = Restore(path, new_prompt=new, keep_step=True)
   return _config(path, restore, dtype or "float32")

@@ -21,6 +21,7 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
   begins so learns to compare two sentences in a fraction of the steps (after
   Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers").
   """
+  forms.quantized.refuse(model.params, "pre-training trains them")
   config = model.config
   matching = config.num_heads // 2
   half = matching * config.head_dim

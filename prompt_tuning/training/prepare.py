@@ -160,6 +160,8 @@ class Prepared:
       "WAYWARD_GAMMA": tuning.wayward_text and tuning.wayward_gamma,
       "TRAINABLE": list(tuning.trainable),
       "model": self.model.stored_hash,
+      # None of floats, as before there were others.
+      "WEIGHTS_DTYPE": forms.quantized.dtype_of(self.model.params),
     }
 
 
@@ -212,6 +214,9 @@ def prepare(
   # rounding of a narrower type, so what trains is float32.
   mask = prompt.trainable(freeze.mask(together.params, tuning.trainable))
   trained, frozen = freeze.split(together.params, mask)
+  if not prompt.is_all_that_trains(trained):
+    what = f"TRAINABLE={tuning.trainable!r} trains weights of the network"
+    forms.quantized.refuse(together.params, what)
   trained = jax.tree.map(lambda leaf: leaf.astype(np.float32), trained)
   only_prompts = prompt.is_all_that_trains(trained)
   if len(members) > 1 and not only_prompts:

@@ -87,6 +87,7 @@ def pretrain(
     probes: texts by name; at every evaluation it is measured how often the last
       sentence is predicted word for word.
   """
+  forms.quantized.refuse(start.params, "pre-training trains them")
   vocabulary = start.require_vocabulary()
   total = sum(stage.steps for stage in stages)
   folder = run_folder.RunFolder(

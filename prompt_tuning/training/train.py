@@ -198,6 +198,7 @@ def _save_model(
     "source": source,
     "hash": stored_hash,
     "num_parameters": model.num_parameters,
+    "weights_dtype": model.weights_dtype,
   }
 
 

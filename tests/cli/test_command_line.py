@@ -162,7 +162,7 @@ def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
     ({"WEIGHT_DECAY": -1.0}, "WEIGHT_DECAY=-1.0; give 0 or a positive number"),
     ({"train.Tuning.z_loss": -1.0}, "z_loss=-1.0; give 0 or a positive"),
     ({"WEIGHTS_DTYPE": "bf16"}, "float32, bfloat16, float16"),
-    ({"WEIGHTS_DTYPE": "int8"}, "Weights cannot be 'int8' (WEIGHTS_DTYPE)"),
+    ({"WEIGHTS_DTYPE": "int2"}, "Weights cannot be 'int2' (WEIGHTS_DTYPE)"),
     ({"ACTIVATION_DTYPE": "float16"}, "too large for float16"),
     ({"OPTIMIZER": "adafactor"}, "'--gin.OPTIMIZER=@optimizers.adafactor()'"),
     ({"DECODING": "@decode.Beam"}, "'--gin.DECODING=@decode.Beam()'"),

@@ -14,11 +14,13 @@ import tiny_t5
 from prompt_tuning.frozen import placement
 
 ALONE = {"data": 1}
-SHORT = [({"data": 4, "model": 2}, "groups", False)]
+SHORT = [({"data": 4, "model": 2}, "groups", False, None)]
 LONG = [
-  ({"data": 8}, "padded", False),
-  ({"data": 2, "model": 4}, "packed", True),
-  ({"model": 8}, "groups", False),
+  ({"data": 8}, "padded", False, None),
+  ({"data": 2, "model": 4}, "packed", True, None),
+  ({"model": 8}, "groups", False, None),
+  ({"data": 4, "model": 2}, "groups", True, "int8"),
+  ({"data": 2, "model": 4}, "groups", True, "int4"),
 ]
 
 
@@ -26,7 +28,7 @@ LONG = [
   "asked", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)]
 )
 def test_eight_devices_train_and_predict_as_one_does(asked):
-  one = [(ALONE, chosen, False) for _, chosen, _ in asked]
+  one = [(ALONE, chosen, False, dtype) for _, chosen, _, dtype in asked]
   done = subprocess.run(
     [
       *(sys.executable, str(places.ROOT / "tests" / "eight_devices.py")),

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -350,3 +351,42 @@ def test_a_shipped_model_is_found_by_its_name():
   assert (pretrained.shipped_folder() / model_folder.VOCABULARY).is_file()
   vocabulary = pretrained.shipped_vocabulary()
   assert vocabulary.decode(vocabulary.encode("the")) == "the"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_model_is_quantised_while_it_is_read(folder, dtype):
+  plain = pretrained.load(folder)
+  model = pretrained.load(folder, dtype=dtype)
+  assert model.stored_hash == plain.stored_hash
+  assert model.weights_dtype == dtype and plain.weights_dtype == "float32"
+  assert model.num_parameters == plain.num_parameters
+  kernel = model.params["encoder"]["layers"]["mlp"]["wo"]
+  assert kernel[f"kernel_{dtype}"].shape[0] == CONFIG.num_encoder_layers
+  np.testing.assert_allclose(
+    model.embedding, plain.embedding, atol=np.abs(plain.embedding).max() / 250
+  )
+  apart = pretrained.load(folder, dtype=dtype, stack_layers=False)
+  own = apart.params["encoder"]["layers_1"]["mlp"]["wo"]
+  for name, leaf in own.items():
+    np.testing.assert_array_equal(leaf, kernel[name][1])
+  drawn = pretrained.random(CONFIG, dtype=dtype)
+  assert drawn.weights_dtype == dtype
+  assert drawn.stored_hash == pretrained.random(CONFIG).stored_hash
+  with pytest.raises(ValueError, match=f"WEIGHTS_DTYPE='{dtype}' is for froz"):
+    pretrained.save(folder.parent / "other", model)
+
+
+def test_one_tensor_at_a_time_is_a_float(folder, monkeypatch):
+  alive, most = [], []
+  parts = stored_model.forms.quantized.parts
+
+  def watched(path, array, dtype):
+    alive.append(weakref.ref(array))
+    most.append(sum(one() is not None for one in alive))
+    return parts(path, array, dtype)
+
+  monkeypatch.setattr(stored_model.forms.quantized, "parts", watched)
+  pretrained.load(folder, dtype="int8")
+  norms = sum(path.endswith("scale") for path in storage.flatten(params()))
+  # Norms stay floats; of the others one is read while the last is let go.
+  assert max(most) <= norms + 4 < len(most) - 4

@@ -456,3 +456,38 @@ def test_a_prompt_above_chance_is_not_said_to_be_there(caplog):
   whole = toy_tasks.tuning(trainable=(".*",), prompt_length=0)
   tuned = prepare.prepare(toy_tasks.model(), toy_tasks.tasks(), whole)
   assert train.watch_for_chance(tuned, loop.Plan(100)) is None
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_prompts_train_beside_quantised_weights(tmp_path, dtype):
+  plain = toy_tasks.model()
+  model = dataclasses.replace(plain, params=toy_tasks.held(plain.params, dtype))
+  before = storage.tree_hash(model.params)
+  trained = toy_tasks.run(
+    tmp_path, (toy_tasks.CAT, toy_tasks.DOG), model=model, steps=8
+  )
+  assert trained.frozen_unchanged
+  assert storage.tree_hash(model.params) == before
+  record = json.loads(
+    (tmp_path / "prompts" / toy_tasks.CAT / "prompt.json").read_text()
+  )
+  assert record["model"]["hash"] == plain.stored_hash
+  assert record["model"]["weights_dtype"] == dtype
+  settings = json.loads((tmp_path / "settings.json").read_text())
+  assert settings["WEIGHTS_DTYPE"] == dtype
+  names = (toy_tasks.CAT, toy_tasks.DOG)
+  with pytest.raises(ValueError, match=f"WEIGHTS_DTYPE='{dtype}', this"):
+    toy_tasks.run(tmp_path, names, model=plain, steps=8)
+
+
+def test_quantised_weights_do_not_train(tmp_path):
+  plain = toy_tasks.model()
+  model = dataclasses.replace(
+    plain, params=toy_tasks.held(plain.params, "int8")
+  )
+  with pytest.raises(ValueError, match=r"TRAINABLE=\('.*',\) trains weights"):
+    toy_tasks.run(
+      tmp_path,
+      model=model,
+      tuned=toy_tasks.tuning(trainable=(".*",), prompt_length=0),
+    )

@@ -1,4 +1,4 @@
-"""Forms of the frozen parameters: the same network, computed otherwise.
+"""The layers of a stack in one tensor, which a scan runs through.
 
     encoder/layers_0/mlp/wo/kernel [F, E] …  <->  encoder/layers/mlp/wo/kernel
                                                   [n, F, E]
