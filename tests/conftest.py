@@ -4,6 +4,7 @@ Nothing here imports the package: its shape annotations are enforced by an
 import hook (see `addopts` in pyproject.toml), which has to come first.
 """
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -14,8 +15,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# The programs of the tests are compiled for longer than they run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The programs of the tests are compiled for longer than they run: as little as
+# possible is made of them, and in one piece. XLA ends at a flag that it does
+# not know, and the emitters can be chosen up to jaxlib 0.10 only.
+XLA = ["--xla_backend_optimization_level=0"]
+XLA += ["--xla_cpu_parallel_codegen_split_count=1"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+  XLA += ["--xla_cpu_use_fusion_emitters=false"]
+os.environ.setdefault("XLA_FLAGS", " ".join(XLA))
 
 # Compiled programs are kept: tests repeat them, within a run, across runs and
 # in the processes that they start.
