@@ -118,7 +118,8 @@ def command(script: str, files, **bindings) -> list[str]:
 def environment(devices: int = 1) -> dict[str, str]:
   """The environment of a launcher with so many devices of the host."""
   path = os.pathsep.join([str(places.ROOT), os.environ.get("PYTHONPATH", "")])
-  flags = f"--xla_force_host_platform_device_count={devices}"
+  flags = os.environ.get("XLA_FLAGS", "")
+  flags = f"{flags} --xla_force_host_platform_device_count={devices}"
   return {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags}
 
 
