@@ -2,11 +2,11 @@
 
 import jax
 import numpy as np
+import tiny_t5
 
 from prompt_tuning.model import decode, t5
 from prompt_tuning.shapes import remembered
 from prompt_tuning.training import optimizers, step
-from tests import tiny_t5
 
 
 def test_equal_arguments_get_the_same_object():
