@@ -1,18 +1,22 @@
-"""A T5 1.1 XL of random weights in bfloat16: load, one step, save the prompt.
+"""A T5 1.1 XL or XXL of random weights: load, two steps, save, predict.
 
-    python benchmarks/xl_memory.py [--folder runs/xl] [--layers 24] [--apart]
+    python benchmarks/xl_memory.py [--size xxl] [--dtype int8] [--layers 24]
+                                   [--folder runs/xl] [--apart]
 
-Writes the model once, as a Hugging Face folder in shards (5.7 GB of disk), then
-prints memory and time of each stage, with the layers under a scan and computed
-again for the gradient, or with --apart as a smaller model computes. Memory is
-what the process holds itself (RssAnon); pages of the weight files that the
-system keeps cached are not in it.
+Writes the model once in bfloat16, as a Hugging Face folder in shards (5.7 GB of
+disk, XXL 22 GB), a shard at a time; its numbers are taken from a pool of drawn
+ones. Then it prints memory and time of each stage, with the layers under a scan
+and computed again for the gradient, or with --apart as a smaller model
+computes. Memory is what the process holds itself (RssAnon); at the end stands
+the largest of all (VmHWM), with pages of the weight files that the system keeps
+cached.
 """
 
 import argparse
 import pathlib
 import threading
 import time
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +24,13 @@ import ml_dtypes
 import numpy as np
 
 from prompt_tuning import storage
-from prompt_tuning.frozen import huggingface, pretrained
-from prompt_tuning.model import freeze, inject, t5
+from prompt_tuning.frozen import (
+  huggingface,
+  huggingface_config,
+  pretrained,
+  weight_files,
+)
+from prompt_tuning.model import decode, freeze, inject, t5
 from prompt_tuning.prompts import checkpoints, prompt
 from prompt_tuning.training import optimizers, step
 
@@ -29,22 +38,35 @@ P, B, T, L = 20, 1, 64, 4
 GIB = 1 << 30
 
 
-def xl(layers: int) -> t5.T5Config:
-  return t5.T5Config(32128, 2048, 32, 64, 5120, layers, layers)
+SIZES = {
+  "xl": (32128, 2048, 32, 64, 5120),
+  "xxl": (32128, 4096, 64, 64, 10240),
+}
 
 
 def write(folder: pathlib.Path, config: t5.T5Config) -> None:
-  """Random weights of T5's sizes, drawn tensor by tensor."""
-  rng, flat = np.random.default_rng(0), {}
-  for path, leaf in storage.flatten(t5.abstract_parameters(config)).items():
-    scale = 1.0
-    if path.endswith("kernel"):
-      scale = leaf.shape[0] ** -0.5 * (0.125 if "query" in path else 1)
-    drawn = rng.standard_normal(leaf.shape, np.float32) * np.float32(scale)
+  """Random weights of T5's sizes."""
+  abstract = storage.flatten(t5.abstract_parameters(config))
+  names = huggingface.tensor_names(config)
+  paths = {names[path]: path for path in abstract}
+  pool = np.random.default_rng(0).standard_normal(1 << 24, np.float32)
+
+  def tensor(name: str) -> np.ndarray:
+    path = paths[name]
+    shape, scale = abstract[path].shape, 1.0
     if path.endswith("scale"):
-      drawn = np.ones(leaf.shape, np.float32)
-    flat[path] = drawn.astype(ml_dtypes.bfloat16)
-  huggingface.save(folder, config, storage.unflatten(flat))
+      return np.ones(shape, ml_dtypes.bfloat16)
+    if path.endswith("kernel"):
+      scale = shape[0] ** -0.5 * (0.125 if "query" in path else 1)
+    values = (pool * np.float32(scale)).astype(ml_dtypes.bfloat16)
+    start = zlib.crc32(name.encode()) % values.size
+    drawn = np.resize(np.roll(values, start), shape)
+    return drawn.T if path.endswith(("kernel", "rel_embedding")) else drawn
+
+  sizes = {names[path]: 2 * leaf.size for path, leaf in abstract.items()}
+  weight_files.write(folder, sizes, tensor, weight_files.SHARD_BYTES)
+  settings = huggingface_config.settings_of(config, "bfloat16")
+  storage.write_json(folder / huggingface.CONFIG, settings)
 
 
 class Peak(threading.Thread):
@@ -61,28 +83,49 @@ class Peak(threading.Thread):
       time.sleep(0.02)
 
 
-def held() -> int:
+def held(kind: str = "RssAnon") -> int:
   for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-    if line.startswith("RssAnon"):
+    if line.startswith(kind):
       return int(line.split()[1]) * 1024
-  raise RuntimeError("/proc/self/status has no RssAnon")
+  raise RuntimeError(f"/proc/self/status has no {kind}")
+
+
+def check_room(config: t5.T5Config, dtype: str | None) -> None:
+  """Ends before the machine would be short of memory."""
+  size = sum(
+    leaf.size for leaf in jax.tree.leaves(t5.abstract_parameters(config))
+  )
+  each = {"int8": 1.0, "int4": 0.6, "float32": 4.0}.get(dtype or "", 2.0)
+  # A stack twice while it is put onto the device, a step's buffers, libraries.
+  needed = 1.15 * each * size + 2.5 * GIB
+  for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+    if line.startswith("MemAvailable"):
+      there = int(line.split()[1]) * 1024
+      if there < needed:
+        raise SystemExit(
+          f"{needed / GIB:.1f} GiB are needed, {there / GIB:.1f} are available."
+        )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--folder", default="runs/xl", type=pathlib.Path)
+  parser = argparse.ArgumentParser(description="Memory of a large model.")
+  parser.add_argument("--size", default="xl", choices=SIZES)
+  parser.add_argument("--dtype", help="WEIGHTS_DTYPE; bfloat16 by default")
+  parser.add_argument("--folder", type=pathlib.Path, help="default: runs/SIZE")
   parser.add_argument("--layers", default=24, type=int)
   parser.add_argument(
     "--apart", action="store_true", help="STACK_LAYERS=False, REMAT=False"
   )
   flags = parser.parse_args()
-  config = xl(flags.layers)
+  config = t5.T5Config(*SIZES[flags.size], flags.layers, flags.layers)
+  flags.folder = flags.folder or pathlib.Path("runs") / flags.size
   model_folder = flags.folder / "model"
   if not (model_folder / huggingface.CONFIG).is_file():
     print("Writing the model …", flush=True)
     write(model_folder, config)
     print("Written. Run the same command again to measure.")
     return
+  check_room(config, flags.dtype)
   peak, begin = Peak(), time.time()
 
   def report(stage: str) -> None:
@@ -93,7 +136,9 @@ def main() -> None:
     )
 
   report("start")
-  model = pretrained.load(model_folder, config, stack_layers=not flags.apart)
+  model = pretrained.load(
+    model_folder, config, flags.dtype, stack_layers=not flags.apart
+  )
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
   largest = max(leaf.nbytes for leaf in jax.tree.leaves(model.params))
   print(
@@ -127,6 +172,13 @@ def main() -> None:
     flags.folder / "prompt", values, {"model": {"hash": model.stored_hash}}
   )
   report(f"saved {folder.name}")
+  read = jnp.asarray(checkpoints.load_prompt(folder, model).values)[None]
+  whole = {**model.params, prompt.NAME: module.first_parameters(read)}
+  decoder = decode.make_decoder(network, decode.Greedy(), L)
+  ids = decoder(whole, batch["inputs"], jax.random.key(0))
+  assert ids.shape == (B, L) and (np.asarray(ids) >= 0).all()
+  report(f"predicted {np.asarray(ids)[0].tolist()}")
+  print(f"VmHWM {held('VmHWM') / GIB:.2f} GiB")
 
 
 if __name__ == "__main__":
