@@ -35,6 +35,11 @@ def _study_flags(parser: argparse.ArgumentParser) -> None:
     "that ships",
   )
   parser.add_argument(
+    "--weights_dtype",
+    metavar="TYPE",
+    help="of the frozen weights, int8 for example; under FOLDER/TYPE",
+  )
+  parser.add_argument(
     "--output",
     default="runs/studies",
     metavar="FOLDER",
@@ -52,6 +57,7 @@ def _run_study(flags: argparse.Namespace, _: Settings) -> None:
     flags.name,
     flags.output,
     model=flags.model,
+    weights_dtype=flags.weights_dtype,
     dry_run=flags.dry_run,
     is_reduced=flags.reduced,
     with_pretraining=flags.pretrain,

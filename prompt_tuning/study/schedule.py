@@ -38,12 +38,14 @@ class Folders:
     study: of this study.
     models: of the frozen models that studies pre-train.
     shipped: the frozen model of the trials on the one that ships.
+    weights_dtype: what frozen weights are held in; None as they are stored.
   """
 
   output: pathlib.Path
   study: pathlib.Path
   models: pathlib.Path
   shipped: str = SHIPPED
+  weights_dtype: str | None = None
 
   @property
   def rows(self) -> pathlib.Path:
@@ -57,11 +59,18 @@ class Folders:
 
 
 def folders(
-  output: str | os.PathLike, name: str, shipped: str, *, is_reduced: bool
+  output: str | os.PathLike,
+  name: str,
+  shipped: str,
+  *,
+  is_reduced: bool,
+  weights_dtype: str | None = None,
 ) -> Folders:
-  """The folders of a study; a reduced one keeps to itself."""
+  """The folders of a study; one that is reduced, or of another type of weights,
+  keeps to itself."""
   whole = pathlib.Path(output) / ("reduced" if is_reduced else "")
-  return Folders(whole, whole / name, whole / "models", shipped)
+  own = whole / (weights_dtype or "") / name
+  return Folders(whole, own, whole / "models", shipped, weights_dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +107,10 @@ def work(study: Study, where: Folders) -> Work:
   absent = {model.name for model in lacking}
   names = dict.fromkeys(trial.model for trial in study.trials)
   made = [name for name in names if name not in absent]
-  models = {name: pretrained.load(where.model(name)) for name in made}
+  models = {
+    name: pretrained.load(where.model(name), dtype=where.weights_dtype)
+    for name in made
+  }
   done, stale = {}, []
   for row in results.load(where.rows):
     if _answers(row, study, models):
@@ -106,7 +118,7 @@ def work(study: Study, where: Folders) -> Work:
     else:
       stale.append(row)
   look = study.kind == "matrix"
-  for other in sorted(where.output.glob("*/results.jsonl")):
+  for other in sorted(where.study.parent.glob("*/results.jsonl")):
     for row in results.load(other):
       if _answers(row, study, models):
         own = {k: v for k, v in row.items() if k != "meaning" or look}

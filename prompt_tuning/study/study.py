@@ -60,6 +60,7 @@ def run(
   output: str | os.PathLike = "runs/studies",
   *,
   model: str = SHIPPED,
+  weights_dtype: str | None = None,
   dry_run: bool = False,
   is_reduced: bool = False,
   with_pretraining: bool = False,
@@ -70,6 +71,8 @@ def run(
     name: of the study.
     output: the folder of all studies.
     model: a frozen model in place of the one that ships.
+    weights_dtype: what the frozen weights are held in (see `pretrained.load`);
+      such a study has a folder of its own.
     dry_run: say what would be done, and stop.
     is_reduced: take a grid of a minute, under `reduced/`.
     with_pretraining: first pre-train the study's models that are lacking.
@@ -80,7 +83,9 @@ def run(
   study = find(name)
   if is_reduced:
     study = studies.reduced(study)
-  where = schedule.folders(output, name, model, is_reduced=is_reduced)
+  where = schedule.folders(
+    *(output, name, model), is_reduced=is_reduced, weights_dtype=weights_dtype
+  )
   work = schedule.work(study, where)
   print(schedule.describe(study, work, with_pretraining=with_pretraining))
   if dry_run:

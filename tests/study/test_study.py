@@ -207,6 +207,20 @@ def test_rows_are_moved_aside_once_although_nothing_follows(done, tmp_path):
   assert results.load(where.rows) == []
 
 
+def test_a_study_beside_quantised_weights_takes_no_row_of_floats(
+  done, small_model, capsys
+):
+  asked = ("length", done, small_model, "--reduced", "--dry_run")
+  assert command(*asked) == 0
+  assert "4 done before" in capsys.readouterr().out
+  assert command(*asked, "--weights_dtype", "int8") == 0
+  assert "0 done before" in capsys.readouterr().out
+  own = schedule.folders(done, "s", "m", is_reduced=False, weights_dtype="int4")
+  assert own.study == done / "int4" / "s" and own.models == done / "models"
+  assert command(*asked, "--weights_dtype", "int2") == 2
+  assert "can be float32" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_and_how_long_and_writes_nothing(tmp_path, capsys):
   for name, one in studies.STUDIES.items():
     flags = ["study", name, "--dry_run", "--output", str(tmp_path / "o")]
