@@ -9,7 +9,14 @@ import numpy as np
 from prompt_tuning import storage
 
 _LOSS = "loss"
-_NOT_METRICS = {"step", "prompt", _LOSS, "token_accuracy", "wayward"}
+_NOT_METRICS = {
+  "step",
+  "prompt",
+  _LOSS,
+  "token_accuracy",
+  "wayward",
+  "distillation",
+}
 
 
 def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:

@@ -39,7 +39,7 @@ class TaskBatches:
     seeds: for each prompt the seed of its order.
     batch_size: B, examples per prompt.
     prompt_length: P.
-    place: where the prompts stand, see `inject.PLACES`.
+    places: where each prompt stands, see `inject.PLACES`; () for in front.
     few: how many examples of each task are used, drawn by the seed; 0 for all.
   """
 
@@ -50,7 +50,7 @@ class TaskBatches:
     *,
     batch_size: int,
     prompt_length: int,
-    place: str = inject.FRONT,
+    places: Sequence[str] = (),
     few: int = 0,
   ):
     self._orders = [
@@ -65,7 +65,7 @@ class TaskBatches:
     )
     self._batch_size = batch_size
     self._prompt_length = prompt_length
-    self._places = [place] * len(sets)
+    self._places = list(places) or [inject.FRONT] * len(sets)
 
   def __call__(self, step: int) -> dict[str, np.ndarray]:
     """The batch of a step."""

@@ -92,6 +92,14 @@ IN_FRONT = Placing()
 """As ever: in front of the input, attending to everything."""
 
 
+def placings(
+  place: str | Sequence[str] = FRONT, attention: Sequence[str] | None = None
+) -> list[Placing]:
+  """A placing for each place that is named, of one attention."""
+  names = [place] if isinstance(place, str) else list(place)
+  return [Placing(name, attention) for name in names]
+
+
 def is_placeholder(tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
   """Which tokens stand for a prompt's row."""
   return tokens >= PLACEHOLDER

@@ -56,8 +56,41 @@ def per_prompt(
       step's; None for the target tokens that are here.
   """
   losses = token_losses(logits, targets, z_loss)
-  real = (targets != PAD).astype(jnp.float32)
-  right = (jnp.argmax(logits, -1) == targets) * real
+  right = (jnp.argmax(logits, -1) == targets) & (targets != PAD)
+  loss, accuracy = (
+    _means(values, targets, prompt_id, num_prompts, tokens)
+    for values in (losses, right.astype(jnp.float32))
+  )
+  return loss, accuracy
+
+
+def divergence_per_prompt(
+  teacher: Float[Array, "B L V"],
+  logits: Float[Array, "B L V"],
+  targets: Int[Array, "B L"],
+  prompt_id: Int[Array, "B"] | Int[Array, "B L"],
+  *,
+  num_prompts: int,
+  tokens: Float[Array, "N"] | None = None,
+) -> Float[Array, "N"]:
+  """Mean KL(teacher, logits) in nats over the target tokens of each prompt.
+
+  Args:
+    teacher: the logits that `logits` are to come near.
+    logits: of every target.
+    targets: as for `per_prompt`, like all that follows.
+    prompt_id: of every example or target.
+    num_prompts: N.
+    tokens: what the sums are divided by.
+  """
+  log_p = jax.nn.log_softmax(teacher)
+  each = jnp.sum(jnp.exp(log_p) * (log_p - jax.nn.log_softmax(logits)), axis=-1)
+  each = jnp.where(targets == PAD, 0.0, each)
+  return _means(each, targets, prompt_id, num_prompts, tokens)
+
+
+def _means(values, targets, prompt_id, num_prompts, tokens):
+  """Of values [B, L], 0 at PAD, over the targets of each prompt, [N]."""
 
   def total(values):
     if prompt_id.ndim == 1:
@@ -65,5 +98,5 @@ def per_prompt(
     return sum_per_prompt(values.ravel(), prompt_id.ravel(), num_prompts)
 
   if tokens is None:
-    tokens = jnp.maximum(total(real), 1.0)
-  return total(losses) / tokens, total(right) / tokens
+    tokens = jnp.maximum(total((targets != PAD).astype(jnp.float32)), 1.0)
+  return total(values) / tokens

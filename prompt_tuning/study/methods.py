@@ -23,16 +23,16 @@ PLAIN = "prompt tuning"
 MODULES = {
   PLAIN: prompt.Prompt,
   "residual": reparameterised.residual(),
+  "deep": deep.deep(),
+  "IA3": deep.ia3(),
   "low rank": reparameterised.low_rank(),
   "ULPT": reparameterised.ulpt(),
   "superposition": reparameterised.superposition(),
-  "deep": deep.deep(),
-  "IA3": deep.ia3(),
   "decoder": deep.decoder(),
 }
 """The prompts that are compared, with the settings of `gin/methods`."""
 
-LOOKS = 10
+LOOKS = 8
 """Evaluations of a run: the steps to a score are known to such a part."""
 
 MOST = 0.95

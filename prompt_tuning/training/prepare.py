@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from prompt_tuning import storage
 from prompt_tuning.data import batches, layout, registry, scoring, splits
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import evaluate, infer
@@ -28,6 +29,7 @@ from prompt_tuning.training.settings import (
   members_of,
   names_of,
   pull_of,
+  teacher_of,
 )
 
 T = TypeVar("T")
@@ -83,7 +85,7 @@ class Prepared:
       [member.seed for member in self.members],
       batch_size=self.tasks.batch_size,
       prompt_length=self.prompted.places,
-      place=self.tuning.placing.place,
+      places=[member.placing.place for member in self.members],
       few=self.tasks.train_examples,
     )
     return self.tasks.layout.arrange(
@@ -128,6 +130,7 @@ class Prepared:
     and how, must be the same as well as what it was trained on.
     """
     tasks, tuning, decoding = self.tasks, self.tuning, self.decoding
+    teacher = self.problem.teacher
     trained_on = [e for parts in self.train_sets for e, _ in parts]
     chosen_on = self.scored_sets.get(tasks.validation_split or "", [])
     return {
@@ -154,10 +157,12 @@ class Prepared:
       ],
       "PROMPT": prompt.method_of(self.prompted.network.prompt),
       # None of a prompt in front, as before there were other places.
-      "PROMPT_PLACE": tuning.placing.record().get("place"),
-      "PROMPT_ATTENTION": tuning.placing.record().get("attention"),
+      "PROMPT_PLACE": tuning.places_said,
+      "PROMPT_ATTENTION": tuning.placings[0].record().get("attention"),
       "WAYWARD_TEXT": tuning.wayward_text,
       "WAYWARD_GAMMA": tuning.wayward_text and tuning.wayward_gamma,
+      "TEACHERS": teacher and storage.tensor_hash(teacher.rows),
+      "TEACHER_WEIGHT": teacher and teacher.weight,
       "TRAINABLE": list(tuning.trainable),
       "model": self.model.stored_hash,
       # None of floats, as before there were others.
@@ -207,7 +212,7 @@ def prepare(
     num_rows = getattr(module, "num_rows", module.length)
     rows = _first_rows(members, sources, num_rows)
     first = module.first_parameters(rows, _given(model, members))
-    placings = [tuning.placing] * len(members)
+    placings = [member.placing for member in members]
     together = prompted.with_module(dropping, module, first, placings)
 
   # One mask splits the parameters. The steps of an optimizer are lost in the
@@ -238,6 +243,7 @@ def prepare(
     seed=members[0].seed,
     pull=pull_of(tuning, members, sources, trained),
     devices=model.devices,
+    teacher=teacher_of(tuning, members, model, together.network),
   )
   return Prepared(
     model,

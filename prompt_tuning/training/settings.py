@@ -1,22 +1,27 @@
 """What a run learns and how: its tasks, its optimizer, and its prompts.
 
-Tasks, Tuning -> members: a prompt for every task, seed and initialiser
+Tasks, Tuning -> members: a prompt for every task, seed, initialiser and place
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import os
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from prompt_tuning.data import splits
 from prompt_tuning.data.layout import Layout
-from prompt_tuning.model import freeze
+from prompt_tuning.frozen import pretrained
+from prompt_tuning.model import freeze, t5
 from prompt_tuning.model.inject import IN_FRONT, Placing
-from prompt_tuning.prompts import initializers, prompt, wayward
+from prompt_tuning.prompts import checkpoints, initializers, prompt, wayward
 from prompt_tuning.prompts.inner import deep
 from prompt_tuning.shapes import PyTree
+from prompt_tuning.training import step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +95,12 @@ def _check_list(setting: str, values: list) -> None:
 
 
 class Member(NamedTuple):
-  """One prompt of the bank: what it learns, and how it starts."""
+  """One prompt of the bank: what it learns, how it starts, where it stands."""
 
   task: str
   seed: int
   initializer: initializers.Initializer
+  placing: Placing = IN_FRONT
 
 
 Initializers = (
@@ -114,7 +120,8 @@ class Tuning:
       train one prompt each, for every task and seed.
     module: what trains, of P, E and N: a module as `prompt.Rows` says, such as
       `reparameterised.residual()` makes.
-    placing: where the prompts stand, and what they attend to.
+    placing: where the prompts stand, and what they attend to; several of them
+      train one prompt each, for every task, seed and initialiser.
     optimizer: an optax transformation.
     dropout_rate: of the network while training; the paper uses none.
     z_loss: weight of log(Z)^2 in the loss.
@@ -122,6 +129,9 @@ class Tuning:
     wayward_text: a text that the prompt is pulled to, see `wayward`; its fields
       are {task}, {labels} and {seed}. None for no pull.
     wayward_gamma: how strongly.
+    teachers: a run whose prompts of the same tasks are teachers: the loss has
+      the KL of their answers and those of what trains. None for no teachers.
+    teacher_weight: of that term.
     remat: compute each layer again for the gradient instead of keeping what it
       computed: less memory and more time for the same step.
   """
@@ -131,13 +141,15 @@ class Tuning:
   prompt_length: int = 100
   initializer: Initializers = None
   module: Callable[[int, int, int], Any] = prompt.Prompt
-  placing: Placing = IN_FRONT
+  placing: Placing | Sequence[Placing] = IN_FRONT
   dropout_rate: float = 0.0
   z_loss: float = 1e-4
   select_by: str | None = None
   remat: bool = False
   wayward_text: str | None = None
   wayward_gamma: float = 0.01
+  teachers: str | os.PathLike | None = None
+  teacher_weight: float = 1.0
 
   def __post_init__(self):
     if self.prompt_length < 0:
@@ -152,10 +164,12 @@ class Tuning:
         "PROMPT is set (by a file of methods/) and PROMPT_LENGTH=0, so there "
         "is no prompt that it could make. Leave it out, or set PROMPT_LENGTH."
       )
-    if not self.prompt_length and self.placing != IN_FRONT:
+    _check_list("PROMPT_PLACE", [placing.place for placing in self.placings])
+    if not self.prompt_length and self.placings != [IN_FRONT]:
+      first = self.placings[0]
       raise ValueError(
-        f"PROMPT_PLACE={self.placing.place!r} and PROMPT_ATTENTION="
-        f"{self.placing.attention!r} are of a prompt, and PROMPT_LENGTH=0. "
+        f"PROMPT_PLACE={first.place!r} and PROMPT_ATTENTION="
+        f"{first.attention!r} are of a prompt, and PROMPT_LENGTH=0. "
         "Leave them out, or set PROMPT_LENGTH."
       )
     if self.wayward_text is not None:
@@ -166,6 +180,8 @@ class Tuning:
           "with PROMPT_LENGTH=0 there is none. Leave it out, or set "
           "PROMPT_LENGTH."
         )
+    if self.teachers is not None:
+      self._check_teachers()
     if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
       raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")
     if not 0 <= self.dropout_rate < 1:
@@ -173,31 +189,59 @@ class Tuning:
         f"DROPOUT_RATE={self.dropout_rate}; give a number from 0 to below 1."
       )
 
+  def _check_teachers(self) -> None:
+    if deep.is_inside(self.module) or not self.prompt_length:
+      raise ValueError(
+        "TEACHERS are plain prompts, and with this PROMPT or PROMPT_LENGTH=0 "
+        "what trains is of another kind. Leave TEACHERS out, or train a prompt "
+        "that ends as a plain one."
+      )
+    if not 0 < self.teacher_weight < float("inf"):
+      raise ValueError(
+        f"TEACHER_WEIGHT={self.teacher_weight!r}; give a number above 0, for "
+        "example 1.0, or leave TEACHERS out."
+      )
+
+  @property
+  def placings(self) -> list[Placing]:
+    """The placings as a list."""
+    given = self.placing
+    return [given] if isinstance(given, Placing) else list(given)
+
+  @property
+  def places_said(self) -> Any:
+    """What records say of the places: of one itself, of several a list."""
+    said = [placing.record().get("place") for placing in self.placings]
+    return said if len(said) > 1 else said[0]
+
 
 def members_of(tasks: Tasks, tuning: Tuning) -> list[Member]:
-  """A prompt for every task, seed and initialiser, in this order."""
+  """A prompt for every task, seed, initialiser and place, in this order."""
   given = tuning.initializer or initializers.from_vocabulary()
   starts = [given] if callable(given) else list(given)
   seeds = [tasks.seeds] if isinstance(tasks.seeds, int) else tasks.seeds
   return [
-    Member(task, seed, start)
+    Member(task, seed, start, placing)
     for task in tasks.names
     for seed in seeds
     for start in starts
+    for placing in tuning.placings
   ]
 
 
 def names_of(members: Sequence[Member]) -> list[str]:
-  """The task, with initialiser and seed where they tell prompts apart."""
+  """The task, with what else tells prompts apart."""
 
   def several(values) -> bool:
     return len(set(values)) > 1
 
   starts = several(member.initializer for member in members)
   seeds = several(member.seed for member in members)
+  places = several(member.placing for member in members)
   labels = [
     member.task
     + (f"-{initializer_name(member.initializer)}" if starts else "")
+    + (f"-{member.placing.place}" if places else "")
     + (f"-seed{member.seed}" if seeds else "")
     for member in members
   ]
@@ -215,15 +259,15 @@ def check_sharing(members: Sequence[Member]) -> None:
   """Refuses two prompts of one task where prompts share a part.
 
   Raises:
-    ValueError: there are several seeds or initialisers.
+    ValueError: there are several seeds, initialisers or places.
   """
   names = [member.task for member in members]
   if len(set(names)) < len(names):
     raise ValueError(
-      f"SEEDS or PROMPT_INITIALIZER make {len(names)} prompts for "
-      f"{len(set(names))} tasks, and with this PROMPT all of a run share a "
-      "part, so that seeds would not be independent. Give one seed and one "
-      "initialiser, and a run for each."
+      f"SEEDS, PROMPT_INITIALIZER or PROMPT_PLACE make {len(names)} prompts "
+      f"for {len(set(names))} tasks, and with this PROMPT all of a run share a "
+      "part, so that seeds would not be independent. Give one of each, and a "
+      "run for each."
     )
 
 
@@ -260,3 +304,42 @@ def pull_of(
   return wayward.pull(
     texts, sources, tuning.prompt_length, gamma=tuning.wayward_gamma
   )
+
+
+def teacher_of(
+  tuning: Tuning,
+  members: Sequence[Member],
+  model: pretrained.FrozenModel,
+  network: t5.T5,
+) -> step.Teacher | None:
+  """The teachers of the members, in the network with plain prompts.
+
+  Raises:
+    FileNotFoundError: the run has no prompt of a task.
+    ValueError: one is of another length, place or model, or of no rows alone.
+  """
+  if tuning.teachers is None:
+    return None
+  folder, rows = pathlib.Path(tuning.teachers), []
+  for task, _, _, placing in members:
+    path = folder / "prompts" / task
+    if not checkpoints.is_prompt(path):
+      path = folder  # a run of one prompt
+    saved = checkpoints.load_prompt(path, model)
+    values = saved.plain("a teacher")
+    wrong = {
+      "task": (saved.record.get("task", task), task),
+      "PROMPT_LENGTH": (len(values), tuning.prompt_length),
+      "placing": (saved.placing, placing),
+    }
+    for name, (has, needs) in wrong.items():
+      if has != needs:
+        raise ValueError(
+          f"TEACHERS={str(folder)!r}: the prompt {path} has {name}={has!r}, "
+          f"and its pupil has {needs!r}. A teacher stands in its pupil's "
+          "places and learns the same task; train one that agrees."
+        )
+    rows.append(values)
+  bank = np.stack(rows)
+  plain = prompt.Prompt(*bank.shape[1:], num_prompts=len(bank))
+  return step.Teacher(network.clone(prompt=plain), bank, tuning.teacher_weight)

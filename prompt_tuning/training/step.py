@@ -21,7 +21,7 @@ from prompt_tuning.data import layout
 from prompt_tuning.frozen import placement
 from prompt_tuning.model import freeze, inject, losses, t5
 from prompt_tuning.prompts import prompt, wayward
-from prompt_tuning.shapes import PAD, PyTree, remembered
+from prompt_tuning.shapes import PAD, Float, PyTree, remembered
 from prompt_tuning.training.prefetch import Dispatch
 
 
@@ -39,6 +39,24 @@ class TrainState(NamedTuple):
   opt_state: PyTree
 
 
+class Teacher(NamedTuple):
+  """Prompts whose answers those that train are to give (distillation).
+
+  Attributes:
+    network: like the problem's, with plain prompts.
+    rows: a teacher for each prompt.
+    weight: of the mean KL of the teacher's answer and the prompt's.
+  """
+
+  network: t5.T5
+  rows: Float[np.ndarray, "N P E"]
+  weight: float
+
+
+DISTILLED = "distillation"
+"""What the KL is called in metrics.jsonl."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
   """What is optimised, and how.
@@ -52,6 +70,7 @@ class Problem:
     pull: a term of the loss that looks at the rows of the prompts alone, once a
       step; None for none.
     devices: that the frozen part lies on, if they are several.
+    teacher: of the prompts; None for examples alone.
   """
 
   network: t5.T5
@@ -61,6 +80,7 @@ class Problem:
   seed: int = 0
   pull: wayward.Pull | None = None
   devices: placement.Devices | None = None
+  teacher: Teacher | None = None
 
 
 def initial_state(problem: Problem, trained: PyTree) -> TrainState:
@@ -94,7 +114,8 @@ def make_step(problem: Problem) -> Callable:
 
   The batch holds `inputs` [B, P + T], `targets` [B, L] and `prompt_id` [B];
   the metrics `loss` [N] (mean nats per target token, z-loss included),
-  `token_accuracy` [N] and, beside the loss, the term of a pull [N].
+  `token_accuracy` [N] and, beside the loss, the term of a pull [N] and the KL
+  from a teacher [N].
   """
   gradient_of = _make_gradient(problem)
 
@@ -121,26 +142,40 @@ def _make_gradient(problem: Problem) -> Callable:
       for count in counts:
         key = jax.random.fold_in(key, count)
       rngs = {"dropout": key}
-    own, targets = batch.get("target_segments"), batch["targets"]
-    logits: Any = problem.network.apply(
-      {"params": freeze.merge(trained, frozen)},
-      batch["inputs"],
-      t5.history(targets, own),
-      encoder_segment_ids=batch.get("input_segments"),
-      decoder_segment_ids=own,
-      rngs=rngs,
-    )
+    params = freeze.merge(trained, frozen)
+    logits = _logits(problem.network, params, batch, rngs)
+    targets = batch["targets"]
+    words = jnp.where(inject.is_word(targets), targets, PAD)
+    which = {"num_prompts": problem.num_prompts, "tokens": batch.get("tokens")}
     loss, accuracy = losses.per_prompt(
-      logits,
-      jnp.where(inject.is_word(targets), targets, PAD),
-      batch["prompt_id"],
-      num_prompts=problem.num_prompts,
-      z_loss=problem.z_loss,
-      tokens=batch.get("tokens"),
+      *(logits, words, batch["prompt_id"]), **which, z_loss=problem.z_loss
     )
-    return loss.sum(), {"loss": loss, "token_accuracy": accuracy}
+    metrics = {"loss": loss, "token_accuracy": accuracy}
+    if problem.teacher is None:
+      return loss.sum(), metrics
+    network, rows, weight = problem.teacher
+    taught = _logits(
+      network, {**params, prompt.NAME: {"embedding": rows}}, batch
+    )
+    apart = losses.divergence_per_prompt(
+      *(taught, logits, words, batch["prompt_id"]), **which
+    )
+    return (loss + weight * apart).sum(), {**metrics, DISTILLED: apart}
 
   return jax.grad(loss_of, has_aux=True)
+
+
+def _logits(network: t5.T5, params: PyTree, batch, rngs=None) -> Any:
+  """Teacher-forced logits of a batch, [B, L, V]."""
+  own = batch.get("target_segments")
+  return network.apply(
+    {"params": params},
+    batch["inputs"],
+    t5.history(batch["targets"], own),
+    encoder_segment_ids=batch.get("input_segments"),
+    decoder_segment_ids=own,
+    rngs=rngs or {},
+  )
 
 
 def _updated(

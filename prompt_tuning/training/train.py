@@ -214,7 +214,7 @@ def _save_prompts(
   sets = prepared.of_members(prepared.train_sets)
   method = prompt.method_of(prepared.prompted.network.prompt)
   pull = prepared.problem.pull
-  for n, (task, seed, start) in enumerate(prepared.members):
+  for n, (task, seed, start, placing) in enumerate(prepared.members):
     best = trained.best
     checkpoints.save_prompt(
       folder if alone else folder / "prompts" / prepared.names[n],
@@ -229,7 +229,7 @@ def _save_prompts(
         "initializer": initializer_name(start),
         **({"method": method} if method else {}),
         **(pull.record(n) if pull else {}),
-        **prepared.tuning.placing.record(),
+        **placing.record(),
         "scores": {r.split: r.metrics for r in trained.results[n]},
         "truncated": {
           examples.task: examples.truncated for examples, _ in sets[n]

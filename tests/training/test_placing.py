@@ -1,5 +1,6 @@
 """Runs of prompts at other places that attend to other things."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -90,6 +91,28 @@ def test_a_bank_trains_as_each_of_its_prompts_alone(tmp_path, whole):
   assert abs(bank[0] - bank[1]).max() > 0.1
 
 
+def test_prompts_of_one_run_may_stand_at_other_places(tmp_path, whole):
+  """Each trains as alone, and has its own name and record."""
+  tuned = toy_tasks.tuning(
+    placing=[inject.IN_FRONT, inject.Placing("after_end")],
+    optimizer=optimizers.adafactor(0.1),
+  )
+  plan = loop.Plan(4, eval_every=2, steps_per_dispatch=2)
+  both = toy_tasks.run(tmp_path / "both", plan=plan, tuned=tuned).bank
+  for name, place in (("front", None), ("after_end",) * 2):
+    folder = tmp_path / "both" / "prompts" / f"toy_cat-{name}"
+    assert checkpoints.load_prompt(folder).record.get("place") == place
+  placed = dataclasses.replace(tuned, placing=tuned.placings[1])
+  alone = toy_tasks.run(tmp_path / "alone", plan=plan, tuned=placed).bank
+  np.testing.assert_allclose(both[1], alone[0], rtol=2e-4, atol=2e-5)
+  others = inject.placings(["front", "after_first"])
+  changed = dataclasses.replace(tuned, placing=others)
+  with pytest.raises(ValueError, match=r"PROMPT_PLACE=\[None, 'after_end'\]"):
+    toy_tasks.run(tmp_path / "both", plan=plan, tuned=changed)
+  with pytest.raises(ValueError, match="PROMPT_PLACE=.*twice"):
+    toy_tasks.tuning(placing=inject.placings(["front", "front"]))
+
+
 def test_packed_rows_train_the_same_prompt(tmp_path, whole):
   found = run(tmp_path, "end", layout=Layout("packed")).bank
   np.testing.assert_allclose(found, whole("end")[0].bank, rtol=2e-4, atol=2e-5)
@@ -161,5 +184,5 @@ def test_macros_choose_place_and_attention():
     ["PROMPT_PLACE=after_first", "PROMPT_ATTENTION=('prompt_to_input',)"],
     (),
   )
-  placing = gin.get_configurable(train.Tuning)().placing
+  (placing,) = gin.get_configurable(train.Tuning)().placings
   assert placing == inject.Placing("after_first", ("prompt_to_input",))

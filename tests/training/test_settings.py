@@ -1,6 +1,7 @@
 import pytest
 import toy_tasks
 
+from prompt_tuning.model import inject
 from prompt_tuning.prompts import initializers
 from prompt_tuning.training import optimizers, settings
 
@@ -70,15 +71,17 @@ def test_a_setting_out_of_bounds_is_named(make, setting, message):
     make(**setting)
 
 
-def test_there_is_a_prompt_for_every_task_seed_and_initialiser():
+def test_there_is_a_prompt_for_every_task_seed_initialiser_and_place():
   starts = initializers.random_uniform(), initializers.from_vocabulary()
   tasks = toy_tasks.tasks([toy_tasks.CAT, toy_tasks.DOG], seeds=(0, 7))
-  members = settings.members_of(tasks, toy_tasks.tuning(initializer=starts))
-  assert members == [
-    (task, seed, start)
+  places = inject.placings(["front", "after_end"])
+  tuning = toy_tasks.tuning(initializer=starts, placing=places)
+  assert settings.members_of(tasks, tuning) == [
+    (task, seed, start, place)
     for task in (toy_tasks.CAT, toy_tasks.DOG)
     for seed in (0, 7)
     for start in starts
+    for place in places
   ]
 
 

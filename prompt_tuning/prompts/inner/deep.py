@@ -204,6 +204,11 @@ def has_more(method: Any) -> bool:
   return getattr(method, "func", method) in (IA3, Decoder)
 
 
+def is_inside(method: Any) -> bool:
+  """Whether what a method makes reaches into the network."""
+  return getattr(method, "func", method) in (Deep, IA3, Decoder)
+
+
 def _embedding(module) -> dict[str, Array]:
   """The rows in front, if there are any."""
   if not module.length:
