@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from prompt_tuning import pieces
-from prompt_tuning.pieces import BYTES, T5_IDS, Ids
+from prompt_tuning.pieces import BYTES, GEMMA_IDS, T5_IDS, Ids
 from prompt_tuning.shapes import EOS, PAD, UNK
 
 _SENTINEL = re.compile(r"<extra_id_\d+>")
@@ -87,7 +87,9 @@ class Vocabulary:
     else:
       read = pieces.processor(self.path, self.extra_ids, self.special)
     return (
-      read if self.special == T5_IDS else pieces.Renumbered(read, self.special)
+      read
+      if self.special in (T5_IDS, GEMMA_IDS)
+      else pieces.Renumbered(read, self.special)
     )
 
   @functools.cached_property
@@ -98,8 +100,10 @@ class Vocabulary:
       ValueError: they are other special tokens than a T5 has.
     """
     count, given = self._pieces.get_piece_size(), {}
+    names, ids = pieces.texts(self.special), pieces.places(self.special)
+    own = dict(zip(names, ids, strict=True))
     for text, i in pieces.ours(self._asked, self.special).items():
-      special = {"<pad>": PAD, "</s>": EOS, "<unk>": UNK}.get(text, i)
+      special = own.get(text, i)
       if i != special or (i in T5_IDS and self._name(i) != text):
         raise ValueError(
           f"The added token {text!r} has the id {i} in {self.path}; in a T5 "

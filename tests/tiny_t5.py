@@ -39,7 +39,7 @@ def config(**changes) -> t5.T5Config:
 
 
 @functools.cache
-def _weights(shape: t5.T5Config, seed: int) -> dict:
+def _weights(shape: t5.Config, seed: int) -> dict:
   rng = np.random.default_rng(seed)
 
   def draw(path, leaf):
@@ -54,7 +54,7 @@ def _weights(shape: t5.T5Config, seed: int) -> dict:
   return {k: draw(k, v).astype(np.float32) for k, v in flat.items()}
 
 
-def weights(shape: t5.T5Config, seed: int = 0, prompt=None) -> dict:
+def weights(shape: t5.Config, seed: int = 0, prompt=None) -> dict:
   """Random weights of a T5, and the `prompt` [P, E] or [N, P, E] beside them.
 
   Every leaf is drawn, norm scales and biases too, so that none is idle.
@@ -66,7 +66,7 @@ def weights(shape: t5.T5Config, seed: int = 0, prompt=None) -> dict:
 
 
 def prompted(
-  shape: t5.T5Config, length: int, num_prompts: int | None = None
+  shape: t5.Config, length: int, num_prompts: int | None = None
 ) -> t5.T5:
   """The network with a place for a prompt, or a bank of them."""
   return t5.T5(shape, Prompt(length, shape.emb_dim, num_prompts))

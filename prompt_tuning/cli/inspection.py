@@ -12,6 +12,9 @@ import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, t5x_checkpoints
+from prompt_tuning.model import t5
+from prompt_tuning.model.t5gemma import Stack, T5GemmaConfig
+from prompt_tuning.model.t5gemma.config import SLIDING
 from prompt_tuning.prompts import analysis, checkpoints, conversion
 
 
@@ -108,21 +111,50 @@ def _model_facts(path) -> dict[str, Any]:
   return {
     "what": f"a T5 ({stored.format})",
     "path": stored.path,
-    "layers": f"{config.num_encoder_layers} + {config.num_decoder_layers}",
-    "width": config.emb_dim,
-    "heads": f"{config.num_heads} x {config.head_dim}",
-    "feed-forward": f"{config.mlp_dim}, {', '.join(config.mlp_activations)}",
-    "embedding rows": config.vocab_size,
-    "head": "tied" if config.logits_via_embedding else "its own",
-    "logits scaled": "yes" if config.scale_logits else "no",
-    "relative positions": f"{config.relpos_buckets} buckets, up to "
-    f"{config.relpos_max_distance}",
+    **_shape_facts(config),
     "parameters": f"{stored.num_parameters:,}",
     "tensors": len(stored.tensors),
     "dtype": stored.dtype,
     "weights sha256": stored.hash(),
     "vocabulary": words,
   } | _prompt_beside(path)
+
+
+def _shape_facts(config: t5.Config) -> dict[str, Any]:
+  """The sizes of a network, and what its weights were trained with."""
+  layers = f"{config.num_encoder_layers} + {config.num_decoder_layers}"
+  head = "tied" if config.logits_via_embedding else "its own"
+  if isinstance(config, T5GemmaConfig):
+    return {
+      "network": "T5Gemma",
+      "layers": layers,
+      "encoder": _stack_facts(config.encoder),
+      "decoder": _stack_facts(config.decoder),
+      "embedding rows": f"{config.vocab_size}, twice",
+      "head": head,
+      "logits capped at": config.logits_cap or "nothing",
+      "starts from": config.start_id,
+    }
+  return {
+    "layers": layers,
+    "width": config.emb_dim,
+    "heads": f"{config.num_heads} x {config.head_dim}",
+    "feed-forward": f"{config.mlp_dim}, {', '.join(config.mlp_activations)}",
+    "embedding rows": config.vocab_size,
+    "head": head,
+    "logits scaled": "yes" if config.scale_logits else "no",
+    "relative positions": f"{config.relpos_buckets} buckets, up to "
+    f"{config.relpos_max_distance}",
+  }
+
+
+def _stack_facts(stack: Stack) -> str:
+  return (
+    f"width {stack.emb_dim}, {stack.num_heads} heads of {stack.head_dim} with "
+    f"{stack.num_kv_heads} keys, feed-forward {stack.mlp_dim}, "
+    f"{stack.layer_types.count(SLIDING)} layers see {stack.window} places, "
+    f"scores capped at {stack.attention_cap or 'nothing'}"
+  )
 
 
 def _prompt_beside(path) -> dict[str, Any]:

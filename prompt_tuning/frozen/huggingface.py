@@ -2,7 +2,8 @@
 
     config.json         the shape, by other names than T5Config's
     model.safetensors   the weights, in one file or several (`weight_files`)
-    spiece.model        the vocabulary, if it is there; else tokenizer.json
+    spiece.model        the vocabulary, if it is there; else tokenizer.model (a
+                        T5Gemma's) or tokenizer.json
     tokenizer_config.json, added_tokens.json    tokens that were added to it
 
 torch keeps a matrix as (out, in), so kernels are transposed on the way.
@@ -22,16 +23,18 @@ from prompt_tuning.frozen import (
   model_folder,
   special_ids,
   stored_model,
+  t5gemma,
   weight_files,
 )
 from prompt_tuning.json_files import Fields
 from prompt_tuning.model import t5
+from prompt_tuning.model.t5gemma import T5GemmaConfig
 from prompt_tuning.shapes import EOS, PAD, UNK, PyTree
 from prompt_tuning.storage import StoredTensor
-from prompt_tuning.vocabulary import BYTES, T5_IDS, Ids, Vocabulary
+from prompt_tuning.vocabulary import BYTES, GEMMA_IDS, T5_IDS, Ids, Vocabulary
 
 FORMAT = "Hugging Face"
-CONFIG, VOCABULARY = "config.json", "spiece.model"
+CONFIG, VOCABULARY, GEMMA = "config.json", "spiece.model", "tokenizer.model"
 TOKENIZER, ADDED = "tokenizer_config.json", "added_tokens.json"
 HEAD = "lm_head.weight"
 TABLE, ENCODER_TABLE, DECODER_TABLE = (
@@ -54,11 +57,8 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
   """
   settings = json_files.read_object(folder / CONFIG)
   left = dict(weight_files.read(folder))
-  left.pop(_IGNORED, None)
-  _join_tables(left)
-  has_head = HEAD in left
-  config = huggingface_config.config_of(settings, has_head=has_head)
-  numbering = special_ids.numbering_of(settings, has_head=has_head)
+  of_kind = _t5gemma if t5gemma.is_t5gemma(settings) else _t5
+  config, numbering = of_kind(settings, left)
   tensors = {}
   for path, name in tensor_names(config).items():
     if name in left:
@@ -73,6 +73,30 @@ def read(folder: pathlib.Path) -> stored_model.StoredModel:
     _vocabulary(folder, settings, numbering.special),
     numbering.special,
   )
+
+
+Known = tuple[t5.Config, special_ids.Numbering]
+"""A model's shape and special ids."""
+
+
+def _t5(settings: Fields, tensors: dict[str, StoredTensor]) -> Known:
+  """Those of a T5; tensors that stand twice, or for nothing, are taken away."""
+  tensors.pop(_IGNORED, None)
+  _join_tables(tensors)
+  has_head = HEAD in tensors
+  return (
+    huggingface_config.config_of(settings, has_head=has_head),
+    special_ids.numbering_of(settings, has_head=has_head),
+  )
+
+
+def _t5gemma(settings: Fields, tensors: dict[str, StoredTensor]) -> Known:
+  """Those of a T5Gemma, likewise."""
+  t5gemma.without_copies(tensors)
+  config = t5gemma.config_of(settings, has_head=t5gemma.HEAD in tensors)
+  # Its decoder starts from <bos>, which has the place of a T5's unk.
+  special = T5_IDS if config.start_id == PAD else GEMMA_IDS
+  return config, special_ids.Numbering(special, config.start_id)
 
 
 def _join_tables(tensors: dict[str, StoredTensor]) -> None:
@@ -94,8 +118,10 @@ def _join_tables(tensors: dict[str, StoredTensor]) -> None:
     tensors[TABLE] = tensors.pop(names[0])
 
 
-def tensor_names(config: t5.T5Config) -> dict[str, str]:
+def tensor_names(config: t5.Config) -> dict[str, str]:
   """The tensor's name in Hugging Face files for each parameter path."""
+  if isinstance(config, T5GemmaConfig):
+    return t5gemma.tensor_names(config)
   return {
     path: _name(path)
     for path in storage.flatten(t5.abstract_parameters(config))
@@ -173,7 +199,7 @@ def _vocabulary(
     # The original's sentinels are bytes, not the ids that transformers adds.
     plain = {k: i for k, i in added.items() if not k.startswith("<extra_id_")}
     return Vocabulary(BYTES, 0, plain)
-  names = (VOCABULARY, model_folder.VOCABULARY, model_folder.TOKENIZER)
+  names = (VOCABULARY, model_folder.VOCABULARY, GEMMA, model_folder.TOKENIZER)
   files = [folder / name for name in names if (folder / name).is_file()]
   if not files:
     return None
@@ -238,7 +264,7 @@ def _added_tokens(folder: pathlib.Path, tokenizer: Fields) -> dict[str, int]:
 
 def save(
   folder: str | os.PathLike,
-  config: t5.T5Config,
+  config: t5.Config,
   params: PyTree,
   *,
   vocabulary: Vocabulary | None = None,
@@ -262,7 +288,7 @@ def save(
   flat = storage.flatten(params)
   special = T5_IDS if vocabulary is None else vocabulary.special
   kind = jnp.dtype(dtype or flat["token_embedder/embedding"].dtype)
-  settings = huggingface_config.settings_of(config, str(kind), special)
+  settings = _settings_of(config, str(kind), special)
   names = tensor_names(config)
   paths = {names[path]: path for path in flat}
 
@@ -276,24 +302,44 @@ def save(
   }
   weight_files.write(folder, sizes, tensor, shard_bytes)
   if vocabulary is not None:
-    tokenizer: dict[str, Any] = {"tokenizer_class": "ByT5Tokenizer"}
-    if vocabulary.path != BYTES:
-      name = model_folder.TOKENIZER if vocabulary.is_json else VOCABULARY
-      model_folder.copy_vocabulary(vocabulary, folder / name)
-      for other in {VOCABULARY, model_folder.TOKENIZER} - {name}:
-        (folder / other).unlink(missing_ok=True)
+    name = GEMMA if isinstance(config, T5GemmaConfig) else VOCABULARY
+    _save_vocabulary(folder, vocabulary, name)
+  storage.write_json(folder / CONFIG, settings)
+  return folder
+
+
+def _settings_of(config: t5.Config, dtype: str, special: Ids) -> dict[str, Any]:
+  """What config.json holds."""
+  if isinstance(config, T5GemmaConfig):
+    return t5gemma.settings_of(config, dtype)
+  return huggingface_config.settings_of(config, dtype, special)
+
+
+def _save_vocabulary(
+  folder: pathlib.Path, vocabulary: Vocabulary, name: str
+) -> None:
+  """Writes the vocabulary's files; a SentencePiece model is called `name`."""
+  tokenizer: dict[str, Any] = {"tokenizer_class": "ByT5Tokenizer"}
+  if vocabulary.path != BYTES:
+    own = model_folder.TOKENIZER if vocabulary.is_json else name
+    model_folder.copy_vocabulary(vocabulary, folder / own)
+    for other in {VOCABULARY, GEMMA, model_folder.TOKENIZER} - {own}:
+      (folder / other).unlink(missing_ok=True)
+    tokenizer = {"tokenizer_class": "GemmaTokenizer"}
+    if name != GEMMA:
       tokenizer = {
         "tokenizer_class": "T5Tokenizer",
         "extra_ids": vocabulary.extra_ids,
       }
-    if special != T5_IDS:
-      keys = ("pad_token", "eos_token", "unk_token")
-      tokenizer |= {k: vocabulary.piece(i) for i, k in enumerate(keys)}
-    if vocabulary.added:
-      tokenizer["added_tokens_decoder"] = {
-        str(i): {"content": text, "special": False}
-        for text, i in vocabulary.added.items()
-      }
-    storage.write_json(folder / TOKENIZER, tokenizer)
-  storage.write_json(folder / CONFIG, settings)
-  return folder
+  if vocabulary.special != T5_IDS:
+    keys = ("pad_token", "eos_token", "unk_token")
+    ids = pieces.places(vocabulary.special)
+    tokenizer |= {
+      k: vocabulary.piece(i) for k, i in zip(keys, ids, strict=True)
+    }
+  if vocabulary.added:
+    tokenizer["added_tokens_decoder"] = {
+      str(i): {"content": text, "special": False}
+      for text, i in vocabulary.added.items()
+    }
+  storage.write_json(folder / TOKENIZER, tokenizer)

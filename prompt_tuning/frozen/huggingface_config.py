@@ -13,8 +13,7 @@ from prompt_tuning.vocabulary import T5_IDS, Ids
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
 
-# dense_act_fn: the activation by T5Config's name.
-_ACTIVATIONS = {
+ACTIVATIONS = {
   "relu": "relu",
   "gelu": "gelu_exact",
   "gelu_new": "gelu",
@@ -22,6 +21,8 @@ _ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
+"""The activations of transformers by the network's names."""
+
 _PROJECTIONS = {
   ("relu",): "relu",
   ("gelu",): "gelu_new",
@@ -53,7 +54,7 @@ def config_of(settings: Fields, *, has_head: bool) -> t5.T5Config:
     raise ValueError(
       f"{settings.where} describes a model of type {kind!r}; known are "
       f"{', '.join(MODEL_TYPES)} (T5 1.0 and 1.1, Flan-T5, mT5, UMT5, ByT5, "
-      "MADLAD-400)."
+      "MADLAD-400) and t5gemma."
     )
   tied = settings.flag("tie_word_embeddings", None)
   if tied is False and not has_head:
@@ -111,18 +112,18 @@ def _activations(settings: Fields, kind: str) -> tuple[str, ...]:
   default = "relu" if kind == "t5" else "gated-gelu"
   projection = settings.text("feed_forward_proj", default)
   *gate, name = projection.split("-")
-  if gate not in ([], ["gated"]) or name not in _ACTIVATIONS:
+  if gate not in ([], ["gated"]) or name not in ACTIVATIONS:
     raise settings.refuse(
       "feed_forward_proj",
-      f"one of {', '.join(_ACTIVATIONS)}, or gated- and one of them",
+      f"one of {', '.join(ACTIVATIONS)}, or gated- and one of them",
     )
   if projection == "gated-gelu":
     name = "gelu_new"
   name = settings.text("dense_act_fn", name)
-  if name not in _ACTIVATIONS:
-    raise settings.refuse("dense_act_fn", f"one of {', '.join(_ACTIVATIONS)}")
+  if name not in ACTIVATIONS:
+    raise settings.refuse("dense_act_fn", f"one of {', '.join(ACTIVATIONS)}")
   is_gated = settings.flag("is_gated_act", bool(gate))
-  return (_ACTIVATIONS[name], *["linear"] * is_gated)
+  return (ACTIVATIONS[name], *["linear"] * is_gated)
 
 
 def settings_of(

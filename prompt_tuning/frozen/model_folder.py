@@ -21,7 +21,7 @@ from prompt_tuning import json_files, storage
 from prompt_tuning.frozen import stored_model
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
-from prompt_tuning.vocabulary import BYTES, T5_IDS, Ids, Vocabulary
+from prompt_tuning.vocabulary import BYTES, GEMMA_IDS, T5_IDS, Ids, Vocabulary
 
 _FILES = "file_sha256"
 FORMAT = "prompt-tuning"
@@ -79,8 +79,9 @@ def _special(beside: json_files.Fields) -> Ids:
   have = beside.get("special_ids")
   ids = list(T5_IDS) if have is None else have
   is_list = isinstance(ids, list) and all(type(i) is int for i in ids)
-  if not is_list or sorted(ids) != list(T5_IDS):
-    raise beside.refuse("special_ids", "0, 1 and 2 in some order")
+  known = is_list and (sorted(ids) == list(T5_IDS) or ids == list(GEMMA_IDS))
+  if not known:
+    raise beside.refuse("special_ids", "0, 1 and 2 in some order, or 0, 1, 3")
   return (ids[0], ids[1], ids[2])
 
 
@@ -106,7 +107,7 @@ def _check_files(folder: pathlib.Path, header: Mapping[str, str]) -> None:
 
 def save(
   folder: str | os.PathLike,
-  config: t5.T5Config,
+  config: t5.Config,
   params: PyTree,
   *,
   vocabulary: Vocabulary | None = None,

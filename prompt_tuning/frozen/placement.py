@@ -45,7 +45,7 @@ class Devices:
   """
 
   mesh: Mesh
-  config: t5.T5Config
+  config: t5.Config
   over_both: bool = False
 
   @property
@@ -109,7 +109,7 @@ class Devices:
 
 
 def devices_of(
-  mesh: Mapping[str, int] | None, config: t5.T5Config
+  mesh: Mapping[str, int] | None, config: t5.Config
 ) -> Devices | None:
   """The devices that MESH names.
 

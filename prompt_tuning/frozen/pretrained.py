@@ -31,6 +31,7 @@ from prompt_tuning.frozen import (
   t5x_checkpoints,
 )
 from prompt_tuning.model import forms, freeze, t5
+from prompt_tuning.model.t5gemma import T5GemmaConfig
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.vocabulary import T5_IDS, Vocabulary
 
@@ -56,7 +57,7 @@ class FrozenModel:
     devices: those that it lies on, if they are several.
   """
 
-  config: t5.T5Config
+  config: t5.Config
   params: PyTree
   vocabulary: Vocabulary | None
   source: str
@@ -110,7 +111,7 @@ def shipped_vocabulary(name: str = SHIPPED, extra_ids: int = 16) -> Vocabulary:
 
 
 def open_model(
-  path: str | os.PathLike, expected: t5.T5Config | None = None
+  path: str | os.PathLike, expected: t5.Config | None = None
 ) -> stored_model.StoredModel:
   """Recognises a model by what is at a path, without reading its weights.
 
@@ -125,7 +126,7 @@ def open_model(
     folder = remote.local(path)
   checkpoint = t5x_checkpoints.find(folder)
   if checkpoint is not None:
-    return t5x_checkpoints.read(checkpoint, expected)
+    return t5x_checkpoints.read(checkpoint, _of_t5x(expected, checkpoint))
   if not folder.is_dir():
     raise ValueError(f"{folder} is a file, not the folder of a model.")
   file = folder / huggingface.CONFIG
@@ -134,9 +135,24 @@ def open_model(
   return model_folder.read(folder)
 
 
+def _of_t5x(config: t5.Config | None, where) -> t5.T5Config | None:
+  """The configuration, unless it is that of a T5Gemma, which t5x has not.
+
+  Raises:
+    ValueError: it is one.
+  """
+  if isinstance(config, T5GemmaConfig):
+    raise ValueError(
+      f"{where} would be a T5Gemma in a checkpoint of t5x, which has no such "
+      "network. A T5Gemma is read and written as a folder of Hugging Face or "
+      "of this project."
+    )
+  return config
+
+
 def load(
   path: str | os.PathLike,
-  config: t5.T5Config | None = None,
+  config: t5.Config | None = None,
   dtype: str | None = None,
   *,
   vocabulary: Vocabulary | None = None,
@@ -212,7 +228,7 @@ def _stacks(num_parameters: int, dtype: str | None) -> bool:
   return num_parameters >= forms.LARGE or dtype in forms.quantized.DTYPES
 
 
-def _devices(mesh, config: t5.T5Config) -> placement.Devices | None:
+def _devices(mesh, config: t5.Config) -> placement.Devices | None:
   """The devices of a run; which they are is said if they are several."""
   devices = placement.devices_of(mesh, config)
   if devices:
@@ -228,7 +244,7 @@ def _check_weights_dtype(dtype: str | None) -> None:
     )
 
 
-def _check_size(vocabulary, config: t5.T5Config, where: str) -> None:
+def _check_size(vocabulary, config: t5.Config, where: str) -> None:
   """Refuses ids that have no row: they would read that of another."""
   if vocabulary is not None and vocabulary.size > config.vocab_size:
     raise ValueError(
@@ -240,7 +256,7 @@ def _check_size(vocabulary, config: t5.T5Config, where: str) -> None:
 
 
 def random(
-  config: t5.T5Config,
+  config: t5.Config | None,
   vocabulary: Vocabulary | None = None,
   *,
   seed: int = 0,
@@ -252,7 +268,15 @@ def random(
 
   They are float32 unless `dtype` says otherwise; `stack_layers` and `mesh` are
   `load`'s.
+
+  Raises:
+    ValueError: there is no size, or something that `load` refuses.
   """
+  if config is None:
+    raise ValueError(
+      "Random weights need a size. Name the gin file of one before "
+      "models/random_weights.gin, for example models/t5_1_1_small.gin."
+    )
   _check_weights_dtype(dtype)
   _check_size(vocabulary, config, "the model")
   tokens = jnp.ones((1, 1), jnp.int32)
@@ -301,6 +325,8 @@ def save(
     )
   more = {} if to == "t5x" else {"vocabulary": model.vocabulary}
   special = T5_IDS if model.vocabulary is None else model.vocabulary.special
+  if to == "t5x":
+    _of_t5x(model.config, folder)
   if to == "t5x" and special != T5_IDS:
     raise ValueError(
       f"The vocabulary of {model.source} has pad, eos and unk at "

@@ -18,7 +18,7 @@ import numpy as np
 
 from prompt_tuning.json_files import Fields
 from prompt_tuning.storage import StoredTensor
-from prompt_tuning.vocabulary import T5_IDS, Ids
+from prompt_tuning.vocabulary import GEMMA_IDS, T5_IDS, Ids
 
 TABLE, HEAD = "token_embedder/embedding", "decoder/logits_dense/kernel"
 _SETTINGS = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
@@ -38,8 +38,8 @@ class Numbering:
 
   @property
   def is_t5(self) -> bool:
-    """Whether nothing changes its place."""
-    return self == Numbering()
+    """Whether nothing changes its place; a T5Gemma starts where it likes."""
+    return self == Numbering() or self.special == GEMMA_IDS
 
 
 def numbering_of(settings: Fields, *, has_head: bool) -> Numbering:
@@ -131,7 +131,7 @@ def as_stored(path: str, array: np.ndarray, special: Ids) -> np.ndarray:
   of the table goes.
   """
   axis = {TABLE: 0, HEAD: 1}.get(path)
-  if axis is None or special == T5_IDS:
+  if axis is None or special in (T5_IDS, GEMMA_IDS):
     return array
   rows = array.take(range(3), axis)
   return _put(np.array(array), axis, list(special), rows)

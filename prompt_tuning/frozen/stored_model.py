@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from prompt_tuning import json_files, storage
 from prompt_tuning.model import forms, t5
+from prompt_tuning.model.t5gemma import Stack, T5GemmaConfig
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.storage import StoredTensor
 from prompt_tuning.vocabulary import T5_IDS, Ids, Vocabulary
@@ -44,7 +45,7 @@ class StoredModel:
 
   path: str
   format: str
-  config: t5.T5Config
+  config: t5.Config
   tensors: Mapping[str, StoredTensor]
   vocabulary: Vocabulary | None = None
   special: Ids = T5_IDS
@@ -223,7 +224,7 @@ def check_savable(tree: PyTree) -> None:
       )
 
 
-def check_tree(tree: PyTree, config: t5.T5Config, where) -> None:
+def check_tree(tree: PyTree, config: t5.Config, where) -> None:
   """Compares a parameter tree with what a T5 of this shape has.
 
   Raises:
@@ -257,24 +258,34 @@ def _where(leaf, where) -> str:
   return leaf.where if isinstance(leaf, StoredTensor) else str(where)
 
 
-def config_of(settings: json_files.Fields) -> t5.T5Config:
+def config_of(settings: json_files.Fields) -> t5.Config:
   """A configuration from its fields by name.
+
+  A T5Gemma has an encoder and a decoder among them.
 
   Raises:
     ValueError: a field is missing, unknown, or no T5 can have its value.
   """
-  known = {field.name: field for field in dataclasses.fields(t5.T5Config)}
+  kind = T5GemmaConfig if "encoder" in settings else t5.T5Config
+  return _filled(kind, settings)
+
+
+def _filled(kind: Any, settings: json_files.Fields) -> Any:
+  """The dataclass `kind` with values of these fields."""
+  known = {field.name: field for field in dataclasses.fields(kind)}
   unknown = [name for name in settings if name not in known]
   if unknown:
     raise ValueError(
       f"{settings.where} does not describe a T5: it has {unknown[0]!r}, which "
-      "is no field of T5Config."
+      f"is no field of {kind.__name__}."
     )
   values = {}
   for name, field in known.items():
     needed = field.default is dataclasses.MISSING
     default = json_files.MISSING if needed else field.default
-    if name == "mlp_activations":
+    if field.type is Stack:
+      values[name] = _filled(Stack, settings.table(name))
+    elif isinstance(default, tuple):
       values[name] = tuple(settings.words(name, default))
     elif name == "dropout_rate":
       values[name] = settings.number(name, default, above=-1e-9)
@@ -282,11 +293,14 @@ def config_of(settings: json_files.Fields) -> t5.T5Config:
       values[name] = settings.text(name, default)
     elif "bool" in str(field.type):
       values[name] = settings.flag(name, default)
+    elif name.endswith("_cap") and settings.get(name, 0) is None:
+      values[name] = None  # which is no missing one
     elif "float" in str(field.type):
       values[name] = settings.number(name, default)
     else:
-      values[name] = settings.whole(name, default)
+      least = 0 if name == "start_id" else 1
+      values[name] = settings.whole(name, default, least=least)
   try:
-    return t5.T5Config(**values)
+    return kind(**values)
   except ValueError as error:
     raise ValueError(f"{settings.where}: {error}") from error

@@ -24,6 +24,7 @@ from prompt_tuning.model.layers import (
 from prompt_tuning.shapes import Array, Bool, Float, Int
 
 MASKED = -1e10  # added to the attention logits of masked positions
+_INDEX = "cache_index"  # the next position of a cache
 
 
 def relative_buckets(
@@ -244,26 +245,41 @@ class Attention(nn.Module):
 
   @nn.compact
   def remember(
-    self, keys_values: KeysValues, bias: Float[Array, "#B H L L"]
+    self, keys_values: KeysValues, bias: Float[Array, "#B #H L L"]
   ) -> tuple[
     tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
-    Float[Array, "#B H Q L"],
+    Float[Array, "#B #H Q L"],
   ]:
-    """Writes positions into the `cache`; keys, values and bias of all.
+    """`remember` for this attention."""
+    return remember(self, keys_values, bias)
 
-    A first pass, while there is no cache, lays it out from the keys and values
-    of all L positions.
-    """
-    key, value = keys_values
-    filled = self.has_variable("cache", "cached_key")
-    keys = self.variable("cache", "cached_key", jnp.zeros_like, key)
-    values = self.variable("cache", "cached_value", jnp.zeros_like, value)
-    index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
-    if not filled:
-      return keys_values, bias
-    here = index.value
-    keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, here, 1)
-    values.value = lax.dynamic_update_slice_in_dim(values.value, value, here, 1)
-    index.value = here + key.shape[1]
-    bias = lax.dynamic_slice_in_dim(bias, here, key.shape[1], axis=2)
-    return (keys.value, values.value), bias
+
+def remember(
+  module: nn.Module, keys_values: KeysValues, bias: Float[Array, "#B #H L L"]
+) -> tuple[
+  tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
+  Float[Array, "#B #H Q L"],
+]:
+  """Writes positions into a module's `cache`; keys, values and bias of all.
+
+  A first pass, while there is no cache, lays it out from the keys and values
+  of all L positions.
+  """
+  key, value = keys_values
+  filled = module.has_variable("cache", "cached_key")
+  keys = module.variable("cache", "cached_key", jnp.zeros_like, key)
+  values = module.variable("cache", "cached_value", jnp.zeros_like, value)
+  index = module.variable("cache", _INDEX, jnp.zeros, (), jnp.int32)
+  if not filled:
+    return keys_values, bias
+  here = index.value
+  keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, here, 1)
+  values.value = lax.dynamic_update_slice_in_dim(values.value, value, here, 1)
+  index.value = here + key.shape[1]
+  bias = lax.dynamic_slice_in_dim(bias, here, key.shape[1], axis=2)
+  return (keys.value, values.value), bias
+
+
+def written(module: nn.Module) -> Int[Array, ""]:
+  """How many positions a module's `cache` holds."""
+  return module.get_variable("cache", _INDEX, jnp.int32(0))

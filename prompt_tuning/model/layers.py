@@ -1,15 +1,15 @@
 """The parts of a T5: its configuration, projections, norm, feed-forward.
 
-Parameter names, logical axes and numerics are those of t5x's `examples.t5`. A
-parameter is float32 when it is made; whatever dtype it has later, it is cast to
-`T5Config.dtype` where it is used.
+Parameter names, logical axes and numerics are those of t5x's `examples.t5`, and
+`t5gemma` is made of the same parts. A parameter is float32 when it is made;
+whatever dtype it has later, it is cast to the configuration's where it is used.
 """
 
 from collections.abc import Mapping
 import dataclasses
 import functools
 import types
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 from flax.linen import partitioning
@@ -18,7 +18,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from prompt_tuning.model.forms import quantized
-from prompt_tuning.shapes import Array, Float, Int
+from prompt_tuning.shapes import PAD, Array, Float, Int
 
 ACTIVATIONS = {
   "relu": nn.relu,
@@ -28,6 +28,49 @@ ACTIVATIONS = {
   "linear": lambda x: x,
 }
 """Of the branches of the feed-forward part, by name."""
+
+
+class Widths(NamedTuple):
+  """The sizes of a stack, encoder or decoder, that a prompt is made for.
+
+  Attributes:
+    layers: how many there are.
+    emb_dim: of what goes in.
+    keys: of all heads' keys (and values) together.
+    hidden: of the feed-forward part.
+  """
+
+  layers: int
+  emb_dim: int
+  keys: int
+  hidden: int
+
+
+def check_dtype(dtype: str) -> None:
+  """Refuses what activations cannot be.
+
+  Raises:
+    ValueError: with what they can be.
+  """
+  if dtype not in ("float32", "bfloat16"):
+    raise ValueError(
+      f"Activations cannot be {dtype!r} (ACTIVATION_DTYPE); they can be "
+      "float32 or bfloat16. Those of a T5 are too large for float16."
+    )
+
+
+def check_activations(names: tuple[str, ...]) -> None:
+  """Refuses activations that there are not.
+
+  Raises:
+    ValueError: with those that there are.
+  """
+  unknown = [name for name in names if name not in ACTIVATIONS]
+  if unknown:
+    raise ValueError(
+      f"mlp_activations={names} has {unknown[0]!r}; known are "
+      f"{', '.join(ACTIVATIONS)}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +102,8 @@ class T5Config:
 
   def __post_init__(self):
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
-    if self.dtype not in ("float32", "bfloat16"):
-      raise ValueError(
-        f"Activations cannot be {self.dtype!r} (ACTIVATION_DTYPE); they can be "
-        "float32 or bfloat16. Those of a T5 are too large for float16."
-      )
-    unknown = [a for a in self.mlp_activations if a not in ACTIVATIONS]
-    if unknown:
-      raise ValueError(
-        f"mlp_activations={self.mlp_activations} has {unknown[0]!r}; known are "
-        f"{', '.join(ACTIVATIONS)}."
-      )
+    check_dtype(self.dtype)
+    check_activations(self.mlp_activations)
     if self.relpos_max_distance <= self.relpos_buckets // 2:
       raise ValueError(
         f"relpos_max_distance={self.relpos_max_distance} must be more than "
@@ -77,6 +111,14 @@ class T5Config:
       )
     if self.scale_logits is None:
       object.__setattr__(self, "scale_logits", self.logits_via_embedding)
+
+  def widths(self, stack: Literal["encoder", "decoder"]) -> Widths:
+    """The sizes of a stack that a prompt is made for."""
+    layers = self.num_encoder_layers
+    if stack == "decoder":
+      layers = self.num_decoder_layers
+    joined = self.num_heads * self.head_dim
+    return Widths(layers, self.emb_dim, joined, self.mlp_dim)
 
 
 def parameter(name, initializer, shape, axes):
@@ -125,17 +167,23 @@ class Dense(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """T5's layer norm: no mean, no bias, computed in float32."""
+  """T5's layer norm: no mean, no bias, computed in float32.
+
+  The factor is the parameter and `offset`, which is 1 in a Gemma.
+  """
 
   epsilon: float
   dtype: Any
+  offset: float = 0.0
 
   @nn.compact
   def __call__(self, x: Float[Array, "*B E"]) -> Float[Array, "*B E"]:
-    scale = parameter("scale", nn.initializers.ones, (x.shape[-1],), ("embed",))
+    first = nn.initializers.constant(1 - self.offset)
+    scale = parameter("scale", first, (x.shape[-1],), ("embed",))
     x = x.astype(jnp.float32)
     x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
-    return (x * scale.astype(jnp.float32)).astype(self.dtype)
+    factor = self.offset + scale.astype(jnp.float32)
+    return (x * factor).astype(self.dtype)
 
 
 Vectors = Mapping[str, Float[Array, "#B #L _"]]
@@ -152,12 +200,31 @@ def scaled(
   return x * vectors[name].astype(x.dtype) if name in vectors else x
 
 
+def across(vectors: Vectors) -> Vectors:
+  """Those of a decoder layer's look at the input, called as in any other."""
+  return {
+    name.removeprefix("cross_"): vector
+    for name, vector in vectors.items()
+    if name.startswith("cross_")
+  }
+
+
 class Embed(nn.Module):
-  """The embedding table [V, E], read by gather."""
+  """The embedding table [V, E], read by gather.
+
+  Attributes:
+    vocab_size: V.
+    emb_dim: E.
+    dtype: of what is read.
+    start: the id whose row is read for PAD, which a decoder starts from.
+    deviation: of the initial rows.
+  """
 
   vocab_size: int
   emb_dim: int
   dtype: Any
+  start: int = PAD
+  deviation: float = 1.0
 
   def setup(self):
     self.held = quantized.of(self, "embedding")
@@ -165,12 +232,14 @@ class Embed(nn.Module):
       return
     self.embedding = parameter(
       "embedding",
-      nn.initializers.normal(1.0),
+      nn.initializers.normal(self.deviation),
       (self.vocab_size, self.emb_dim),
       ("vocab", "embed"),
     )
 
   def __call__(self, tokens: Int[Array, "*B T"]) -> Float[Array, "*B T E"]:
+    if self.start != PAD:
+      tokens = jnp.where(tokens == PAD, self.start, tokens)
     if self.held is not None:
       return self.held.rows(tokens, self.dtype)
     return jnp.take(self.embedding, tokens, axis=0, mode="clip").astype(
@@ -187,7 +256,7 @@ class Embed(nn.Module):
 class Mlp(nn.Module):
   """The feed-forward part: a product of activated branches, then `wo`."""
 
-  config: T5Config
+  config: Any  # T5Config, or what has its fields for this part
 
   @nn.compact
   def __call__(

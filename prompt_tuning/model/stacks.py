@@ -7,14 +7,17 @@
 
 from flax import linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning.model import attention, forms, inside
 from prompt_tuning.model.attention import Source
 from prompt_tuning.model.layers import (
   Dense,
+  Embed,
   Mlp,
   T5Config,
   Vectors,
+  across,
   dropout,
   norm,
 )
@@ -87,12 +90,7 @@ class DecoderLayer(nn.Module):
     y = self.self_attention(y, own, self_bias, vectors)
     x = x + dropout(self, y)
     y = self.pre_cross_attention_layer_norm(x)
-    cross = {
-      name.removeprefix("cross_"): vector
-      for name, vector in vectors.items()
-      if name.startswith("cross_")
-    }
-    y = self.encoder_decoder_attention(y, source, cross_bias, cross)
+    y = self.encoder_decoder_attention(y, source, cross_bias, across(vectors))
     x = x + dropout(self, y)
     y = self.mlp(self.pre_mlp_layer_norm(x), vectors)
     return x + dropout(self, y)
@@ -195,3 +193,24 @@ class Decoder(nn.Module):
       remat=self.remat and not is_cached,
     )
     return dropout(self, self.decoder_norm(x))
+
+  def logits(
+    self, x: Float[Array, "B L E"], table: Embed
+  ) -> Float[Array, "B L V"]:
+    """Float32 logits, of the table of words where there is no other head."""
+    config = self.config
+    if config.scale_logits:
+      x = x / np.sqrt(config.emb_dim).astype(x.dtype)
+    if config.logits_via_embedding:
+      return table.attend(x).astype(jnp.float32)
+    return self.logits_dense(x)
+
+
+def embedder(config: T5Config) -> Embed:
+  """The table of words."""
+  return Embed(config.vocab_size, config.emb_dim, config.dtype)
+
+
+def target_embedder(config: T5Config) -> None:
+  """The decoder's own table, which a T5 does not have."""
+  del config

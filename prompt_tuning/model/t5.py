@@ -1,6 +1,9 @@
-"""T5 in Flax: one network for T5 1.0, 1.1, mT5, UMT5 and ByT5.
+"""T5 in Flax: one network for T5 1.0, 1.1, mT5, UMT5, ByT5 and T5Gemma.
 
     tokens [B, T] -> read -> Source -> write -> logits [B, L, V]
+
+What its configuration is says of which parts it is made: `stacks` has those of
+a T5, `t5gemma` those of a T5Gemma. All else is the same for both.
 
 Parameter paths and logical axes are those of t5x's `examples.t5.network`, so
 that checkpoints and partitioning rules fit both, and `encode`, `decode` and
@@ -12,17 +15,21 @@ what else the module has for them (see `inside`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import attention, inject, inside
+from prompt_tuning.model import attention, inject, inside, stacks, t5gemma
 from prompt_tuning.model.attention import Source
-from prompt_tuning.model.layers import Embed, T5Config
-from prompt_tuning.model.stacks import Decoder, Encoder
+from prompt_tuning.model.layers import T5Config
+from prompt_tuning.model.t5gemma import T5GemmaConfig
 from prompt_tuning.shapes import PAD, Array, Float, Int
+
+Config = T5Config | T5GemmaConfig
+"""What a network may be made of."""
 
 
 class T5(nn.Module):
@@ -39,21 +46,23 @@ class T5(nn.Module):
       [B, T, T], besides padding and segments; None for everything.
   """
 
-  config: T5Config
+  config: Config
   prompt: nn.Module | None = None
   remat: bool = False
   attends: Callable[[Array], Array] | None = None
 
   def setup(self):
     config = self.config
-    self.token_embedder = Embed(config.vocab_size, config.emb_dim, config.dtype)
+    parts: Any = t5gemma if isinstance(config, T5GemmaConfig) else stacks
+    self.token_embedder = parts.embedder(config)
+    self.target_embedder = parts.target_embedder(config) or self.token_embedder
     self.encoder_embedder = (
       self.token_embedder
       if self.prompt is None
       else inject.PromptedEmbedding(self.token_embedder, self.prompt)
     )
-    self.encoder = Encoder(config, self.remat)
-    self.decoder = Decoder(config, self.remat)
+    self.encoder = parts.Encoder(config, self.remat)
+    self.decoder = parts.Decoder(config, self.remat)
 
   def read(
     self,
@@ -100,7 +109,6 @@ class T5(nn.Module):
         `cache` collection of so many; a first call with [B, cache_length]
         tokens lays the cache out. Several at once may come first.
     """
-    config = self.config
     span = cache_length or tokens.shape[1]
     everywhere = jnp.ones_like(tokens, bool)
     own = np.tril(np.ones((1, 1, span, span), bool))
@@ -112,7 +120,7 @@ class T5(nn.Module):
     if segments is not None and source.segments is not None:
       pairs = (segments, source.segments)
     cross = attention.pair_mask(everywhere, source.real, pairs)
-    x = self.token_embedder(tokens)
+    x = self.target_embedder(tokens)
     prompts, prompt_id = inside.of(self.prompt), source.prompt_id
     if prompts.rows is not None:
       x = inject.swap(x, tokens, prompts.rows)
@@ -125,11 +133,7 @@ class T5(nn.Module):
       inside.OfStack(prompts.decoder, None, prompt_id),
       is_cached=cache_length > 0,
     )
-    if config.scale_logits:
-      x = x / np.sqrt(config.emb_dim).astype(x.dtype)
-    if config.logits_via_embedding:
-      return self.token_embedder.attend(x).astype(jnp.float32)
-    return self.decoder.logits_dense(x)
+    return self.decoder.logits(x, self.target_embedder)
 
   # As t5x calls it.
 
@@ -208,7 +212,7 @@ class T5(nn.Module):
       )
 
 
-def abstract_parameters(config: T5Config):
+def abstract_parameters(config: Config):
   """The parameter tree of `T5(config)` as shapes, without computing it."""
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   variables = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens)

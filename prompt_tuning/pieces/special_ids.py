@@ -11,6 +11,19 @@ Ids = tuple[int, int, int]
 NAMES = ("pad", "eos", "unk")
 T5_IDS = (PAD, EOS, UNK)
 
+GEMMA_IDS = (PAD, EOS, 3)
+"""Those of a Gemma, where they stay: id 2 is that of its <bos>."""
+
+
+def texts(special: Ids) -> tuple[str, str, str]:
+  """What pad, eos and unk are called."""
+  return ("<pad>", "<eos>" if special == GEMMA_IDS else "</s>", "<unk>")
+
+
+def places(special: Ids) -> Ids:
+  """Their ids here."""
+  return GEMMA_IDS if special == GEMMA_IDS else T5_IDS
+
 
 def check(path: str, have: Sequence[int], want: Ids) -> None:
   """Refuses special ids that the model does not have.
@@ -36,6 +49,8 @@ def check(path: str, have: Sequence[int], want: Ids) -> None:
 
 def ours(tokens: Mapping[str, int], special: Ids) -> dict[str, int]:
   """Tokens of a file by the ids of a T5."""
+  if special == GEMMA_IDS:
+    return dict(tokens)
   return {k: special.index(i) if i < 3 else i for k, i in tokens.items()}
 
 

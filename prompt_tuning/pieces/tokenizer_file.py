@@ -5,7 +5,7 @@ import pathlib
 import tokenizers
 
 from prompt_tuning import json_files
-from prompt_tuning.pieces.special_ids import Ids, check
+from prompt_tuning.pieces.special_ids import Ids, check, texts
 
 
 class Tokenizer:
@@ -23,7 +23,7 @@ class Tokenizer:
         f"{path} cannot be read by the tokenizers library ({error}). It is "
         "damaged, or of a newer version: save the tokenizer anew."
       ) from error
-    ids = [read.token_to_id(name) for name in ("<pad>", "</s>", "<unk>")]
+    ids = [read.token_to_id(name) for name in texts(special)]
     check(path, [-1 if i is None else i for i in ids], special)
     # How long a text may be is the run's choice.
     read.no_truncation()

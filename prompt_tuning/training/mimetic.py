@@ -1,13 +1,15 @@
 """Weights to pre-train from: words attend to equal words from the start."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, stored_model
-from prompt_tuning.model import forms
+from prompt_tuning.model import forms, t5
+from prompt_tuning.model.t5gemma import T5GemmaConfig
 
 
 def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
@@ -20,12 +22,26 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
   embedding table. Trained transformers look like this, and a small one that
   begins so learns to compare two sentences in a fraction of the steps (after
   Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers").
+
+  A T5Gemma has no position bias; the first head of each group has the keys, and
+  both stacks begin with one table.
   """
   forms.quantized.refuse(model.params, "pre-training trains them")
-  config = model.config
+  flat = dict(storage.flatten(forms.apart(model.params)))
+  if isinstance(model.config, T5GemmaConfig):
+    _fill_t5gemma(model.config, flat)
+  else:
+    _fill_t5(model.config, flat)
+  params = storage.unflatten(flat)
+  return dataclasses.replace(
+    model, params=params, stored_hash=stored_model.weights_hash(params)
+  )
+
+
+def _fill_t5(config: t5.T5Config, flat: dict[str, Any]) -> None:
+  """Changes the parameters of a T5."""
   matching = config.num_heads // 2
   half = matching * config.head_dim
-  flat = dict(storage.flatten(forms.apart(model.params)))
   for path in list(flat):
     module = path.removesuffix("/key/kernel")
     if module == path or module.endswith("self_attention"):
@@ -44,7 +60,26 @@ def mimetic(model: pretrained.FrozenModel) -> pretrained.FrozenModel:
   if not config.logits_via_embedding:
     table = flat["token_embedder/embedding"]
     flat["decoder/logits_dense/kernel"] = table.T / np.sqrt(config.emb_dim)
-  params = storage.unflatten(flat)
-  return dataclasses.replace(
-    model, params=params, stored_hash=stored_model.weights_hash(params)
-  )
+
+
+def _fill_t5gemma(config: T5GemmaConfig, flat: dict[str, Any]) -> None:
+  """Changes the parameters of a T5Gemma; stacks of two widths do not match."""
+  is_even = config.encoder.emb_dim == config.decoder.emb_dim
+  for path in list(flat):
+    module = path.removesuffix("/key/kernel")
+    is_cross = module.endswith("encoder_decoder_attention")
+    if module == path or module.endswith("/self_attention"):
+      continue
+    if is_cross and not is_even:
+      continue
+    stack = config.decoder if is_cross else config.encoder
+    shape = (stack.emb_dim, stack.num_kv_heads, -1, stack.head_dim)
+    query = flat[f"{module}/query/kernel"].reshape(shape)
+    flat[path] = query[:, :, 0].reshape(flat[path].shape)
+    value = flat[f"{module}/value/kernel"].reshape(shape)
+    value = jnp.broadcast_to(value, query.shape).reshape(len(query), -1)
+    flat[f"{module}/out/kernel"] = value.T
+  if is_even:
+    flat["target_embedder/embedding"] = flat["token_embedder/embedding"]
+  if not config.logits_via_embedding:
+    flat["decoder/logits_dense/kernel"] = flat["target_embedder/embedding"].T

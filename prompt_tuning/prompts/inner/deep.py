@@ -50,7 +50,7 @@ class Deep(nn.Module):
   emb_dim: int
   num_prompts: int | None = None
   combine: str = "add"
-  config: t5.T5Config | None = None
+  config: t5.Config | None = None
 
   def __call__(self) -> Float[Array, "*N P E"]:
     return self.tensors()["embedding"]
@@ -120,7 +120,7 @@ class IA3(nn.Module):
   length: int
   emb_dim: int
   num_prompts: int | None = None
-  config: t5.T5Config | None = None
+  config: t5.Config | None = None
 
   def __call__(self) -> Float[Array, "*N P E"]:
     return _rows(self)
@@ -161,12 +161,14 @@ class Decoder(nn.Module):
     emb_dim: E.
     num_prompts: N.
     decoder_length: Q.
+    config: of the network.
   """
 
   length: int
   emb_dim: int
   num_prompts: int | None = None
   decoder_length: int = 20
+  config: t5.Config | None = None
 
   @property
   def num_rows(self) -> int:
@@ -186,8 +188,20 @@ class Decoder(nn.Module):
   def first_parameters(
     self, rows: Float[Array, "*N PQ E"], given: Given = ROWS_ALONE
   ) -> PyTree:
-    """The first P of the rows, and the others for the decoder."""
+    """The first P of the rows, and the others for the decoder.
+
+    Raises:
+      ValueError: rows of the encoder's table do not fit into the decoder.
+    """
     del given
+    if self.config is not None:
+      width = self.config.widths("decoder").emb_dim
+      if width != self.emb_dim:
+        raise ValueError(
+          f"The decoder is {width} wide and the encoder {self.emb_dim}, so a "
+          "prompt for the decoder cannot start from rows of the encoder's "
+          "table. Leave methods/decoder.gin out for this model."
+        )
     front, decoder = np.split(np.asarray(rows), [self.length], axis=-2)
     found = {"decoder_embedding": decoder}
     return found | ({"embedding": front} if self.length else {})

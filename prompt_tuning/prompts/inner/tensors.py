@@ -31,21 +31,24 @@ SHAPES = "tensors"
 """What a prompt's record calls their shapes."""
 
 
-def vector_shapes(config: t5.T5Config) -> dict[str, tuple[int, int]]:
+def vector_shapes(config: t5.Config) -> dict[str, tuple[int, int]]:
   """The names of IA3's vectors, and their shapes in a network."""
-  joined = config.num_heads * config.head_dim
+  encoder, decoder = config.widths("encoder"), config.widths("decoder")
   stacks = {
-    "encoder": (inside.VECTORS, config.num_encoder_layers),
-    "decoder": (inside.DECODER_VECTORS, config.num_decoder_layers),
+    "encoder": (inside.VECTORS, encoder),
+    "decoder": (inside.DECODER_VECTORS, decoder),
   }
   return {
-    f"{stack}_{name}": (layers, config.mlp_dim if name == "hidden" else joined)
-    for stack, (names, layers) in stacks.items()
+    f"{stack}_{name}": (
+      own.layers,
+      own.hidden if name == "hidden" else own.keys,
+    )
+    for stack, (names, own) in stacks.items()
     for name in names
   }
 
 
-def _shapes(found: Tensors, config: t5.T5Config) -> dict[str, tuple[int, ...]]:
+def _shapes(found: Tensors, config: t5.Config) -> dict[str, tuple[int, ...]]:
   """What the tensors' shapes must be, but for the lengths that they have."""
   width, deeper = config.emb_dim, config.num_encoder_layers - 1
 
@@ -57,7 +60,7 @@ def _shapes(found: Tensors, config: t5.T5Config) -> dict[str, tuple[int, ...]]:
     ROWS: (rows(ROWS), width),
     "deep": (deeper, rows(ROWS), width),
     "keep": (deeper,),
-    DECODER_ROWS: (rows(DECODER_ROWS), width),
+    DECODER_ROWS: (rows(DECODER_ROWS), config.widths("decoder").emb_dim),
     **vector_shapes(config),
   }
 
@@ -144,7 +147,7 @@ def contents(values: Tensors, path) -> tuple[dict[str, Any], bytes]:
   }, storage.tensor_bytes(found)
 
 
-def check_fits(found: Tensors, config: t5.T5Config, path) -> None:
+def check_fits(found: Tensors, config: t5.Config, path) -> None:
   """Compares tensors with the network that they shall be used in.
 
   Raises:
@@ -196,9 +199,7 @@ def lengths_of(prompts: Sequence[Tensors], name: str = ROWS) -> tuple[int, ...]:
   return tuple(len(one[name]) if name in one else 0 for one in prompts)
 
 
-def bank(
-  prompts: Sequence[Tensors], config: t5.T5Config
-) -> tuple[Bank, PyTree]:
+def bank(prompts: Sequence[Tensors], config: t5.Config) -> tuple[Bank, PyTree]:
   """One module for prompts of all kinds, and its parameters."""
   longest = {
     name: max(lengths_of(prompts, name)) for name in (ROWS, DECODER_ROWS)

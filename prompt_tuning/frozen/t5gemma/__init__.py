@@ -1,0 +1,27 @@
+"""T5Gemma as transformers stores it: what `frozen.huggingface` asks for.
+
+config.json, {"encoder": {…}, "decoder": {…}}  <->  T5GemmaConfig
+model.decoder.layers.0.cross_attn.q_proj.weight <-> a parameter's path
+"""
+
+from prompt_tuning.frozen.t5gemma.names import (
+  HEAD,
+  tensor_names,
+  without_copies,
+)
+from prompt_tuning.frozen.t5gemma.settings import (
+  MODEL_TYPE,
+  config_of,
+  is_t5gemma,
+  settings_of,
+)
+
+__all__ = [
+  "HEAD",
+  "MODEL_TYPE",
+  "config_of",
+  "is_t5gemma",
+  "settings_of",
+  "tensor_names",
+  "without_copies",
+]
