@@ -116,7 +116,12 @@ class Vocabulary:
 
   @functools.cached_property
   def _written(self) -> dict[int, str]:
-    """The tokens by id that stand between the words of a decoded text."""
+    """The tokens by id that stand between the words of a decoded text.
+
+    In a Gemma, where some are line breaks, they stand where they are.
+    """
+    if self.special == GEMMA_IDS:
+      return {}
     tokens = {**self._own, **self.added}.items()
     return {i: text for text, i in tokens if i > UNK}
 
@@ -127,8 +132,7 @@ class Vocabulary:
   def num_pieces(self) -> int:
     """How many pieces there are in front of sentinels and added tokens."""
     if self.is_json:
-      behind = [i for i in self._own.values() if i > UNK]
-      return min([self._pieces.get_piece_size(), *behind])
+      return self._pieces.count(self._own.values())
     return self._pieces.get_piece_size() - self.extra_ids
 
   @functools.cached_property

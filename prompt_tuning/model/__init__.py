@@ -5,9 +5,19 @@
                          `inside` those of layers and the decoder
     tokens [B, T] -> `decode` (by `beams` of `cached` places) -> ids [B, L]
 
-`stacks`, `layers` and `attention` are the parts of a T5. `freeze` splits the
-parameters into those that train and the others, `forms` gives the frozen ones
-the form that computes best. Nothing here knows a file, a task or an optimizer.
+`stacks`, `layers` and `attention` are the parts of a T5, `t5gemma` has those of
+a T5Gemma. `freeze` splits the parameters into those that train and the others,
+`forms` gives the frozen ones the form that computes best. Nothing here knows a
+file, a task or an optimizer.
 """
 
-__all__ = ["decode", "forms", "freeze", "inject", "inside", "losses", "t5"]
+__all__ = [
+  "decode",
+  "forms",
+  "freeze",
+  "inject",
+  "inside",
+  "losses",
+  "t5",
+  "t5gemma",
+]

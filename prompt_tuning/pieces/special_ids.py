@@ -1,6 +1,6 @@
 """Ids of pad, eos and unk in a file, and the same tokens by a T5's ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prompt_tuning.shapes import EOS, PAD, UNK
@@ -60,6 +60,10 @@ class Renumbered:
   def __init__(self, pieces: Any, special: Ids):
     self._pieces, self._special = pieces, special
     self.get_piece_size = pieces.get_piece_size
+
+  def count(self, tokens: Iterable[int]) -> int:
+    """Pieces in front of these tokens, of a tokenizer.json."""
+    return self._pieces.count(tokens)
 
   def encode(self, text, **options):
     if isinstance(text, str):

@@ -1,5 +1,6 @@
 """A tokenizer.json, read by the tokenizers library."""
 
+from collections.abc import Iterable
 import pathlib
 
 import tokenizers
@@ -29,7 +30,12 @@ class Tokenizer:
     read.no_truncation()
     read.no_padding()
     self._read = read
-    self._size = max(read.get_vocab().values()) + 1
+    self._ids = {*read.get_vocab().values()}
+    self._size = max(self._ids) + 1
+
+  def count(self, tokens: Iterable[int]) -> int:
+    """How many pieces stand in front of all these tokens that end the file."""
+    return max(self._ids - {*tokens}, default=-1) + 1
 
   def get_piece_size(self) -> int:
     return self._size

@@ -6,9 +6,11 @@ import hypothesis
 from hypothesis import strategies
 import places
 import pytest
+import sentencepiece
 import tiny_t5
+import tokenizers
 
-from prompt_tuning.vocabulary import EOS, PAD, UNK, Vocabulary
+from prompt_tuning.vocabulary import EOS, GEMMA_IDS, PAD, UNK, Vocabulary
 
 GOLDEN = places.TESTS / "golden" / "tokenizers"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -248,3 +250,68 @@ def test_a_file_that_is_no_tokenizer_is_named(text, tmp_path):
   path.write_text(text)
   with pytest.raises(ValueError, match="tokenizer.json"):
     Vocabulary(str(path)).encode("the cat")
+
+
+# The ids of a Gemma: <bos> where a T5 has unk, unk behind it.
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+  """The same pieces as a SentencePiece model and as a tokenizer.json."""
+  folder = tmp_path_factory.mktemp("gemma")
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(tiny_t5.TEXTS),
+    model_prefix=str(folder / "tokenizer"),
+    model_type="bpe",
+    vocab_size=60,
+    pad_id=0,
+    eos_id=1,
+    bos_id=2,
+    unk_id=3,
+    eos_piece="<eos>",
+    bos_piece="<bos>",
+    user_defined_symbols=["<mask>", "\n"],
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  path = str(folder / "tokenizer.model")
+  model = sentencepiece.SentencePieceProcessor(model_file=path)
+  pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+  made = tokenizers.Tokenizer(
+    tokenizers.models.Unigram(
+      [(piece, float(model.get_score(i))) for i, piece in enumerate(pieces)],
+      unk_id=3,
+    )
+  )
+  made.add_special_tokens(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"])
+  made.add_tokens(["\n", "<last>"])
+  made.decoder = tokenizers.decoders.Replace("\u2581", " ")
+  made.save(str(folder / "tokenizer.json"))
+  return folder
+
+
+def test_a_gemmas_vocabulary_keeps_its_ids(gemma):
+  found = Vocabulary(str(gemma / "tokenizer.model"), 0, special=GEMMA_IDS)
+  ids = found.encode("the cat\nthe dog")
+  assert not {*ids} & {0, 1, 2, 3}
+  assert found.decode([*ids, EOS, *ids]) == "the cat\nthe dog"
+  assert [found.piece(i) for i in range(4)] == [
+    *("<pad>", "<eos>", "<bos>", "<unk>")
+  ]
+  assert found.added == {}
+
+
+def test_a_gemmas_tokenizer_has_tokens_in_front_of_its_pieces(gemma):
+  """Some of them are line breaks, which stay where they are."""
+  found = Vocabulary(str(gemma / "tokenizer.json"), 0, special=GEMMA_IDS)
+  assert found.num_pieces == found.size - 1  # all but <last>
+  assert found.piece(found.size - 1) == "<last>"
+  ids = [found.encode(word)[0] for word in ("t", "\n", "h")]
+  assert found.decode(ids) == "t\nh"
+
+
+def test_a_t5s_vocabulary_is_none_of_a_gemma(gemma):
+  with pytest.raises(ValueError, match="unk 2 .*its model has .* unk 3"):
+    Vocabulary(tiny_t5.vocabulary().path, 0, special=GEMMA_IDS).encode("a")
+  with pytest.raises(ValueError, match="unk 3 .*; a T5 has .* unk 2"):
+    Vocabulary(str(gemma / "tokenizer.model"), 0).encode("a")

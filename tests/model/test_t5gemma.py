@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from typing import Any
 
+from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,9 +85,10 @@ def test_a_sliding_layer_sees_near_places_alone():
     jax.jit(functools.partial(network.apply, method="encode")),
     {"params": tree},
   )
-  other = TEXT.copy()
+  text = TEXT[:1]
+  other = text.copy()
   other[:, 4] = 7
-  moved = np.abs(encode(TEXT) - encode(other)).max(axis=(0, 2)) > 1e-6
+  moved = np.abs(encode(text) - encode(other)).max(axis=(0, 2)) > 1e-6
   assert moved.tolist() == [2 <= i <= 6 for i in range(9)]
 
 
@@ -157,7 +159,7 @@ def test_padding_in_front_and_behind_changes_nothing():
   front, behind = ((0, 0), (2, 0)), ((0, 0), (0, 3))
   for where in (front, behind):
     found = logits(network, params(), np.pad(TEXT, where))
-    np.testing.assert_allclose(found, want, atol=2e-5)
+    np.testing.assert_allclose(found, want, atol=1e-4)  # of other angles
 
 
 def test_packed_rows_say_what_their_examples_say_alone():
@@ -276,9 +278,11 @@ def test_vectors_multiply_keys_and_values_as_their_matrices_would():
 def test_every_parameter_has_its_logical_axes():
   token = jnp.ones((1, 1), jnp.int32)
   made = jax.eval_shape(t5.T5(CONFIG).init, jax.random.key(0), token, token)
-  names = storage.flatten(made["params_axes"])
-  assert len(names) == len(storage.flatten(made["params"]))
-  key = "decoder/layers_0/encoder_decoder_attention/key/kernel_axes"
+  names = storage.flatten(partitioning.get_axis_names(made["params_axes"]))
+  leaves = storage.flatten(made["params"])
+  assert names.keys() == leaves.keys()
+  assert all(len(names[path]) == leaf.ndim for path, leaf in leaves.items())
+  key = "decoder/layers_0/encoder_decoder_attention/key/kernel"
   assert tuple(names[key]) == ("embed", "joined_kv")
 
 
