@@ -1,18 +1,21 @@
+import dataclasses
 import pathlib
 
 import gin
+import places
 import pytest
 
-from prompt_tuning import configuration, gin_macros
+from prompt_tuning import configuration, gin_macros, storage
 from prompt_tuning.data import objectives
-from prompt_tuning.model import freeze, t5
+from prompt_tuning.model import freeze, t5, t5gemma
 from prompt_tuning.training import loop, pretrain, train
 
 FILES = sorted(
   str(path.relative_to(configuration.gin_folder()))
   for path in configuration.gin_folder().glob("[!t]*/*.gin")
 )
-MODELS = [f for f in FILES if f.startswith("models/t5")]
+MODELS = [f for f in FILES if f.startswith("models/t5_1_1")]
+GEMMAS = [f for f in FILES if f.startswith("models/t5gemma")]
 PROMPTS = [f for f in FILES if f.startswith("prompts/")]
 
 
@@ -24,7 +27,7 @@ def configure(files, *bindings, search_paths=()):
 
 
 def test_there_are_gin_files_for_models_prompts_and_runs():
-  assert len(MODELS) == 5 and len(PROMPTS) == 5
+  assert (len(MODELS), len(GEMMAS), len(PROMPTS)) == (5, 8, 5)
   assert {"runs/eval.gin", "runs/infer.gin"} <= set(FILES)
 
 
@@ -83,6 +86,40 @@ def test_a_prompt_is_pulled_to_a_text_only_if_asked():
   configure(files, "WAYWARD_TEXT='Do {task}.'", "WAYWARD_GAMMA=0.1")
   found = gin.get_configurable(train.Tuning)()
   assert (found.wayward_text, found.wayward_gamma) == ("Do {task}.", 0.1)
+
+
+def test_the_sizes_of_t5gemma_are_those_of_its_documentation():
+  """Two layers of each stack are counted, and the others are like them."""
+  text = (places.ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+  for model in GEMMAS:
+    configure([model, "runs/prompt_tuning.gin"])
+    whole = gin.get_configurable(t5gemma.T5GemmaConfig)()
+
+    def counted(layers, whole=whole):
+      few = {
+        name: dataclasses.replace(stack, num_layers=layers, layer_types=())
+        for name, stack in (
+          ("encoder", whole.encoder),
+          ("decoder", whole.decoder),
+        )
+      }
+      few = dataclasses.replace(whole, **few)
+      flat = storage.flatten(t5.abstract_parameters(few))
+      return {
+        stack: freeze.count(
+          [leaf for path, leaf in flat.items() if path.startswith(stack)]
+        )
+        for stack in ("encoder", "decoder", "t")
+      }
+
+    one, two = counted(1), counted(2)
+    total = one["t"]
+    for name in ("encoder", "decoder"):
+      more = getattr(whole, name).num_layers - 1
+      total += one[name] + more * (two[name] - one[name])
+    assert f"`{model}`" in text
+    line = next(row for row in text.splitlines() if f"`{model}`" in row)
+    assert f"| {total:,} | {total - one['t']:,} |" in line
 
 
 def test_the_sizes_are_those_of_t5():
