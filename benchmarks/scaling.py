@@ -124,7 +124,7 @@ _ARRAY = re.compile(r"(f32|bf16|f16|s32|u32|s8|u8|u16|pred)\[([\d,]*)\]")
 _BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u16": 2}
 
 
-def sent(program: str) -> dict[str, float]:
+def sent(program: str, devices: int) -> dict[str, float]:
   """Bytes that a device sends in each kind of collective, by rings."""
   inside, entry = collections.defaultdict(list), ""
   name = ""
@@ -144,7 +144,7 @@ def sent(program: str) -> dict[str, float]:
         add(found[1], times * (int(trips[1]) if trips else 1))
       elif found := _SENT.search(line):
         kind, size = found[2], _size(found[1])
-        totals[kind] += times * size * _part(kind, _group(line))
+        totals[kind] += times * size * _part(kind, _group(line, devices))
       elif found := _CALLED.search(line):
         add(found[1], times)
 
@@ -160,13 +160,13 @@ def _size(type_: str) -> int:
   )
 
 
-def _group(line: str) -> int:
-  """How many devices take part."""
+def _group(line: str, devices: int) -> int:
+  """How many devices take part; all, if no group is named."""
   if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
     return int(found[1])
   if found := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
     return len(found[1].split(","))
-  return 2
+  return devices
 
 
 def _part(kind: str, devices: int) -> float:
@@ -229,7 +229,7 @@ def measured(config: t5.T5Config, of: list) -> dict:
     for leaf in jax.tree.leaves(weights)
   )
   memory: Any = program.memory_analysis()
-  kinds = sent(program.as_text() or "")
+  kinds = sent(program.as_text() or "", data * model)
   return {
     "of": of,
     "weights": held,
