@@ -96,7 +96,7 @@ def test_a_module_of_ones_own_is_tuned_scored_and_predicted(task, tmp_path):
       "--gin_file=prompts/class_labels.gin",
       "--gin_file=runs/prompt_tuning.gin",
       *("--gin.PROMPT_LENGTH=4", "--gin.BATCH_SIZE=8"),
-      *("--gin.TRAIN_STEPS=30", "--gin.EVAL_PERIOD=15"),
+      *("--gin.TRAIN_STEPS=12", "--gin.EVAL_PERIOD=6"),
       f"--gin.MODEL_DIR={run}",
     ]
   )
