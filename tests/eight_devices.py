@@ -1,6 +1,6 @@
 """Trains and predicts on meshes of eight forced devices; prints what came out.
 
-python eight_devices.py '[{"data": 1}, {"data": 4, "model": 2}]'
+python eight_devices.py '[[{"data": 1}, "groups", false]]' [t5gemma]
 """
 
 import json
@@ -24,6 +24,8 @@ from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.training import loop, optimizers, step
 
 CONFIG = tiny_t5.config(num_heads=4, num_encoder_layers=2, num_decoder_layers=2)
+if sys.argv[2:] == ["t5gemma"]:
+  CONFIG = tiny_t5.gemma()
 P = 3
 NETWORK = tiny_t5.prompted(CONFIG, P, 2)
 ROWS = [tiny_t5.tokens(1, 3 + i % 5, seed=i)[0] for i in range(11)]

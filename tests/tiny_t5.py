@@ -10,6 +10,7 @@ import sentencepiece
 
 from prompt_tuning import storage
 from prompt_tuning.model import inject, t5
+from prompt_tuning.model.t5gemma import Stack, T5GemmaConfig
 from prompt_tuning.prompts.prompt import Prompt
 from prompt_tuning.vocabulary import Vocabulary
 
@@ -35,6 +36,16 @@ def config(**changes) -> t5.T5Config:
       "num_decoder_layers": 1,
       **changes,
     }
+  )
+
+
+def gemma(**changes) -> T5GemmaConfig:
+  """A T5Gemma whose stacks differ in size, with the vocabulary's ids."""
+  return T5GemmaConfig(
+    60,
+    Stack(16, 4, 2, 6, 24, 2, attention_cap=5.0, window=3),
+    Stack(12, 4, 2, 4, 20, 2, attention_cap=5.0, window=3),
+    **{"start_id": 0, **changes},
   )
 
 
@@ -140,3 +151,23 @@ def vocabulary(extra_ids: int = 10) -> Vocabulary:
       minloglevel=2,
     )
   return Vocabulary(str(prefix.with_suffix(".model")), extra_ids)
+
+
+def gemma_pieces(folder) -> str:
+  """A SentencePiece model with the special ids of a Gemma."""
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(TEXTS),
+    model_prefix=str(folder / "tokenizer"),
+    model_type="bpe",
+    vocab_size=60,
+    pad_id=0,
+    eos_id=1,
+    bos_id=2,
+    unk_id=3,
+    eos_piece="<eos>",
+    bos_piece="<bos>",
+    user_defined_symbols=["<mask>", "\n"],
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  return str(folder / "tokenizer.model")

@@ -75,9 +75,9 @@ if CAT not in seqio.TaskRegistry.names():
   seqio.MixtureRegistry.add("toy_animals", [(CAT, 3), (DOG, 1)])
 
 
-def model(seed: int = 0) -> pretrained.FrozenModel:
+def model(seed: int = 0, config=None) -> pretrained.FrozenModel:
   """A T5 of random weights with the vocabulary of the toy tasks."""
-  config = tiny_t5.config()
+  config = config or tiny_t5.config()
   params = tiny_t5.weights(config, seed)
   return pretrained.FrozenModel(
     config,

@@ -259,22 +259,7 @@ def test_a_file_that_is_no_tokenizer_is_named(text, tmp_path):
 def gemma(tmp_path_factory):
   """The same pieces as a SentencePiece model and as a tokenizer.json."""
   folder = tmp_path_factory.mktemp("gemma")
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(tiny_t5.TEXTS),
-    model_prefix=str(folder / "tokenizer"),
-    model_type="bpe",
-    vocab_size=60,
-    pad_id=0,
-    eos_id=1,
-    bos_id=2,
-    unk_id=3,
-    eos_piece="<eos>",
-    bos_piece="<bos>",
-    user_defined_symbols=["<mask>", "\n"],
-    hard_vocab_limit=False,
-    minloglevel=2,
-  )
-  path = str(folder / "tokenizer.model")
+  path = tiny_t5.gemma_pieces(folder)
   model = sentencepiece.SentencePieceProcessor(model_file=path)
   pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
   made = tokenizers.Tokenizer(

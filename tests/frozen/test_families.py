@@ -19,6 +19,7 @@ from prompt_tuning.frozen import huggingface, pretrained, t5gemma, weight_files
 from prompt_tuning.model import decode, inject, t5
 from prompt_tuning.model.t5gemma.config import FULL, SLIDING
 from prompt_tuning.prompts import prompted
+from prompt_tuning.vocabulary import GEMMA_IDS, Vocabulary
 
 RECORD = json.loads((places.GOLDEN / "families.json").read_text())
 SAID = np.load(places.GOLDEN / "families.npz")
@@ -296,3 +297,18 @@ def test_a_head_that_is_the_table_again_is_none(tmp_path):
   assert pretrained.open_model(folder).config.logits_via_embedding
   safetensors.numpy.save_file({**tensors, t5gemma.HEAD: table + 1}, path)
   assert not pretrained.open_model(folder).config.logits_via_embedding
+
+
+@pytest.mark.parametrize("to", ["huggingface", "prompt-tuning"])
+def test_a_gemmas_vocabulary_comes_and_goes_with_its_model(tmp_path, to):
+  config = tiny_t5.gemma(start_id=2)
+  given = Vocabulary(tiny_t5.gemma_pieces(tmp_path), 0, special=GEMMA_IDS)
+  made = pretrained.FrozenModel(
+    config, tiny_t5.weights(config), given, "tiny", ""
+  )
+  again = pretrained.load(pretrained.save(tmp_path / "model", made, to))
+  found = again.require_vocabulary()
+  assert (again.config, found.special) == (config, GEMMA_IDS)
+  for text in tiny_t5.TEXTS:
+    assert found.encode(text) == given.encode(text)
+    assert found.decode(found.encode(text)) == text

@@ -2,12 +2,13 @@
 
     python tests/golden/make_families.py
 
-Needs torch and transformers (made with 2.13.0 and 5.24.0). 12 T5Gemmas and 6
-UMT5s of random shapes: shared keys, windows shorter than the input, soft caps,
-stacks of different sizes, heads tied and of their own. Their weights are drawn
-by a formula from the names of the tensors, which the tests draw again, so that
-families.json has the configurations as transformers writes them and the hashes
-of the tensors' names and shapes, and families.npz what was given and said.
+Needs torch, transformers and peft (made with 2.13.0, 5.24.0 and 0.21.2). 12
+T5Gemmas and 6 UMT5s of random shapes: shared keys, windows shorter than the
+input, soft caps, stacks of different sizes, heads tied and of their own. Their
+weights are drawn by a formula from the names of the tensors, which the tests
+draw again, so that families.json has the configurations as transformers writes
+them and the hashes of the tensors' names and shapes, and families.npz what was
+said. Prompts of PEFT must say the same as rows in front of the embedded input.
 """
 
 import hashlib
@@ -224,17 +225,51 @@ def says_pad(said: dict[str, np.ndarray]) -> bool:
   )
 
 
+def by_peft(whole, given) -> np.ndarray:
+  """What a model says of the batch behind an adapter of PEFT."""
+  import peft
+  import torch
+
+  length, width = given["prompt"].shape
+  config = peft.PromptTuningConfig(
+    task_type="SEQ_2_SEQ_LM",
+    num_virtual_tokens=length,
+    num_transformer_submodules=1,
+    token_dim=width,  # it does not find those of a T5Gemma
+    num_layers=1,
+    num_attention_heads=1,
+  )
+  adapted = peft.get_peft_model(whole, config).eval()
+  inputs = torch.tensor(given["inputs"], dtype=torch.long)
+  targets = torch.tensor(given["targets"], dtype=torch.long)
+  start = 0 if whole.config.model_type == "umt5" else 2
+  before = torch.nn.functional.pad(targets, (1, 0), value=start)[:, :-1]
+  rows = adapted.prompt_encoder["default"].embedding.weight
+  with torch.no_grad():
+    rows.copy_(torch.tensor(given["prompt"]))
+    return adapted(
+      input_ids=inputs,
+      attention_mask=(inputs != 0).long(),
+      decoder_input_ids=before,
+      decoder_attention_mask=torch.ones_like(before),
+      use_cache=False,
+    ).logits.numpy()
+
+
 def made(name: str) -> tuple[dict, dict[str, np.ndarray]]:
   """What is recorded of a model, with the first seed that says no padding."""
   for seed in range(100):
     whole = model(name, seed)
     width = whole.get_encoder().get_input_embeddings().weight.shape[1]
-    said = answers(whole, batch(name, width))
+    given = batch(name, width)
+    said = answers(whole, given)
     if not says_pad(said):
       break
   else:
     raise RuntimeError(f"{name} says padding whatever its seed is.")
   shapes = {k: tuple(v.shape) for k, v in whole.named_parameters()}
+  # A prompt of PEFT is what stands in front of the embedded input.
+  np.testing.assert_array_equal(by_peft(whole, given), said["prompted_logits"])
   record = {"seed": seed, "tensors": digest(shapes)}
   record["config"] = json.loads(whole.config.to_json_string())
   return record, said

@@ -299,3 +299,21 @@ def test_a_gradient_reaches_every_row_of_a_prompt():
 
   found = gradient(jnp.asarray(tiny_t5.rows(2, 16)))
   assert (np.abs(found).max(axis=1) > 1e-5).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_integers_say_nearly_the_same(dtype):
+  """Both tables and every kernel are held as integers, and none is floats."""
+  held = {
+    name: part
+    for path, leaf in storage.flatten(params()).items()
+    for name, part in forms.quantized.parts(path, leaf, dtype).items()
+  }
+  assert {f"{name}_embedder/embedding_int8" for name in ("token", "target")} < {
+    *held
+  }
+  assert not [name for name in held if name.endswith(("/kernel", "/embedding"))]
+  found = logits(t5.T5(CONFIG), storage.unflatten(held))
+  want = logits(t5.T5(CONFIG), params())
+  close = np.corrcoef(found.ravel(), want.ravel())[0, 1]
+  assert close > (0.999 if dtype == "int8" else 0.9)
