@@ -316,4 +316,4 @@ def test_integers_say_nearly_the_same(dtype):
   found = logits(t5.T5(CONFIG), storage.unflatten(held))
   want = logits(t5.T5(CONFIG), params())
   close = np.corrcoef(found.ravel(), want.ravel())[0, 1]
-  assert close > (0.999 if dtype == "int8" else 0.9)
+  assert close > (0.99 if dtype == "int8" else 0.9)

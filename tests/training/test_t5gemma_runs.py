@@ -45,7 +45,10 @@ def test_two_tasks_train_a_bank_and_its_prompts_answer(tmp_path, model):
     if "loss" in row
   ]
   assert losses and np.isfinite(losses).all()
-  saved = checkpoints.load_prompts(tmp_path)
+  saved = [
+    checkpoints.load_prompt(folder, model)
+    for folder in sorted((tmp_path / "prompts").iterdir())
+  ]
   assert [one.values.shape for one in saved] == [(4, 16)] * 2
   together = PromptedModel(model, saved, infer.Decoding(max_length=4))
   said = together.predict(TEXTS * 2, [0] * 3 + [1] * 3)
