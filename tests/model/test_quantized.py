@@ -10,7 +10,7 @@ import pytest
 import tiny_t5
 
 from prompt_tuning import storage
-from prompt_tuning.model import forms, freeze, t5
+from prompt_tuning.model import decode, forms, freeze, t5
 from prompt_tuning.model.forms import quantized
 from prompt_tuning.prompts import prompt
 
@@ -195,6 +195,18 @@ def test_a_step_holds_the_floats_of_few_layers(dtype):
   norm = params["encoder"]["encoder_norm"]
   compiled = jax.jit(jax.grad(loss)).lower(norm).compile()
   assert compiled.memory_analysis().temp_size_in_bytes < floats / 4
+
+
+@both
+def test_what_is_written_is_what_the_dequantised_weights_write(dtype):
+  config = tiny_t5.config()
+  params = tiny_t5.weights(config)
+  decoder = decode.make_decoder(t5.T5(config), decode.Greedy(), 5)
+  tokens, key = tiny_t5.tokens(3, 6), jax.random.key(0)
+  made = decoder(forms.stacked(held(params, dtype)), tokens, key)
+  wanted = decoder(dequantised(params, dtype), tokens, key)
+  np.testing.assert_array_equal(made, wanted)
+  assert len(np.unique(made)) > 2
 
 
 def test_axes_of_integers_and_scales_are_those_of_the_weight():

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ import toy_tasks
 
 from prompt_tuning.inference import infer
 from prompt_tuning.inference.prompted_model import PromptedModel
-from prompt_tuning.model import decode
+from prompt_tuning.model import decode, forms
 from prompt_tuning.prompts import checkpoints
 from prompt_tuning.serving import bank as banks
 from prompt_tuning.serving import engine, programs, rows, sizes
@@ -116,6 +117,24 @@ def test_rows_of_all_prompts_decode_together_as_they_do_alone(
     ids = request.rows[0].ids
     assert ending is (rows.Ending.STOP if ids[-1] == 1 else rows.Ending.LENGTH)
     assert len(ids) <= 8
+
+
+@pytest.mark.slow
+def test_a_server_of_quantised_weights_answers_as_predictions_do():
+  plain = toy_tasks.model()
+  params = forms.stacked(toy_tasks.held(plain.params, "int8"))
+  model = dataclasses.replace(plain, params=params)
+  own = banks.empty(model, "toy", 7).changed({"p0": PROMPTS[0]})
+  made = programs.Programs(model, SIZES)
+  made.compile()
+  made.add_bank(own.prompted)
+  running = engine.Engine(made, most_waiting=20)
+  asked = [("p0", text, rows.Writing(8)) for text in TEXTS]
+  found = Request(running, own, asked).wait()
+  running.close()
+  decoding = infer.Decoding(max_length=8)
+  wanted = PromptedModel(model, PROMPTS[0], decoding).predict(TEXTS)
+  assert [tiny_t5.vocabulary().decode(row.ids) for row in found] == wanted
 
 
 def test_log_probabilities_are_those_of_predictions(running, bank):
