@@ -151,7 +151,7 @@ def keys_in(path: str | os.PathLike) -> tuple[str, ...]:
   file = pathlib.Path(path)
   if not file.is_file():
     raise FileNotFoundError(f"There is no file {path} (--api_key_file).")
-  lines = file.read_text(encoding="utf-8").splitlines()
+  lines = file.read_text(encoding="utf-8-sig").splitlines()
   keys = [line.strip() for line in lines]
   keys = [key for key in keys if key and not key.startswith("#")]
   if not keys or min(map(len, keys)) < 8:

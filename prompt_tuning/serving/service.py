@@ -13,6 +13,7 @@ import os
 import pathlib
 import threading
 import time
+import weakref
 
 import jax
 
@@ -60,13 +61,19 @@ class Service:
     self._shelf = None if folder is None else shelves.Shelf(folder)
     self._stamps: dict[str, tuple] = {}
     self.since: dict[str, int] = {}
-    saved = {name: self._read(name, path) for name, path in prompts.items()}
+    read = {}
+    for name, path in prompts.items():
+      shelves.check_name(name)
+      read[name] = self._read(path)
     for name, path in (self._shelf.paths() if self._shelf else {}).items():
-      if name not in saved:
+      if name not in read:
         try:
-          saved[name] = self._read(name, path)
+          read[name] = self._read(path)
         except (ValueError, OSError) as error:
           _log.warning("%s is not served: %s", name, error)
+    for name, (_, stamp) in read.items():
+      self._served(name, stamp)
+    saved = {name: one for name, (one, _) in read.items()}
     lengths = [len(one.values) for one in saved.values()]
     longest, sizes = settings.sizes(lengths)
     own = own_name(settings.model.source)
@@ -79,7 +86,8 @@ class Service:
     self._is_counting = False
     self.compilations = 0
 
-  def _read(self, name: str, path) -> checkpoints.SavedPrompt:
+  def _read(self, path) -> tuple[checkpoints.SavedPrompt, tuple]:
+    """The prompt at a path, and the stamp of its files."""
     stamp = shelves.stamp(path)
     saved = checkpoints.load_prompt(
       path,
@@ -87,8 +95,11 @@ class Service:
       allow_other_model=self.settings.allow_other_model,
     )
     saved.plain("a server")
+    return saved, stamp
+
+  def _served(self, name: str, stamp: tuple) -> None:
+    """Notes what is served from now on under a name."""
     self._stamps[name], self.since[name] = stamp, int(time.time())
-    return saved
 
   # The engine.
 
@@ -97,12 +108,12 @@ class Service:
     self._programs.compile()
     self._programs.add_bank(self.bank.prompted)
     self._engine = Engine(self._programs, self.settings.most_waiting)
-    jax.monitoring.register_event_duration_secs_listener(self._heard)
     self._is_counting = True
+    _listen(self)
     return len(self._programs)
 
-  def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
-    del duration_secs
+  def heard(self, event: str) -> None:
+    """Counts what JAX tells of."""
     if self._is_counting and event.endswith("backend_compile_duration"):
       self.compilations += 1
 
@@ -138,11 +149,11 @@ class Service:
 
   # Prompts that come and go.
 
-  def load(self, name: str) -> bool:
+  def load(self, name: str) -> tuple[checkpoints.SavedPrompt, bool]:
     """Loads a prompt of the folder, or loads it again.
 
     Returns:
-      Whether it is another prompt than before.
+      It, and whether it is another than before.
 
     Raises:
       ValueError: there is none of this name, or it cannot be served.
@@ -154,12 +165,13 @@ class Service:
       )
     with self._changing:
       before = self.bank.named.get(name)
-      saved = self._read(name, self._shelf.path(name))
+      saved, stamp = self._read(self._shelf.path(name))
       changed = self.bank.changed({name: saved})
       if self._engine is not None:
         self._programs.add_bank(changed.prompted)
       self.bank = changed
-    return (
+      self._served(name, stamp)
+    return saved, (
       before is None
       or before.record != saved.record
       or bool(
@@ -179,17 +191,28 @@ class Service:
       self._stamps.pop(name, None)
       self.since.pop(name, None)
 
-  def is_changed(self, name: str) -> bool:
-    """Whether a loaded prompt's files are others now."""
-    path = self.bank.named[name].path
+  def is_changed(self, name: str, saved: checkpoints.SavedPrompt) -> bool:
+    """Whether the files of a prompt that was loaded are others now."""
     try:
-      return shelves.stamp(path) != self._stamps.get(name)
+      return shelves.stamp(saved.path) != self._stamps.get(name)
     except OSError:
       return True
 
   def loadable(self) -> list[str]:
     """Names in the folder."""
     return sorted(self._shelf.paths()) if self._shelf else []
+
+
+def _listen(service: Service) -> None:
+  """Tells a service what JAX does; JAX keeps what listens for ever."""
+  known = weakref.ref(service)  # a service that is closed takes its model along
+
+  def heard(event: str, duration_secs: float, **_: str | int) -> None:
+    del duration_secs
+    if (still := known()) is not None:
+      still.heard(event)
+
+  jax.monitoring.register_event_duration_secs_listener(heard)
 
 
 def own_name(source: str) -> str:

@@ -5,14 +5,35 @@
     runs/adapter_config.json …     runs, where the folder itself is a prompt
 
 A name is looked up among those that are found, so that no name leads out of the
-folder.
+folder. Folders whose names no client could send are left out.
 """
 
+import logging
 import os
 import pathlib
+import unicodedata
 
 from prompt_tuning import spelling
 from prompt_tuning.prompts import checkpoints
+
+_log = logging.getLogger(__name__)
+
+
+def check_name(name: str) -> None:
+  """Refuses a name that no client could send.
+
+  Raises:
+    ValueError: it has bytes that are no letters, or line breaks and the like.
+  """
+  if not _is_name(name):
+    raise ValueError(
+      f"A prompt cannot be called {name!a}: no client could ask for it. Use "
+      "letters and digits."
+    )
+
+
+def _is_name(name: str) -> bool:
+  return all(x.isprintable() or unicodedata.category(x) == "Zs" for x in name)
 
 
 class Shelf:
@@ -29,9 +50,16 @@ class Shelf:
         f"There is no folder {folder} (--prompts). Name one with runs or "
         "prompts in it, or a prompt with --prompt NAME=PATH."
       )
+    for name in self._found():
+      if not _is_name(name):
+        _log.warning("%a is not served: no client could send its name.", name)
 
   def paths(self) -> dict[str, pathlib.Path]:
     """The folders of all prompts by their names, in the order of these."""
+    return {k: path for k, path in self._found().items() if _is_name(k)}
+
+  def _found(self) -> dict[str, pathlib.Path]:
+    """The same, whatever their names."""
     root = self._folder.resolve()
     found = {}
     if checkpoints.is_prompt(root):

@@ -247,3 +247,29 @@ def test_a_body_that_does_not_come_is_given_up(ask, monkeypatch):
   with ask.raw() as slow:
     slow.sendall(request(b'{"model": ', length=5000))
     assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_half_a_letter_in_the_name_of_a_field_is_said_and_not_a_failure(ask):
+  body = b'{"model": "p0", "prompt": "mat", "\\ud800": 1}'
+  answer = ask(PATHS[0], body)
+  assert answer.status == 400 and answer.json["error"]["param"] == r"\ud800"
+
+
+def test_a_request_that_can_never_be_taken_is_not_told_to_try_again(ask):
+  answers = (
+    ask.complete("p0", ["mat"] * 151, n=2),
+    ask.classify("p0", ["mat"] * 151, labels=["yes", "no"]),
+  )
+  for answer in answers:
+    assert answer.status == 400 and "302 answers" in answer.message
+    assert "retry-after" not in answer.headers
+
+
+def test_a_stream_that_nobody_reads_ends_without_an_error(ask, caplog):
+  body = {"model": "p0", "prompt": ["mat"] * 100, "stream": True}
+  for _ in range(3):
+    with ask.raw() as connection:
+      connection.sendall(request(json.dumps(body).encode()))
+      connection.recv(10)
+  idle(ask)
+  assert not [r for r in caplog.records if r.levelname == "ERROR"]

@@ -47,3 +47,9 @@ def test_labels_of_the_request_come_before_those_of_the_record(ask):
 def test_labels_that_cannot_be_ranked_are_refused(ask, model, more, message):
   answer = ask.classify(model, "mat", **more)
   assert answer.status == 400 and message in answer.message
+
+
+def test_a_wrong_text_is_said_of_the_field_that_it_came_in(ask):
+  for text in ("", "the cat sat on the mat " * 9):
+    answer = ask.classify("p0", text)
+    assert answer.status == 400 and answer.json["error"]["param"] == "input"

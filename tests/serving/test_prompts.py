@@ -1,6 +1,7 @@
 import concurrent.futures
 import dataclasses
 import json
+import os
 import shutil
 import threading
 
@@ -11,7 +12,8 @@ import pytest
 import tiny_t5
 
 from prompt_tuning.prompts import checkpoints
-from prompt_tuning.serving.shelf import Shelf
+from prompt_tuning.serving.shelf import Shelf, check_name
+from prompt_tuning.serving.web import prompts
 
 LIST = "/v1/prompts"
 
@@ -189,3 +191,46 @@ def test_a_message_keeps_the_names_and_loses_the_folders():
   assert "/home" not in without_paths(said) and "/x" not in without_paths(said)
   assert "prompt.npy" in without_paths(said)
   assert json.dumps(without_paths("100 positions")) == '"100 positions"'
+
+
+def test_a_prompt_that_was_refused_is_not_what_is_served(ask, coming):
+  asking.save(coming, 3)
+  assert ask(LIST, {"name": "coming"}).status == 200
+  too_long(coming)
+  assert ask(LIST, {"name": "coming"}).status == 400
+  (listed,) = [d for d in ask(LIST).json["data"] if d["id"] == "coming"]
+  assert listed["changed"] and listed["length"] == len(asking.values(3))
+
+
+def test_prompts_that_go_while_they_are_listed_are_no_failure(
+  server, ask, monkeypatch
+):
+  """Whoever lists sees one bank, though it changes at each look."""
+  service, taken = server.service, []
+  about = prompts.about
+
+  def going(serving, name, saved):
+    if name == "p47":
+      taken.append(service.unload("p48"))
+    return about(serving, name, saved)
+
+  for path in (LIST, "/v1/models"):
+    monkeypatch.setattr(prompts, "about", going)
+    try:
+      answer = ask(path)
+    finally:
+      monkeypatch.setattr(prompts, "about", about)
+      loaded = ask(LIST, {"name": "p48"})
+    assert answer.status == 200 and loaded.status == 200
+    assert "p48" in {one["id"] for one in answer.json["data"]}
+  assert len(taken) == 2
+
+
+def test_a_folder_whose_name_nobody_can_send_is_left_out(tmp_path, caplog):
+  asking.save(tmp_path / "a prompt é", 1)
+  for name in ("two\nlines", os.fsdecode(b"latin-\xe9"), "bell\a"):
+    asking.save(tmp_path / name, 1)
+    with pytest.raises(ValueError, match="no client could ask for it"):
+      check_name(name)
+  assert [*Shelf(tmp_path).paths()] == ["a prompt é"]
+  assert caplog.text.count("is not served") == 3

@@ -1,4 +1,6 @@
 import concurrent.futures
+import dataclasses
+import gc
 import http.client
 import os
 import re
@@ -7,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 
 import asking
 import conftest
 import places
 import pytest
+from starlette.requests import Request
 import toy_tasks
 
 from prompt_tuning.cli import command_line
@@ -19,6 +23,8 @@ from prompt_tuning.frozen import pretrained
 from prompt_tuning.prompts import checkpoints
 from prompt_tuning.serving import server as servers
 from prompt_tuning.serving import settings
+from prompt_tuning.serving.service import Service
+from prompt_tuning.serving.web.errors import ApiError
 
 # The command, in a process that says whether it has loaded TensorFlow.
 COMMAND = """
@@ -40,6 +46,35 @@ def toy(tmp_path_factory):
     asking.save(place / "runs" / f"p{number}", number)
   (place / "keys.txt").write_text(f"# of the tests\n{conftest.KEY}\n")
   return place
+
+
+def test_a_service_that_is_closed_takes_its_model_along():
+  lengths = {"inputs": 8, "targets": 2}
+  small = settings.Settings(
+    toy_tasks.model(), lengths, target_length=2, rows=1, longest_prompt=1
+  )
+  service = Service(small, {})
+  service.prepare()
+  service.close()
+  known = weakref.ref(service)
+  del service
+  gc.collect()
+  assert known() is None
+
+
+def test_keys_are_the_bytes_that_a_client_sends(server, tmp_path):
+  file = tmp_path / "keys.txt"
+  file.write_text("\ufeffsésame-öffne\n", encoding="utf-8")
+  sent = "Bearer sésame-öffne".encode()
+  running = server._uvicorn.config.app.state.serving
+  serving = dataclasses.replace(running, keys=servers.keys_in(file))
+  serving.check_key(
+    Request({"type": "http", "headers": [(b"authorization", sent)]})
+  )
+  with pytest.raises(ApiError):
+    serving.check_key(
+      Request({"type": "http", "headers": [(b"authorization", sent[:-1])]})
+    )
 
 
 def arguments(place, *more):

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from prompt_tuning.serving.bank import Bank
 from prompt_tuning.serving.service import Service
 from prompt_tuning.serving.web import asked, classify, completions, prompts
 from prompt_tuning.serving.web.errors import ApiError
@@ -149,26 +150,25 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 async def _models(request: Request, serving: Serving) -> Response:
   del request
-  names = serving.service.bank.names
-  data = [_about(serving, name) for name in names]
+  bank = serving.service.bank  # once: prompts come and go meanwhile
+  data = [_about(serving, bank, name) for name in bank.names]
   return JSONResponse({"object": "list", "data": data})
 
 
 async def _model(request: Request, serving: Serving) -> Response:
   from prompt_tuning.serving.web import inputs
 
-  name = request.path_params["name"]
-  inputs.check_model(serving.service.bank, name)
-  return JSONResponse(_about(serving, name))
+  name, bank = request.path_params["name"], serving.service.bank
+  inputs.check_model(bank, name)
+  return JSONResponse(_about(serving, bank, name))
 
 
-def _about(serving: Serving, name: str) -> dict[str, Any]:
+def _about(serving: Serving, bank: Bank, name: str) -> dict[str, Any]:
   """A model as OpenAI lists it, and what the page shows of a prompt."""
-  bank = serving.service.bank
   is_own = name == bank.own
   more = {}
   if not is_own:
-    own = prompts.about(serving, name)
+    own = prompts.about(serving, name, bank.named[name])
     more = {key: own[key] for key in ("task", "length", "labels", "template")}
   return {
     "id": name,

@@ -75,7 +75,8 @@ class Fields:
         raise ApiError(
           400,
           f"Unrecognized request argument {name[:40]!r}. {hint}",
-          param=name[:40],
+          # Half a surrogate pair could not be sent back.
+          param=name[:40].encode(errors="backslashreplace").decode(),
         )
 
   def refused(self, name: str, value: Any, otherwise: Any) -> None:

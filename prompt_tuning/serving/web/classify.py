@@ -15,6 +15,7 @@ from scipy import special
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from prompt_tuning.prompts.checkpoints import SavedPrompt
 from prompt_tuning.serving.bank import Bank
 from prompt_tuning.serving.rows import Row, Writing
 from prompt_tuning.serving.web import inputs
@@ -28,9 +29,8 @@ _KNOWN = ("model", "input", "labels", "user")
 _MOST_LABELS = 64
 
 
-def labels_of(bank: Bank, model: str) -> list[str]:
-  """The labels that a prompt's record names; [] for none."""
-  saved = bank.named.get(model)
+def labels_of(saved: SavedPrompt | None) -> list[str]:
+  """The labels that a prompt's record names; [] for none, or no prompt."""
   labels = saved.record.get("labels") if saved else None
   if isinstance(labels, list) and all(isinstance(x, str) for x in labels):
     return labels
@@ -50,10 +50,13 @@ async def answer(
   model, bank = fields.text("model"), serving.service.bank
   inputs.check_model(bank, model)
   texts = fields.texts("input", most=settings.most_waiting)
-  known = labels_of(bank, model)
+  known = labels_of(bank.named.get(model))
   labels = fields.texts("labels", most=_MOST_LABELS, otherwise=known)
   given = _given(bank, labels, settings.target_length)
-  tokens = [inputs.tokens(serving, bank, model, text) for text in texts]
+  inputs.check_count(serving, "labels", len(texts), len(labels))
+  tokens = [
+    inputs.tokens(serving, bank, model, text, param="input") for text in texts
+  ]
 
   waiting = Waiting(serving.hub, len(tokens) * len(labels))
   deadline = time.monotonic() + settings.most_seconds

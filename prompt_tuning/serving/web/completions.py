@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from prompt_tuning.serving.bank import Bank
 from prompt_tuning.serving.rows import Row, Writing
 from prompt_tuning.serving.web import inputs
-from prompt_tuning.serving.web.asked import Fields
+from prompt_tuning.serving.web.asked import ClientDisconnect, Fields
 from prompt_tuning.serving.web.errors import ApiError
 from prompt_tuning.serving.web.serving import Serving
 from prompt_tuning.serving.web.texts import Text
@@ -103,6 +103,7 @@ async def answer(
   asked = Completion.of(read, serving)
   bank = serving.service.bank
   inputs.check_model(bank, asked.model)
+  inputs.check_count(serving, "best_of", len(asked.prompt), asked.best_of)
   tokens = [inputs.tokens(serving, bank, asked.model, t) for t in asked.prompt]
   waiting = Waiting(serving.hub, len(tokens) * asked.best_of)
   texts, rows = [], []
@@ -239,6 +240,8 @@ class _Made:
           yield _event({**self._about, "choices": [], "usage": self._usage()})
         else:
           self._usage()
+      except ClientDisconnect:
+        return  # nobody reads it
       except ApiError as error:
         yield _event(error.body())
     yield "data: [DONE]\n\n"

@@ -24,14 +24,40 @@ def check_model(bank: Bank, name: str) -> None:
     )
 
 
-def tokens(serving: Serving, bank: Bank, model: str, text: str) -> np.ndarray:
-  """The ids of a text behind its prompt's places.
+def check_count(serving: Serving, param: str, texts: int, each: int) -> None:
+  """Refuses a request that could never be taken, however few others wait.
+
+  Args:
+    serving: the server.
+    param: what says how many answers there are to each text.
+    texts: how many there are.
+    each: answers to a text.
+
+  Raises:
+    ApiError: 400.
+  """
+  most = serving.service.settings.most_waiting
+  if texts * each > most:
+    raise ApiError(
+      400,
+      f"{texts} texts with {each} answers each ({param}) are {texts * each} "
+      f"answers, and the server takes {most} at most (MOST_WAITING). Send them "
+      "as several requests.",
+      param=param,
+      code="too_many_answers",
+    )
+
+
+def tokens(
+  serving: Serving, bank: Bank, model: str, text: str, *, param: str = "prompt"
+) -> np.ndarray:
+  """The ids of a text behind its prompt's places; `param` is its field.
 
   Raises:
     ApiError: it is empty or too long.
   """
   if not text.strip():
-    raise ApiError(400, "A text is empty.", param="prompt")
+    raise ApiError(400, "A text is empty.", param=param)
   most = serving.service.settings.task_feature_lengths["inputs"]
   ids = bank.tokens(model, text)
   own = 0 if model == bank.own else len(bank.named[model].values)
@@ -40,7 +66,7 @@ def tokens(serving: Serving, bank: Bank, model: str, text: str) -> np.ndarray:
       400,
       f"A text has {len(ids) - own} tokens, its end included, and the server "
       f"takes {most} at most (TASK_FEATURE_LENGTHS).",
-      param="prompt",
+      param=param,
       code="context_length_exceeded",
     )
   return ids

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from prompt_tuning.prompts.checkpoints import SavedPrompt
 from prompt_tuning.serving.web import classify, inputs
 from prompt_tuning.serving.web.asked import Fields
 from prompt_tuning.serving.web.errors import ApiError, without_paths
@@ -27,17 +28,15 @@ def _check_allowed(serving: Serving) -> None:
     )
 
 
-def about(serving: Serving, name: str) -> dict[str, Any]:
+def about(serving: Serving, name: str, saved: SavedPrompt) -> dict[str, Any]:
   """What is said of a prompt: nothing of where it is."""
-  bank = serving.service.bank
-  saved = bank.named[name]
   return {
     "id": name,
     "object": "prompt",
     "created": serving.service.since.get(name, 0),
     "task": str(saved.record.get("task") or ""),
     "length": len(saved.values),
-    "labels": classify.labels_of(bank, name),
+    "labels": classify.labels_of(saved),
     "template": str(saved.record.get("template") or ""),
     "tensor_sha256": str(saved.record.get("tensor_sha256") or ""),
   }
@@ -48,14 +47,19 @@ async def listed(request: Request, serving: Serving) -> Response:
   del request
   _check_allowed(serving)
   service = serving.service
-  names, there = await asyncio.to_thread(
-    lambda: (list(service.bank.named), service.loadable())
-  )
-  data = [
-    {**about(serving, name), "changed": service.is_changed(name)}
-    for name in names
-  ]
-  others = [name for name in there if name not in names]
+  named = service.bank.named  # once: prompts come and go meanwhile
+
+  def look() -> tuple[list[dict[str, Any]], list[str]]:
+    data = [
+      {
+        **about(serving, name, saved),
+        "changed": service.is_changed(name, saved),
+      }
+      for name, saved in named.items()
+    ]
+    return data, [name for name in service.loadable() if name not in named]
+
+  data, others = await asyncio.to_thread(look)
   return JSONResponse({"object": "list", "data": data, "loadable": others})
 
 
@@ -71,7 +75,7 @@ async def load(
   if not serving.service.is_ready:
     raise not_ready()
   try:
-    is_new = await asyncio.to_thread(serving.service.load, name)
+    saved, is_new = await asyncio.to_thread(serving.service.load, name)
   except (ValueError, OSError) as error:
     raise ApiError(
       400,
@@ -79,7 +83,7 @@ async def load(
       param="name",
       code="not_loaded",
     ) from None
-  return JSONResponse({**about(serving, name), "changed": is_new})
+  return JSONResponse({**about(serving, name, saved), "changed": is_new})
 
 
 async def unload(request: Request, serving: Serving) -> Response:

@@ -37,7 +37,8 @@ class Serving:
       return
     sent = request.headers.get("authorization", "")
     kind, _, key = sent.partition(" ")
-    given = key.strip().encode() if kind.lower() == "bearer" else b""
+    # A header's letters are the bytes that were sent.
+    given = key.strip().encode("latin-1") if kind.lower() == "bearer" else b""
     # Every key is compared, so that the time tells nothing.
     same = [hmac.compare_digest(given, own.encode()) for own in self.keys]
     if not any(same):
