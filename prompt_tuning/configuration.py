@@ -9,27 +9,32 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import logging
+import os
 import pathlib
 import re
+import sys
 from typing import Any
 
 import gin
 from gin import config as gin_config
 
-from prompt_tuning import gin_messages, spelling, storage
+from prompt_tuning import gin_messages, processes, spelling, storage
 from prompt_tuning.gin_macros import (
   check_flags,
   check_kinds,
   check_macros,
   defined,
   files_that_set,
+  forget,
   gin_folder,
+  macro,
   own_texts,
   used,
 )
 
 _IMPORT = re.compile(r"^(?:from|import) .+$", re.MULTILINE)
 _INCLUDE = re.compile(r'^include\s+[\'"]([^\'"]+)[\'"]', re.MULTILINE)
+_FOLDERS = re.compile(r"^\w+_DIR = (\\\n)?.*\n", re.MULTILINE)
 _TEXTS = ("_DIR", "_FILE", "_NAME", "_PATH")
 
 
@@ -185,6 +190,35 @@ def call(function: Callable) -> Any:
         "file of a model, a prompt or a run that does."
       ) from error
     raise
+
+
+def join_processes(command: str, *, is_possible: bool) -> None:
+  """Joins the processes of a run as its macros say, if there are several.
+
+  Args:
+    command: for messages.
+    is_possible: whether several processes can do it together.
+
+  Raises:
+    ValueError: a macro is wrong, the command is for one process, or they have
+      other settings. Names of folders are each one's own.
+  """
+  names = ("COORDINATOR", "PROCESS_ID", "NUM_PROCESSES")
+  given = [macro(name) for name in names]
+  if not is_possible:
+    if given[0] is not None:
+      raise ValueError(
+        f"COORDINATOR={given[0]!r} joins several processes, and {command} is "
+        "done by one. Leave it out, with PROCESS_ID and NUM_PROCESSES."
+      )
+    return
+  # Not called by gin, which would write them down: the saved configuration
+  # repeats the run in one process.
+  processes.join(*given)
+  forget(*names)
+  processes.check_same("other settings", _FOLDERS.sub("", gin.config_str()))
+  if not processes.is_first():
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the end
 
 
 def save(path: pathlib.Path, *, operative: bool) -> None:

@@ -47,6 +47,12 @@ def macro(name: str, default: Any = None) -> Any:
     return default
 
 
+def forget(*names: str) -> None:
+  """Sets macros to None again."""
+  for name in names:
+    gin.bind_parameter(f"{name}/macro.value", None)
+
+
 def defined(texts: Iterable[str]) -> list[str]:
   """The macros that texts of gin give a value."""
   return [name for text in texts for name in DEFINED.findall(text)]

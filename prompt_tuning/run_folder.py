@@ -10,10 +10,11 @@
 
 A checkpoint holds the trained part only. Running the same command again goes
 on from the last one; metrics logged after it are dropped and logged again. One
-process at a time trains into a folder, and with the same settings each time.
+run at a time trains into a folder, and with the same settings each time. Of its
+processes (`processes`) the first reads and writes, and tells the others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import errno
 import json
@@ -27,7 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prompt_tuning import json_files, locks, storage
+from prompt_tuning import json_files, locks, processes, storage
 from prompt_tuning.shapes import PyTree
 
 SETTINGS = "settings.json"
@@ -49,6 +50,9 @@ class RunFolder:
     keep: how many checkpoints are kept.
     setting: what the user calls the folder.
 
+  Attributes:
+    writes: whether this process reads and writes it.
+
   Raises:
     ValueError: the folder cannot be written to.
   """
@@ -66,8 +70,11 @@ class RunFolder:
     self.path = pathlib.Path(path)
     self.settings = json.loads(json.dumps(dict(settings or {})))
     self.keep = keep
+    self.writes = processes.is_first()
     self._setting = setting
     self._events: Any = None
+    if not self.writes:
+      return
     with self.writing("be created"):
       self.path.mkdir(parents=True, exist_ok=True)
     with self.writing():
@@ -114,6 +121,9 @@ class RunFolder:
       ValueError: another process does, or the folder is that of a run with
         other settings.
     """
+    if not self.writes:
+      yield self
+      return
     with contextlib.ExitStack() as stack:
       try:
         stack.enter_context(locks.held(self.path))
@@ -159,7 +169,10 @@ class RunFolder:
       arrays: a pytree of arrays.
       record: JSON values that travel with it.
     """
-    tree = {path: np.asarray(leaf) for path, leaf in _leaves(arrays)}
+    on_host = processes.on_host(arrays)  # by all processes
+    if not self.writes:
+      return
+    tree = dict(_leaves(on_host))
     metadata = {"settings": self.settings, "record": dict(record)}
     with self.writing():
       storage.save_tree(self._checkpoint(step), tree, metadata)
@@ -178,6 +191,9 @@ class RunFolder:
     Raises:
       ValueError: it is damaged, or belongs to a run with other settings.
     """
+    return processes.known(lambda: self._read(like), like)
+
+  def _read(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
     steps = self.checkpoint_steps()
     if not steps:
       self._drop_metrics_after(0)
@@ -210,6 +226,8 @@ class RunFolder:
 
   def log(self, step: int, prompt: str, values: Mapping[str, float]) -> None:
     """Appends one line to metrics.jsonl and the values to TensorBoard."""
+    if not self.writes:
+      return
     line = json.dumps({"step": step, "prompt": prompt, **values})
     with self.writing():
       with open(self.metrics_file, "a", encoding="utf-8") as file:
@@ -265,6 +283,12 @@ class RunFolder:
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with self.writing():
       storage.write_text(self.metrics_file, text)
+
+  def write_jsonl(self, name: str, rows: Iterable[Mapping]) -> pathlib.Path:
+    """Writes a file of the folder, one JSON object per line; its path."""
+    if self.writes:
+      storage.write_jsonl(self.path / name, rows)
+    return self.path / name
 
   def close(self) -> None:
     """Closes the TensorBoard events."""

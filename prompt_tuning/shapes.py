@@ -13,7 +13,7 @@ Docstrings write shapes as `[B, P + T, E]`. Annotations are jaxtyping's
 (`Float[Array, 'B T E']`); the test suite checks them at every call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any, TypeVar
 
@@ -53,6 +53,17 @@ def power_of_two(count: int) -> int:
   return 1 << (count - 1).bit_length()
 
 
+def padded(
+  rows: Sequence[Sequence[int] | np.ndarray], length: int = 0
+) -> Int[np.ndarray, "B T"]:
+  """Rows of ids as one array, PAD behind them."""
+  length = max(length, max(len(row) for row in rows))
+  array = np.full((len(rows), length), PAD, np.int32)
+  for i, row in enumerate(rows):
+    array[i, : len(row)] = row
+  return array
+
+
 Made = TypeVar("Made")
 
 _FEW = 16
@@ -89,6 +100,7 @@ __all__ = [
   "Float",
   "Int",
   "PyTree",
+  "padded",
   "Shaped",
   "power_of_two",
   "remembered",

@@ -25,6 +25,7 @@ def _run(
   folder: str,
   *,
   reads_tasks: bool = True,
+  joins: bool = False,
 ):
   """Configures by gin, and calls a function that fills a folder.
 
@@ -34,9 +35,10 @@ def _run(
     choose: tells what gin configures, when the files are parsed.
     folder: the macro that names the folder.
     reads_tasks: whether the function needs tasks.
+    joins: whether several processes can do it together.
   """
   # gin is slow to import
-  from prompt_tuning import configuration, gin_macros, run_folder
+  from prompt_tuning import configuration, processes
 
   # The files of the run, and what the flags of a user's own data stand for.
   if not flags.gin_file:
@@ -54,6 +56,21 @@ def _run(
     files, bindings = [*files, *more_files], [*more, *bindings]
   paths = [path for path in flags.gin_search_paths.split(",") if path]
   configuration.configure(files, bindings, paths)
+  configuration.join_processes(flags.command, is_possible=joins)
+  with processes.together():
+    return _fill(flags.command, choose, folder, reads_tasks=reads_tasks)
+
+
+def _fill(
+  command: str,
+  choose: Callable[[], Callable],
+  folder: str,
+  *,
+  reads_tasks: bool,
+):
+  """Calls what `_run` has configured; its result, and the folder."""
+  from prompt_tuning import configuration, gin_macros, processes, run_folder
+
   modules = gin_macros.macro(gin_macros.TASK_MODULES)
   if modules is not None and reads_tasks:
     from prompt_tuning.data import registry
@@ -64,11 +81,11 @@ def _run(
   # What was set stands in the folder from the beginning, what was used at the
   # end. An evaluation may lie in the folder of the run, whose own file stays.
   where = gin_macros.macro(folder)
-  if where is None:
+  if where is None or not processes.is_first():
     return configuration.call(function), where
   place = run_folder.RunFolder(where, setting=folder)
   trains = folder == "MODEL_DIR"
-  config = place.path / f"{'config' if trains else flags.command}.gin"
+  config = place.path / f"{'config' if trains else command}.gin"
   with place.alone() if trains else contextlib.nullcontext():
     if not config.exists():  # the run may be refused, and this one is another's
       with place.writing():
@@ -82,7 +99,9 @@ def _run(
 def _train(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.training import train
 
-  trained, where = _run(flags, bindings, lambda: train.train, "MODEL_DIR")
+  trained, where = _run(
+    flags, bindings, lambda: train.train, "MODEL_DIR", joins=True
+  )
   for results in trained.results:
     _print_results(results)
   _print_folder(where)
@@ -92,7 +111,8 @@ def _eval(flags: argparse.Namespace, bindings: Settings) -> None:
   from prompt_tuning.inference import jobs
 
   results, where = _run(
-    flags, bindings, lambda: jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"
+    *(flags, bindings, lambda: jobs.evaluate_prompts, "EVAL_OUTPUT_DIR"),
+    joins=True,
   )
   _print_results(results)
   rows = flags.data and not os.path.isdir(flags.data)
@@ -102,6 +122,7 @@ def _eval(flags: argparse.Namespace, bindings: Settings) -> None:
 
 
 def _infer(flags: argparse.Namespace, bindings: Settings) -> None:
+  from prompt_tuning import processes
   from prompt_tuning.inference import jobs, submission
 
   def choose():
@@ -112,8 +133,9 @@ def _infer(flags: argparse.Namespace, bindings: Settings) -> None:
   written, where = _run(
     *(flags, bindings, choose, "INFER_OUTPUT_DIR"),
     reads_tasks=flags.submission,
+    joins=True,
   )
-  if isinstance(written, os.PathLike):
+  if isinstance(written, os.PathLike) and processes.is_first():
     with open(written, encoding="utf-8") as file:
       print(f"{sum(1 for _ in file):,} predictions.")
   _print_folder(where)

@@ -5,7 +5,9 @@
                     -> what trains in front of the model: whole on each device
 
 JAX's partitioner computes where arrays lie, so nothing else knows of the mesh:
-whoever makes an array puts it here. On one device there is no mesh.
+whoever makes an array puts it here. On one device there is no mesh. Several
+processes (`processes`) make one mesh of the devices of all; every one of them
+has the whole of what it puts, or its own rows, and puts its part.
 """
 
 from collections.abc import Mapping
@@ -16,10 +18,10 @@ from typing import Any
 
 from flax.linen import partitioning
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 import numpy as np
 
-from prompt_tuning import storage
+from prompt_tuning import processes, storage
 from prompt_tuning.model import forms, t5
 from prompt_tuning.shapes import Array, PyTree
 
@@ -60,9 +62,11 @@ class Devices:
   def announced(self) -> str:
     """What runs where, in a line."""
     kind = self.mesh.devices.flat[0].device_kind
+    count = processes.count()
     return (
-      f"{self.mesh.size} devices ({kind}): batches over {self.data}, the "
-      f"frozen weights over {self.mesh.shape[MODEL]}"
+      f"{f'{count} processes, ' if count > 1 else ''}{self.mesh.size} devices "
+      f"({kind}): batches over {self.data}, the frozen weights over "
+      f"{self.mesh.shape[MODEL]}"
     )
 
   @functools.cached_property
@@ -89,23 +93,40 @@ class Devices:
 
   def put(self, path: str, value: Array) -> jax.Array:
     """A parameter, of which each device gets its own part."""
-    return jax.device_put(value, self.sharding(path, value.shape))
+    return lay(value, self.sharding(path, value.shape))
 
   def put_rows(self, value: Array, axis: int = 0) -> jax.Array:
     """An array whose rows stand along an axis that `data` divides."""
     spec = PartitionSpec(*[None] * axis, DATA)
-    return jax.device_put(value, NamedSharding(self.mesh, spec))
+    return lay(value, NamedSharding(self.mesh, spec))
+
+  @property
+  def whole(self) -> NamedSharding:
+    """That of what every device has."""
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  def key(self, seed: int) -> jax.Array:
+    """A key on every device."""
+    return jax.jit(jax.random.key, out_shardings=self.whole)(seed)
 
   def put_whole(self, tree: PyTree) -> PyTree:
     """The tree on every device; what lies on the mesh already stays."""
-    whole = NamedSharding(self.mesh, PartitionSpec())
+    whole = self.whole
 
     def put(leaf: Any) -> jax.Array:
       there = getattr(leaf, "sharding", None)
       is_placed = isinstance(there, NamedSharding) and there.mesh == self.mesh
-      return leaf if is_placed else jax.device_put(leaf, whole)
+      return leaf if is_placed else lay(leaf, whole)
 
     return jax.tree.map(put, tree)
+
+
+def lay(value: Any, sharding: Sharding) -> jax.Array:
+  """An array where it shall lie; of several processes each lays its part."""
+  if sharding.is_fully_addressable:
+    return jax.device_put(value, sharding)
+  value = np.asarray(value)
+  return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
 
 
 def devices_of(
@@ -115,7 +136,8 @@ def devices_of(
 
   Args:
     mesh: how many devices each axis has, `{"data": 4, "model": 2}`; an axis
-      that is not named has 1. None for all of this machine on `data`.
+      that is not named has 1. None for all of this machine, or of all
+      processes, on `data`.
     config: of the T5 that shall lie on them.
 
   Returns:
@@ -124,7 +146,8 @@ def devices_of(
   Raises:
     ValueError: an axis that there is not, or more devices than there are.
   """
-  there = jax.local_devices()
+  several = processes.count()
+  there = jax.devices() if several > 1 else jax.local_devices()
   sizes = {DATA: len(there)} if mesh is None else dict(mesh)
   wrong = [
     axis
@@ -144,8 +167,15 @@ def devices_of(
   count = shape[0] * shape[1]
   if count > len(there):
     raise ValueError(
-      f"MESH={mesh!r} asks for {count} devices, and this machine has "
+      f"MESH={mesh!r} asks for {count} devices, and "
+      f"{'this machine has' if several == 1 else f'{several} processes have'} "
       f"{len(there)}. Choose sizes whose product is {len(there)} or less."
+    )
+  if several > 1 and count < len(there):
+    raise ValueError(
+      f"MESH={mesh!r} has {count} devices, and the {several} processes have "
+      f"{len(there)}, all of which take part. Choose sizes whose product is "
+      f"{len(there)}."
     )
   if count == 1:
     return None

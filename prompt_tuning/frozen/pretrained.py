@@ -14,13 +14,12 @@ import importlib.resources
 import logging
 import os
 import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning import json_files, storage
+from prompt_tuning import json_files, processes, storage
 from prompt_tuning.frozen import (
   huggingface,
   huggingface_config,
@@ -93,7 +92,8 @@ class FrozenModel:
   @property
   def embedding(self) -> np.ndarray:
     """The embedding table [V, E] in float32."""
-    return forms.quantized.table(self.params["token_embedder"])
+    table = processes.on_host(self.params["token_embedder"])
+    return forms.quantized.table(table)
 
 
 def shipped_folder(name: str = SHIPPED) -> pathlib.Path:
@@ -232,7 +232,7 @@ def _devices(mesh, config: t5.Config) -> placement.Devices | None:
   """The devices of a run; which they are is said if they are several."""
   devices = placement.devices_of(mesh, config)
   if devices:
-    print(devices.announced(), file=sys.stderr, flush=True)
+    processes.said(devices.announced())
   return devices
 
 

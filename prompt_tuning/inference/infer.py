@@ -20,16 +20,17 @@ import numpy as np
 from scipy import special
 import tqdm
 
+from prompt_tuning import processes
 from prompt_tuning.data import layout
 from prompt_tuning.model import decode
 from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.shapes import (
   EOS,
-  PAD,
   Array,
   Float,
   Int,
   PyTree,
+  padded,
   power_of_two,
   rounded,
 )
@@ -259,7 +260,9 @@ class Predictor:
     bar = tqdm.tqdm(
       total=len(rows),
       unit="example",
-      disable=not (show_progress and sys.stderr.isatty()),
+      disable=not (
+        show_progress and sys.stderr.isatty() and processes.is_first()
+      ),
     )
     is_ranking = isinstance(self.decoding.strategy, decode.Rank)
     answer = self._chosen if is_ranking else self._written
@@ -270,18 +273,21 @@ class Predictor:
           zip(batch.rows.tolist(), answer(params, batch), strict=False)
         )
         bar.update(len(batch.rows))
+        processes.is_asked()
     return [answers[i] for i in range(len(rows))]
 
   def _written(self, params: PyTree, batch: _Batch) -> list[Answer]:
     """What the strategy writes to a batch."""
-    key = jax.random.key(self.decoding.seed)
+    devices, seed = self.prompted.devices, self.decoding.seed
+    key = devices.key(seed) if devices else jax.random.key(seed)
     numbers = batch.index.astype(np.int32)
     written = self._decoder(params, batch.tokens, key, numbers)
+    written = processes.on_host(written)
     decoded = self.prompted.vocabulary.decode
     if not isinstance(written, tuple):
-      return [Answer(decoded(ids)) for ids in np.asarray(written)]
+      return [Answer(decoded(ids)) for ids in written]
     answers = []
-    for ids, log_p in zip(*map(np.asarray, written), strict=True):
+    for ids, log_p in zip(*written, strict=True):
       exists = decode.is_target(log_p)
       exists[0] = True  # even of a network that is not finite
       several = tuple(
@@ -298,7 +304,8 @@ class Predictor:
     assert isinstance(strategy, decode.Rank)
     labels = strategy.labels
     answers = []
-    for row in np.asarray(self._ranker(params, batch.tokens, self._label_ids)):
+    found = self._ranker(params, batch.tokens, self._label_ids)
+    for row in processes.on_host(found):
       shares = special.softmax(row.astype(np.float64)).tolist()
       best = int(row.argmax())
       nats = float(row[best]) if self.decoding.scores else None
@@ -318,7 +325,7 @@ class Predictor:
     scores = np.empty((len(rows), len(self._label_ids)), np.float32)
     for batch in self._batches(rows, prompt_id):
       found = self._ranker(params, batch.tokens, self._label_ids)
-      scores[batch.rows] = np.asarray(found)[: len(batch.rows)]
+      scores[batch.rows] = processes.on_host(found)[: len(batch.rows)]
     return scores
 
   def log_probabilities(
@@ -332,18 +339,9 @@ class Predictor:
       found = self._scorer(
         self.prompted.params, batch.tokens, targets[batch.index]
       )
-      nats[batch.rows] = np.asarray(found)[: len(batch.rows)]
+      nats[batch.rows] = processes.on_host(found)[: len(batch.rows)]
     return nats
 
   @functools.cached_property
   def _scorer(self):
     return decode.make_scorer(self.prompted.network)
-
-
-def padded(rows: Sequence[Ids], length: int = 0) -> Int[np.ndarray, "B T"]:
-  """Rows of ids as one array, PAD behind them."""
-  length = max(length, max(len(row) for row in rows))
-  array = np.full((len(rows), length), PAD, np.int32)
-  for i, row in enumerate(rows):
-    array[i, : len(row)] = row
-  return array

@@ -108,8 +108,8 @@ def evaluate_prompts(
   rows = []
   for (name, n), result in zip(pairs, results, strict=True):
     label = name if len(read) == len(pairs) else f"{name}-prompt{n}"
-    storage.write_jsonl(
-      folder.path / "predictions" / f"{label}-{split}.jsonl",
+    folder.write_jsonl(
+      f"predictions/{label}-{split}.jsonl",
       evaluate.prediction_rows(read[name], result),
     )
     rows.append(
@@ -122,7 +122,8 @@ def evaluate_prompts(
         **result.metrics,
       }
     )
-  storage.write_json(folder.path / "metrics.json", rows)
+  if folder.writes:
+    storage.write_json(folder.path / "metrics.json", rows)
   return results
 
 
@@ -160,7 +161,7 @@ def infer_lines(
     {"input": text, **answer.row()}
     for text, answer in zip(texts, answers, strict=True)
   ]
-  return storage.write_jsonl(folder.path / "predictions.jsonl", rows)
+  return folder.write_jsonl("predictions.jsonl", rows)
 
 
 def infer_rows(
@@ -225,7 +226,7 @@ def infer_rows(
     {**row, **answer.row()}
     for (row, _), answer in zip(read, answers, strict=True)
   ]
-  return storage.write_jsonl(folder.path / "predictions.jsonl", written)
+  return folder.write_jsonl("predictions.jsonl", written)
 
 
 def _ids(text: str, model: pretrained.FrozenModel, limit: int) -> list[int]:

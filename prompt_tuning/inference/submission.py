@@ -195,7 +195,7 @@ def write(
     allow_other_model: use prompts of another frozen model.
 
   Returns:
-    The zips.
+    The zips; none in a process that does not write.
 
   Raises:
     ValueError: a task is of no leaderboard, or a prompt is not usable.
@@ -227,7 +227,8 @@ def write(
       prompt_id = [n] * len(examples)
       texts = predictor(examples.input_rows(), prompt_id, show_progress=True)
       text, invalid = contents(form, examples, texts)
-      storage.write_text(folder.path / form.file, text)
+      if folder.writes:
+        storage.write_text(folder.path / form.file, text)
       benchmark = "glue" if form.file.endswith(".tsv") else "super_glue"
       by_benchmark.setdefault(benchmark, []).append(form.file)
       summary[form.file] = {
@@ -236,6 +237,8 @@ def write(
         "invalid": invalid,
         "truncated": examples.truncated,
       }
+  if not folder.writes:
+    return []
   storage.write_json(folder.path / "submission.json", summary)
 
   # A zip for each benchmark; one that lacks a task is said to.

@@ -4,7 +4,8 @@
     a second one      -> the process ends at once
 
 The signal of a batch system (preemption, a time limit) and Ctrl-C are the same
-here. Only a run in the main thread listens; elsewhere signals are its owner's.
+here. Of several processes all end after the same step, whichever got it. Only
+a run in the main thread listens; elsewhere signals are its owner's.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import sys
 import threading
 from typing import Any
 
+from prompt_tuning import processes
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,11 +26,13 @@ class Stopped(KeyboardInterrupt):
 
   Attributes:
     number: of the signal.
+    is_agreed: that all processes of the run stop, at this step.
   """
 
   def __init__(self, number: int, message: str):
     super().__init__(message)
     self.number = number
+    self.is_agreed = True  # by all processes of the run
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,6 +50,14 @@ class Requests:
     self.requested = 0
     self._may_raise = False
     self._before: dict[int, Any] = {}
+
+  def agreed(self) -> int:
+    """The same for all processes of the run, each of which asks at this point.
+
+    A signal that came to one of them stops all.
+    """
+    self.requested = processes.agreed(self.requested)
+    return self.requested
 
   def __enter__(self) -> "Requests":
     if threading.current_thread() is not threading.main_thread():
@@ -77,6 +90,11 @@ class Requests:
     Raises:
       Interrupted: a signal came, inside or before.
     """
+    if processes.count() > 1:  # one alone may not leave the others
+      with processes.between_batches(self._raise_if_agreed):
+        self._raise_if_agreed()
+        yield
+      return
     self._may_raise = True
     try:
       if self.requested:
@@ -84,6 +102,10 @@ class Requests:
       yield
     finally:
       self._may_raise = False
+
+  def _raise_if_agreed(self) -> None:
+    if self.agreed():
+      raise Interrupted
 
   def _note(self, number: int, frame) -> None:
     del frame

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from prompt_tuning import run_folder
+from prompt_tuning import processes, run_folder
 from prompt_tuning.data import layout
+from prompt_tuning.frozen import placement
 from prompt_tuning.model import freeze
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.training import interruption, step
@@ -92,13 +93,13 @@ def fit(
       f"TRAIN_STEPS={plan.steps}. Choose another MODEL_DIR, or {start} or more."
     )
   if start or not sys.stderr.isatty():
-    print(plan.announced(start), file=sys.stderr, flush=True)
+    processes.said(plan.announced(start))
   steps = step.make_steps(problem, run.state if problem.devices else None)
   bar = tqdm.tqdm(
     total=plan.steps,
     initial=start,
     unit="step",
-    disable=not sys.stderr.isatty() or start >= plan.steps,
+    disable=not _shows_bar() or start >= plan.steps,
     dynamic_ncols=True,
   )
   with interruption.Requests() as requests, bar, Prefetch(batches) as prefetch:
@@ -135,7 +136,7 @@ def fit(
         run.save(end)
       if plan.logs_at(end):
         run.begun = end, time.perf_counter()
-      if requests.requested:
+      if requests.agreed():
         run.stop(end, requests)
   folder.close()
   return run.outcome()
@@ -158,7 +159,7 @@ class _Run:
     # The state is donated to each dispatch, so it must not share the caller's.
     trained = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
     self.state = step.initial_state(problem, trained)
-    self.kept = jax.tree.map(np.asarray, trained)
+    self.kept = processes.on_host(trained)
     self.best = Best.none(len(names))
     self.pending: list[dict[str, np.ndarray]] = []
     self.is_due = False
@@ -174,7 +175,7 @@ class _Run:
     if restored is not None:
       _, arrays, record = restored
       self.state = jax.tree.map(
-        lambda saved, own: jax.device_put(saved, own.sharding),
+        lambda saved, own: placement.lay(saved, own.sharding),
         *(arrays["state"], self.state),
       )
       self.kept = arrays["best"]
@@ -296,6 +297,10 @@ def _num_examples(batch: Dispatch) -> int:
   return layout.num_examples(batch[0])
 
 
+def _shows_bar() -> bool:
+  return sys.stderr.isatty() and processes.is_first()
+
+
 def _show(bar, means, best: Best, batch_size: int) -> None:
   """Loss, best score and speed behind the progress bar."""
   shown = {"loss": f"{means['loss'].mean():.3f}"}
@@ -316,7 +321,7 @@ def _say(at: str, names: Sequence[str], means, scores) -> None:
     said[i] += f", score {score:.2f}"
   if len(said) > 1:
     said = [f"{n}: {text}" for n, text in zip(names, said, strict=True)]
-  print(f"{at}: {'; '.join(said)}", file=sys.stderr, flush=True)
+  processes.said(f"{at}: {'; '.join(said)}")
 
 
 def _choose(improved: np.ndarray, new: PyTree, old: PyTree) -> PyTree:
@@ -325,12 +330,12 @@ def _choose(improved: np.ndarray, new: PyTree, old: PyTree) -> PyTree:
   One row of a bank's leaves is one prompt; a single problem is chosen whole.
   """
   if improved.all():
-    return jax.tree.map(np.asarray, new)
+    return processes.on_host(new)
   if not improved.any():
     return old
 
   def choose(x, y):
     rows = improved.reshape(-1, *[1] * (x.ndim - 1))
-    return np.where(rows, np.asarray(x), y)
+    return np.where(rows, x, y)
 
-  return jax.tree.map(choose, new, old)
+  return jax.tree.map(choose, processes.on_host(new), old)

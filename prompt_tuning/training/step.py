@@ -229,7 +229,9 @@ def _steps(problem: Problem, stays: Any) -> Callable:
       lambda carry, batch: step(carry, frozen, batch), state, batches
     )
 
-  whole = jax.jit(scanned, donate_argnums=0, out_shardings=(stays, None))
+  whole = jax.jit(
+    scanned, donate_argnums=0, out_shardings=(stays, _whole(problem))
+  )
   divided = make_step_of_parts(problem, stays)
 
   def steps(state, frozen, batches):
@@ -242,6 +244,11 @@ def _steps(problem: Problem, stays: Any) -> Callable:
     return state, jax.tree.map(lambda *each: jnp.stack(each), *metrics)
 
   return steps
+
+
+def _whole(problem: Problem) -> Any:
+  """Where metrics lie: on every device, so that each process has them."""
+  return problem.devices.whole if problem.devices else None
 
 
 def make_step_of_parts(problem: Problem, stays: Any = None) -> Callable:
@@ -257,7 +264,9 @@ def make_step_of_parts(problem: Problem, stays: Any = None) -> Callable:
   def further(sums, trained, frozen, part, counts):
     return jax.tree.map(jnp.add, sums, first(trained, frozen, part, counts))
 
-  @functools.partial(jax.jit, donate_argnums=0, out_shardings=(stays, None))
+  @functools.partial(
+    jax.jit, donate_argnums=0, out_shardings=(stays, _whole(problem))
+  )
   def update(state, frozen, found):
     return _updated(problem, state, frozen, found)
 

@@ -14,10 +14,9 @@ import logging
 import os
 import pathlib
 
-import jax
 import numpy as np
 
-from prompt_tuning import plots, run_folder, storage
+from prompt_tuning import plots, processes, run_folder, storage
 from prompt_tuning.data import scoring
 from prompt_tuning.frozen import model_folder, pretrained, stored_model
 from prompt_tuning.inference import evaluate, infer
@@ -79,7 +78,7 @@ def train(
       which and what to do.
   """
   prepared = prepare.prepare(model, tasks, tuning, decoding)
-  before = storage.tree_hash(prepared.frozen)
+  before = storage.tree_hash(processes.own_parts(prepared.frozen))
   with run_folder.RunFolder(model_dir, prepared.agreement()).alone() as folder:
     outcome = loop.fit(
       prepared.problem,
@@ -91,7 +90,8 @@ def train(
       evaluate=prepared.validate if tasks.validation_split else None,
       watch=watch_for_chance(prepared, plan),
     )
-    unchanged = storage.tree_hash(prepared.frozen) == before
+    after = storage.tree_hash(processes.own_parts(prepared.frozen))
+    unchanged = after == before
     with folder.writing():
       return report(prepared, outcome, folder, frozen_unchanged=unchanged)
 
@@ -145,8 +145,11 @@ def report(
   *,
   frozen_unchanged: bool,
 ) -> Trained:
-  """Scores the best of a run, and writes what the run is for."""
-  best = jax.tree.map(np.asarray, outcome.trained)
+  """Scores the best of a run, and writes what the run is for.
+
+  Of several processes all score and gather, and the first writes.
+  """
+  best = processes.on_host(outcome.trained)
   params = freeze.merge(best, prepared.frozen)
 
   # Every split is answered by the best of each member.
@@ -157,22 +160,23 @@ def report(
       at = outcome.best.steps[n] if outcome.best else outcome.step
       name = f"{prepared.names[n]}-{split}-{at}.jsonl"
       results[n].append(result)
-      storage.write_jsonl(
-        folder.path / "predictions" / name,
-        evaluate.prediction_rows(examples[n], result),
+      folder.write_jsonl(
+        f"predictions/{name}", evaluate.prediction_rows(examples[n], result)
       )
 
   # What trained collapses to rows, or has tensors beside them; prompts and
   # weights go into their files.
   module, bank, more = prepared.prompted.network.prompt, None, {}
   if module is not None:
-    bank = np.asarray(prompt.collapsed(module, params))
-    more = jax.tree.map(np.asarray, prompt.tensors(module, params))
+    bank = processes.on_host(prompt.collapsed(module, params))
+    more = processes.on_host(prompt.tensors(module, params))
   trained = Trained(
     *(params, bank, more, results),
     *(outcome.step, outcome.best, frozen_unchanged, outcome.step_seconds),
   )
   about_model = _save_model(prepared, params, folder)
+  if not folder.writes:
+    return trained
   if bank is not None:
     _save_prompts(prepared, trained, folder.path, about_model)
   if module is not None and prepared.shares:
@@ -188,12 +192,15 @@ def _save_model(
   model = prepared.model
   source, stored_hash = model.source, model.stored_hash
   if not prepared.trains_prompts_only:
-    network = {k: v for k, v in params.items() if k != prompt.NAME}
+    network = processes.on_host(
+      {k: v for k, v in params.items() if k != prompt.NAME}
+    )
     source = str(folder.path / "model")
     stored_hash = stored_model.weights_hash(network)
-    model_folder.save(
-      source, model.config, network, vocabulary=model.vocabulary
-    )
+    if folder.writes:
+      model_folder.save(
+        source, model.config, network, vocabulary=model.vocabulary
+      )
   return {
     "source": source,
     "hash": stored_hash,

@@ -1,0 +1,50 @@
+"""Several processes that compute one run: who they are, what they agree on.
+
+    COORDINATOR, PROCESS_ID, NUM_PROCESSES, or the cluster -> `join`
+    one of them reads and writes the run's folder, and speaks -> `is_first`
+    what it knows, all know -> `told`, `known`; what one was asked -> `agreed`
+    what lies on the devices of all -> `on_host` of each
+    one that is lost, or ends by an error, ends the others -> `watch`
+
+A process alone joins nothing, and all of it is trivial.
+"""
+
+from prompt_tuning.processes.agreement import (
+  agreed,
+  between_batches,
+  check_same,
+  is_asked,
+  known,
+  on_host,
+  own_parts,
+  told,
+)
+from prompt_tuning.processes.joining import (
+  Ended,
+  count,
+  is_first,
+  join,
+  number,
+  said,
+  together,
+)
+from prompt_tuning.processes.watch import LOST
+
+__all__ = [
+  "LOST",
+  "Ended",
+  "agreed",
+  "between_batches",
+  "check_same",
+  "count",
+  "is_asked",
+  "is_first",
+  "join",
+  "known",
+  "number",
+  "on_host",
+  "own_parts",
+  "said",
+  "together",
+  "told",
+]

@@ -1,0 +1,217 @@
+"""Several processes compute what one does; one writes; they end together."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import places
+import pytest
+import several_processes
+
+from prompt_tuning import processes
+from prompt_tuning.run_folder import RunFolder
+
+SCRIPT = str(places.TESTS / "several_processes.py")
+
+
+def free_port() -> int:
+  """A port that nothing listens on."""
+  with socket.socket() as listening:
+    listening.bind(("127.0.0.1", 0))
+    return listening.getsockname()[1]
+
+
+class Together:
+  """The processes of a run; each but the first is told of another folder."""
+
+  def __init__(
+    self, folder: pathlib.Path, count: int = 2, *, of_one=None, **asked
+  ):
+    address = f"127.0.0.1:{free_port()}"
+    self.folder = folder
+    self.others = [folder.with_name(f"{folder.name}-{n}") for n in range(count)]
+    self.all = [
+      subprocess.Popen(
+        [
+          *(sys.executable, SCRIPT),
+          json.dumps(
+            {
+              "folder": str(self.others[number] if number else folder),
+              "number": number,
+              "count": count,
+              "coordinator": address,
+              **asked,
+              **(of_one or {}).get(number, {}),
+            }
+          ),
+        ],
+        env={**os.environ, "PYTHONPATH": str(places.ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      for number in range(count)
+    ]
+
+  def wait_for_step(self, step: int) -> None:
+    """Until there is a checkpoint of a step."""
+    while step not in self.steps():
+      assert all(each.poll() is None for each in self.all), self.ends()
+      time.sleep(0.02)
+
+  def steps(self) -> list[int]:
+    """The checkpoints."""
+    names = (self.folder / "checkpoints").glob("step_*.safetensors")
+    return sorted(int(path.stem.removeprefix("step_")) for path in names)
+
+  def ends(self) -> list[tuple[int, str]]:
+    """The exit codes and what was said; the others' folders are not there."""
+    said = [each.communicate(timeout=200)[1] for each in self.all]
+    assert not any(path.exists() for path in self.others)
+    return [(e.returncode, s) for e, s in zip(self.all, said, strict=True)]
+
+  def found(self) -> list[dict]:
+    """What each prints."""
+    printed = [each.communicate(timeout=200) for each in self.all]
+    for each, (_, errors) in zip(self.all, printed, strict=True):
+      assert each.returncode == 0, errors[-3000:]
+    assert not any(path.exists() for path in self.others)
+    return [json.loads(out.splitlines()[-1]) for out, _ in printed]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict:
+  """What a process alone comes to."""
+  return several_processes.outcome(
+    tmp_path_factory.mktemp("alone"), mesh={"data": 1}
+  )
+
+
+def assert_equal(run: Together, alone: dict) -> None:
+  """The run comes to what a process alone does, and its first one writes."""
+  first, *others = run.found()
+  np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-5)
+  for found in (first, *others):
+    np.testing.assert_allclose(found["rows"], alone["rows"], atol=1e-5)
+    assert found["predictions"] == alone["predictions"]
+    assert found["best"] == alone["best"]
+  assert first["written"]
+  assert not any(other["written"] for other in others)
+  assert run.steps()[-1] == several_processes.PLAN.steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "count, chosen, mesh",
+  [
+    (2, "groups", None),
+    (2, "padded", {"model": 2}),
+    (4, "packed", None),
+    (4, "groups", {"data": 2, "model": 2}),
+  ],
+)
+def test_several_processes_compute_what_one_does_and_one_writes(
+  count, chosen, mesh, tmp_path, alone
+):
+  run = Together(tmp_path / "run", count, chosen=chosen, mesh=mesh)
+  assert_equal(run, alone)
+
+
+def test_two_processes_are_stopped_killed_and_come_to_what_one_does(
+  tmp_path, alone
+):
+  # A signal to one of them stops all at one step.
+  run = Together(tmp_path / "run", slowly=0.1)
+  run.wait_for_step(5)
+  run.all[1].send_signal(signal.SIGTERM)
+  ends = run.ends()
+  stopped = run.steps()[-1]
+  for code, said in ends:
+    assert code == 128 + signal.SIGTERM, said
+    assert f"Stopped at step {stopped}, which is saved in" in said
+  assert 5 <= stopped < several_processes.PLAN.steps
+
+  # One that is killed ends the other, which says so.
+  run = Together(tmp_path / "run", slowly=0.1)
+  run.wait_for_step(stopped // 5 * 5 + 5)
+  run.all[1].kill()
+  (code, said), _ = run.ends()
+  assert code in (2, processes.LOST), said
+  assert "another process of this run is lost" in said
+  assert "The same command in all 2 of them starts it again" in said
+  assert_equal(Together(tmp_path / "run"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_process_killed_at_any_moment_is_no_loss(seed, tmp_path, alone):
+  rng = random.Random(seed)
+  run = Together(tmp_path / "run", 2, slowly=0.2)
+  if seed % 2:
+    run.wait_for_step(5)
+  time.sleep(rng.uniform(0, 4))
+  killed = rng.randrange(2)
+  run.all[killed].kill()
+  code, said = run.ends()[1 - killed]
+  assert code in (2, processes.LOST), said
+  assert "lost" in said or "did not come together" in said
+  assert "same command" in said
+  assert_equal(Together(tmp_path / "run"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(2))
+def test_an_error_of_one_process_is_known_to_all(number, tmp_path):
+  run = Together(tmp_path / "run", of_one={number: {"fails_at": 7}})
+  ends = run.ends()
+  assert "the batch fell off the table" in ends[number][1]
+  code, said = ends[1 - number]
+  assert code in (2, processes.LOST)
+  assert f"process {number}, which said: the batch fell off the table" in said
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    (("here:1", 0, None), "'here:1', PROCESS_ID=0 without NUM_PROCESSES"),
+    ((None, None, 2), "NUM_PROCESSES=2 without COORDINATOR and PROCESS_ID"),
+    (("here:1", 2, 2), "numbered from 0 to 1"),
+    (("here:1", -1, 2), "PROCESS_ID=-1 must be a whole number of 0 or more"),
+    (("here:1", 0, True), "NUM_PROCESSES=True must be a whole number of 1"),
+    (("here", 0, 2), "'here' must be the host of process 0 and a free port"),
+  ],
+)
+def test_what_cannot_be_joined_is_refused(given, message):
+  with pytest.raises(ValueError, match=message):
+    processes.join(*given)
+
+
+def test_a_process_alone_joins_nothing(monkeypatch, tmp_path):
+  monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+  processes.join()
+  processes.join(num_processes=1)
+  assert (processes.count(), processes.number()) == (1, 0)
+  assert RunFolder(tmp_path / "run").writes
+  assert processes.told(lambda: b"this") == b"this"
+  assert processes.agreed(7) == 7
+
+
+@pytest.mark.parametrize(
+  "variable", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"]
+)
+def test_a_cluster_that_started_several_is_asked(variable, monkeypatch):
+  asked = []
+  monkeypatch.setenv(variable, "2")
+  monkeypatch.setattr(
+    "jax.distributed.initialize", lambda **given: asked.append(given)
+  )
+  monkeypatch.setattr("jax.config.update", lambda *_: None)
+  processes.join()
+  assert asked and "coordinator_address" not in asked[0]

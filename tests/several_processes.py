@@ -1,0 +1,161 @@
+"""One of several processes that train and predict; prints what came out.
+
+python several_processes.py '{"folder": …, "count": 2, "number": 0, …}'
+"""
+
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import tiny_t5
+
+from prompt_tuning import processes
+from prompt_tuning.data import layout
+from prompt_tuning.frozen import placement
+from prompt_tuning.inference import infer
+from prompt_tuning.model import forms, freeze
+from prompt_tuning.prompts.prompted import Prompted
+from prompt_tuning.run_folder import RunFolder
+from prompt_tuning.training import interruption, loop, optimizers, step
+
+CONFIG = tiny_t5.config(num_heads=4)
+P = 3
+NETWORK = tiny_t5.prompted(CONFIG, P, 2)
+ROWS = [tiny_t5.tokens(1, 3 + i % 5, seed=i)[0] for i in range(11)]
+PLAN = loop.Plan(
+  20, eval_every=10, checkpoint_every=5, log_every=5, steps_per_dispatch=1
+)
+
+
+def batch(at: int) -> dict[str, np.ndarray]:
+  """Six examples of several lengths, three for each of two prompts."""
+  which = tiny_t5.ids(0, 0, 0, 1, 1, 1)
+  text = tiny_t5.tokens(6, 7, seed=at)
+  text[np.arange(6), 4 + np.arange(6) % 3] = 0
+  text[:, 6] = 0
+  return {
+    "inputs": tiny_t5.reserved(text, which, P),
+    "targets": tiny_t5.tokens(6, 3, seed=at + 1000),
+    "prompt_id": which,
+  }
+
+
+def outcome(
+  folder,
+  *,
+  chosen: str = "groups",
+  mesh: dict[str, int] | None = None,
+  slowly: float = 0,
+  fails_at: int = -1,
+) -> dict:
+  """Prompts and losses of 20 steps, and predictions.
+
+  Args:
+    folder: of the run.
+    chosen: the layout.
+    mesh: MESH.
+    slowly: seconds that each batch takes.
+    fails_at: the step whose batch cannot be made.
+  """
+  devices = placement.devices_of(mesh, CONFIG)
+  put = devices.put if devices else forms.on_device
+  leaves = tiny_t5.storage.flatten(tiny_t5.weights(CONFIG))
+  model = {path: put(path, leaf) for path, leaf in leaves.items()}
+  model = tiny_t5.storage.unflatten(model)
+  params = {**model, "prompt": {"embedding": tiny_t5.rows(2, P, 16)}}
+
+  def batches(at: int) -> dict[str, np.ndarray]:
+    if at == fails_at:
+      raise ValueError("the batch fell off the table")
+    time.sleep(slowly if at < PLAN.steps else 0)
+    return batch(at)
+
+  def predictions(trained) -> list[str]:
+    made = {**model, "prompt": trained["prompt"]}
+    together = Prompted(
+      *(NETWORK, made, tiny_t5.vocabulary(), (P, P)), devices=devices
+    )
+    predictor = infer.Predictor(together, infer.Decoding(max_length=6))
+    return predictor(ROWS, [i % 2 for i in range(11)])
+
+  def evaluate(params):
+    lengths = [len(text) for text in predictions(params)]
+    rows = processes.on_host(params["prompt"]["embedding"])
+    scores = [float(np.sin(40 * rows[n].mean())) for n in range(2)]
+    return scores, [{"length": float(sum(lengths[n::2]))} for n in range(2)]
+
+  with RunFolder(folder).alone() as run:
+    fitted = loop.fit(
+      step.Problem(
+        NETWORK,
+        optimizers.per_prompt(optimizers.adafactor(0.01)),
+        2,
+        devices=devices,
+      ),
+      freeze.split(params, freeze.mask(params, freeze.PROMPT)),
+      layout.Layout(chosen).arrange(
+        batches if fails_at >= 0 or slowly else batch,
+        num_prompts=2,
+        emb_dim=CONFIG.emb_dim,
+        devices=devices.data if devices else 1,
+      ),
+      plan=PLAN,
+      folder=run,
+      names=("a", "b"),
+      evaluate=evaluate,
+    )
+    lines = run.metrics() if run.writes else []
+  return {
+    "rows": processes.on_host(fitted.last["prompt"]["embedding"]).tolist(),
+    "best": fitted.best.steps if fitted.best else None,
+    "losses": [line["loss"] for line in lines if "loss" in line],
+    "predictions": predictions(fitted.last),
+  }
+
+
+def writes() -> list[str]:
+  """What is written from now on, as Python knows it."""
+  found: list[str] = []
+
+  def note(event: str, arguments) -> None:
+    if event == "open":
+      path, mode, flags = arguments
+      if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or "w" in (mode or ""):
+        found.append(str(path))
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.truncate"):
+      found.append(str(arguments[0]))
+
+  sys.addaudithook(note)
+  return found
+
+
+def main(asked: dict) -> int:
+  """Joins the others, and prints the outcome."""
+  number, count = asked.pop("number"), asked.pop("count")
+  processes.join(asked.pop("coordinator"), number, count)
+  tiny_t5.vocabulary()  # which it makes, in a folder of its own
+  written, folder = writes(), asked.pop("folder")
+  try:
+    with processes.together():
+      found = outcome(folder, **asked)
+  except interruption.Stopped as stopped:
+    print(stopped, file=sys.stderr)
+    return 128 + stopped.number
+  except (ValueError, OSError) as error:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return 2
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    written = [path for path in written if not path.startswith(cache)]
+  print(json.dumps({**found, "written": written}), flush=True)
+  return 0
+
+
+if __name__ == "__main__":
+  jax.config.update("jax_platforms", "cpu")
+  sys.exit(main(json.loads(sys.argv[1])))
