@@ -29,6 +29,8 @@ _KINDS = {
   tuple: ((tuple, list, str, int), "a list, for example (1, 2)"),
 }
 """What a macro must be whose value in a file is of the first type."""
+_MEANT = {"PROMPT_FILE": "PROMPT_PATH"}
+"""What takes the place of a macro where a run has the other only."""
 TASK_MODULES = "MIXTURE_OR_TASK_MODULE"
 
 
@@ -99,6 +101,11 @@ def check_flags(names: Iterable[str], known: Collection[str]) -> None:
   for name in unused:
     hint = spelling.hint(name, sorted(known), alike=0.6)
     files = elsewhere[name][:3]
+    if (meant := _MEANT.get(name)) in known:
+      raise ValueError(
+        f"{name} is set, but nothing in this run uses it: it is what training "
+        f"starts from. Set {meant} to the prompt that is to be used."
+      )
     advice = "Leave it out, or add the file."
     if all(file.startswith("t5x/") for file in files):
       advice = "They are for t5x's launchers. Leave it out."

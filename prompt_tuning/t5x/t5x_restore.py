@@ -227,12 +227,19 @@ class Restore:
     shapes = _shapes(have, where)
     for key in wanted:
       stored, needed = shapes.get(key), tuple(want[key].shape)
-      if stored is not None and tuple(stored) != needed:
+      if stored is None or tuple(stored) == needed:
+        continue
+      if key == TARGET + prompt.PARAMETER and stored[1:] == needed[1:]:
         raise ValueError(
-          f"{key.removeprefix(TARGET)} has shape {tuple(stored)} in the "
-          f"checkpoint {where}, the run needs {needed}. Use the gin file of "
-          "the model that the checkpoint holds."
+          f"PROMPT_LENGTH={needed[0]}, but the prompt in the checkpoint "
+          f"{where} has {stored[0]} positions. Leave PROMPT_LENGTH out; it is "
+          "read from there."
         )
+      raise ValueError(
+        f"{key.removeprefix(TARGET)} has shape {tuple(stored)} in the "
+        f"checkpoint {where}, the run needs {needed}. Use the gin file of "
+        "the model that the checkpoint holds."
+      )
 
 
 def _shapes(have, where) -> dict[str, tuple[int, ...] | None]:

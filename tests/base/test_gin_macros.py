@@ -38,7 +38,7 @@ def test_a_value_of_another_kind_may_mean_the_same(binding):
 @pytest.mark.parametrize(
   "binding, message",
   [
-    ("PROMPT_FILE=a.npy", r"prompts/file.gin would.* Did you mean PROMPT_PATH"),
+    ("PROMPT_FILE=a.npy", "is what training starts from. Set PROMPT_PATH to"),
     ("TRAIN_STEPS=3", r"nothing in this run uses it; runs/.* would. Leave it"),
   ],
 )

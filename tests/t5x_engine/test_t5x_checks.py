@@ -287,6 +287,22 @@ def test_a_tuned_checkpoint_is_not_scored_without_its_prompt():
   assert restore(state, {"target": {**network, "prompt": prompt}})
 
 
+def test_a_prompt_is_not_scored_at_another_length():
+  restore = t5x_restore.Restore("gs://a", new_prompt=False, keep_step=True)
+
+  def asked(rows):
+    return {"target": {"prompt": {"embedding": np.zeros(rows)}}}
+
+  state = {**asked((P, 16)), "state": {"step": 3}}
+  assert restore(state, asked((P, 16)))
+  with pytest.raises(
+    ValueError, match=f"LENGTH={P + 1}, but .* {P} positions. Leave PROMPT_LEN"
+  ):
+    restore(state, asked((P + 1, 16)))
+  with pytest.raises(ValueError, match="Use the gin file of the model"):
+    restore(state, asked((P, 8)))
+
+
 @pytest.mark.parametrize(
   "model_dir, dtype, message",
   [

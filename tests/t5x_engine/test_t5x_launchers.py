@@ -285,7 +285,10 @@ def test_beams_predict(tuned, expected, tmp_path):
 @pytest.mark.parametrize(
   "script, flags, message",
   [
-    ("eval", {"PROMPT_FILE": "p.npy"}, "PROMPT_FILE is set, but nothing in"),
+    (
+      *("eval", {"PROMPT_FILE": "p.npy"}),
+      "PROMPT_FILE is set, but nothing in.*Set PROMPT_PATH to the prompt",
+    ),
     ("export", {"PROMPT_PAHT": "p"}, "PROMPT_PAHT is set.*mean PROMPT_PATH"),
   ],
 )
