@@ -5,6 +5,7 @@ python several_processes.py '{"folder": …, "count": 2, "number": 0, …}'
 
 import json
 import os
+import pathlib
 import sys
 import time
 
@@ -50,7 +51,8 @@ def outcome(
   *,
   chosen: str = "groups",
   mesh: dict[str, int] | None = None,
-  slowly: float = 0,
+  go: str = "",
+  waits_at: int = -1,
   fails_at: int = -1,
 ) -> dict:
   """Prompts and losses of 20 steps, and predictions.
@@ -59,7 +61,8 @@ def outcome(
     folder: of the run.
     chosen: the layout.
     mesh: MESH.
-    slowly: seconds that each batch takes.
+    go: a file, see `waits_at`.
+    waits_at: the step whose batch is made when there is a file `go`.
     fails_at: the step whose batch cannot be made.
   """
   devices = placement.devices_of(mesh, CONFIG)
@@ -72,7 +75,8 @@ def outcome(
   def batches(at: int) -> dict[str, np.ndarray]:
     if at == fails_at:
       raise ValueError("the batch fell off the table")
-    time.sleep(slowly if at < PLAN.steps else 0)
+    while at == waits_at and not pathlib.Path(go).exists():
+      time.sleep(0.02)
     return batch(at)
 
   def predictions(trained) -> list[str]:
@@ -99,7 +103,7 @@ def outcome(
       ),
       freeze.split(params, freeze.mask(params, freeze.PROMPT)),
       layout.Layout(chosen).arrange(
-        batches if fails_at >= 0 or slowly else batch,
+        batches,
         num_prompts=2,
         emb_dim=CONFIG.emb_dim,
         devices=devices.data if devices else 1,

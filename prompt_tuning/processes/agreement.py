@@ -26,7 +26,7 @@ def told(say: Callable[[], bytes]) -> bytes:
   """What process 0 says; the others do not call the function."""
   if joining.count() == 1:
     return say()
-  client = watch._client()
+  client = watch.client()
   key = f"prompt_tuning/told/{next(_numbers)}"
   if joining.is_first():
     content = say()

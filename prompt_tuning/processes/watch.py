@@ -29,9 +29,7 @@ _AGAIN = (
   "last checkpoint."
 )
 _OF_OTHERS = re.compile(
-  r"Gloo|UNAVAILABLE|CANCELLED|DEADLINE_EXCEEDED|coordination service|"
-  r"closed by peer|reset by peer|Socket closed|NCCL",
-  re.IGNORECASE,
+  r"Gloo|NCCL|coordination service|heartbeat|(closed|reset) by peer", re.I
 )
 """What JAX says where another process does not answer."""
 
@@ -57,7 +55,7 @@ class _Watch:
 
   def told(self) -> str:
     """What another process said as it ended; empty for nothing."""
-    for key, message in _client().key_value_dir_get(_FOLDER):
+    for key, message in client().key_value_dir_get(_FOLDER):
       which = key.rpartition("/")[2]
       if which != str(self.number):
         return (
@@ -91,7 +89,8 @@ _watch: _Watch | None = None
 _left: list[Any] = []  # what must not be destroyed while the process lasts
 
 
-def _client() -> Any:
+def client() -> Any:
+  """Of JAX's service: what the processes tell each other, by name."""
   return distributed.global_state.client
 
 
@@ -123,8 +122,8 @@ def why(error: BaseException) -> str:
         return message
       time.sleep(0.3)
   except Exception:  # process 0 does not answer
-    return _watch.lost
-  return _watch.lost
+    pass
+  return f"{_watch.lost} ({str(error).splitlines()[0][:200]})"
 
 
 def tell(message: str) -> None:
@@ -133,7 +132,7 @@ def tell(message: str) -> None:
     return
   _watch.is_over.set()
   try:
-    _client().key_value_set(f"{_FOLDER}{_watch.number}", message)
+    client().key_value_set(f"{_FOLDER}{_watch.number}", message)
     if not _watch.number:  # it is process 0 that the others ask
       time.sleep(2 * _PERIOD)
   except Exception:  # they are gone
