@@ -72,12 +72,19 @@ def outcome(
   model = tiny_t5.storage.unflatten(model)
   params = {**model, "prompt": {"embedding": tiny_t5.rows(2, P, 16)}}
 
-  def batches(at: int) -> dict[str, np.ndarray]:
+  arranged = layout.Layout(chosen).arrange(
+    batch,
+    num_prompts=2,
+    emb_dim=CONFIG.emb_dim,
+    devices=devices.data if devices else 1,
+  )
+
+  def batches(at: int) -> layout.Batch | layout.Parts:
     if at == fails_at:
       raise ValueError("the batch fell off the table")
     while at == waits_at and not pathlib.Path(go).exists():
       time.sleep(0.02)
-    return batch(at)
+    return arranged(at)
 
   def predictions(trained) -> list[str]:
     made = {**model, "prompt": trained["prompt"]}
@@ -102,12 +109,7 @@ def outcome(
         devices=devices,
       ),
       freeze.split(params, freeze.mask(params, freeze.PROMPT)),
-      layout.Layout(chosen).arrange(
-        batches,
-        num_prompts=2,
-        emb_dim=CONFIG.emb_dim,
-        devices=devices.data if devices else 1,
-      ),
+      batches,
       plan=PLAN,
       folder=run,
       names=("a", "b"),

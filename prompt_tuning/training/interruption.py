@@ -56,8 +56,10 @@ class Requests:
 
     A signal that came to one of them stops all.
     """
-    self.requested = processes.agreed(self.requested)
-    return self.requested
+    found = processes.agreed(self.requested)
+    if found:  # a signal may have come meanwhile, which is for the next time
+      self.requested = found
+    return found
 
   def __enter__(self) -> "Requests":
     if threading.current_thread() is not threading.main_thread():
