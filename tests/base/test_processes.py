@@ -75,13 +75,13 @@ class Together:
 
   def ends(self) -> list[tuple[int, str]]:
     """The exit codes and what was said; the others' folders are not there."""
-    said = [each.communicate(timeout=200)[1] for each in self.all]
+    said = [each.communicate(timeout=400)[1] for each in self.all]
     assert not any(path.exists() for path in self.others)
     return [(e.returncode, s) for e, s in zip(self.all, said, strict=True)]
 
   def found(self) -> list[dict]:
     """What each prints."""
-    printed = [each.communicate(timeout=200) for each in self.all]
+    printed = [each.communicate(timeout=400) for each in self.all]
     for each, (_, errors) in zip(self.all, printed, strict=True):
       assert each.returncode == 0, errors[-3000:]
     assert not any(path.exists() for path in self.others)
