@@ -11,13 +11,18 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import math
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prompt_tuning import storage
 from prompt_tuning.prompts import prompt_files
 from prompt_tuning.shapes import Array, Float
+
+_DEFAULTS = {"scale": 0.5, "most_common": 5000, "class_labels": []}
+"""Of the functions below, which no run names."""
 
 SPECIAL = 3
 """PAD, EOS and UNK are the first three ids; they are no words."""
@@ -43,6 +48,28 @@ class Source:
 Initializer = Callable[[Array, int, Source], Float[Array, "P E"]]
 
 
+def _telling(
+  initializer: Initializer, settings: Callable[[], dict[str, Any]]
+) -> Initializer:
+  """An initialiser that says what it was built with, see `settings_of`."""
+  vars(initializer)["settings"] = settings
+  return initializer
+
+
+def settings_of(
+  initializers: Sequence[Initializer],
+) -> list[dict[str, Any]] | None:
+  """What initialisers were built with, but for their defaults; None if nothing.
+
+  Two that differ in name or in this may start a prompt differently.
+  """
+  said = [getattr(each, "settings", dict)() for each in initializers]
+  said = [
+    {k: v for k, v in one.items() if v != _DEFAULTS.get(k)} for one in said
+  ]
+  return said if any(said) else None
+
+
 def random_uniform(scale: float = 0.5) -> Initializer:
   """Numbers uniform in [-scale, scale]; the paper's range is 0.5."""
   is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
@@ -55,7 +82,7 @@ def random_uniform(scale: float = 0.5) -> Initializer:
     shape = (length, source.embedding.shape[1])
     return jax.random.uniform(key, shape, jnp.float32, -scale, scale)
 
-  return initializer
+  return _telling(initializer, lambda: {"scale": scale})
 
 
 def _check_most_common(most_common) -> None:
@@ -95,7 +122,7 @@ def from_vocabulary(most_common: int = 5000) -> Initializer:
     drawn = jax.random.choice(key, pieces, (length,), replace=repeat)
     return _rows(source, np.asarray(drawn))
 
-  return initializer
+  return _telling(initializer, lambda: {"most_common": int(most_common)})
 
 
 def from_class_labels(
@@ -144,7 +171,8 @@ def from_class_labels(
     rest = from_vocabulary(most_common)(key, length - len(names), source)
     return jnp.concatenate([jnp.stack(rows), rest])
 
-  return initializer
+  settings = {"class_labels": [*class_labels], "most_common": int(most_common)}
+  return _telling(initializer, lambda: settings)
 
 
 def from_string(text: str, most_common: int = 5000) -> Initializer:
@@ -169,7 +197,8 @@ def from_string(text: str, most_common: int = 5000) -> Initializer:
     rest = from_vocabulary(most_common)(key, length - len(ids), source)
     return jnp.concatenate([_rows(source, ids), rest])
 
-  return initializer
+  settings = {"text": text, "most_common": int(most_common)}
+  return _telling(initializer, lambda: settings)
 
 
 def from_array(path: str | os.PathLike) -> Initializer:
@@ -181,7 +210,12 @@ def from_array(path: str | os.PathLike) -> Initializer:
     check_prompt(values, path, length, source.embedding.shape[1])
     return jnp.asarray(values, jnp.float32)
 
-  return initializer
+  def settings():
+    return {
+      "hash of PROMPT_FILE": storage.tensor_hash(prompt_files.read_array(path))
+    }
+
+  return _telling(initializer, settings)
 
 
 def check_prompt(

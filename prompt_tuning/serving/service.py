@@ -8,6 +8,7 @@ runs is in the folder that it was started with.
 """
 
 from collections.abc import Mapping, Sequence
+import json
 import logging
 import os
 import pathlib
@@ -95,6 +96,7 @@ class Service:
       allow_other_model=self.settings.allow_other_model,
     )
     saved.plain("a server")
+    json.dumps(saved.record, ensure_ascii=False).encode()  # as it will be sent
     return saved, stamp
 
   def _served(self, name: str, stamp: tuple) -> None:

@@ -130,6 +130,7 @@ class Prepared:
     and how, must be the same as well as what it was trained on.
     """
     tasks, tuning, decoding = self.tasks, self.tuning, self.decoding
+    starts = [member.initializer for member in self.members]
     teacher = self.problem.teacher
     trained_on = [e for parts in self.train_sets for e, _ in parts]
     chosen_on = self.scored_sets.get(tasks.validation_split or "", [])
@@ -152,13 +153,12 @@ class Prepared:
       "TRAIN_EXAMPLES": tasks.train_examples or None,
       "VALIDATION_SPLIT": tasks.validation_split,
       "PROMPT_LENGTH": tuning.prompt_length,
-      "PROMPT_INITIALIZER": [
-        initializer_name(member.initializer) for member in self.members
-      ],
+      "PROMPT_INITIALIZER": [initializer_name(start) for start in starts],
+      "start by PROMPT_INITIALIZER": initializers.settings_of(starts),
       "PROMPT": prompt.method_of(self.prompted.network.prompt),
       # None of a prompt in front, as before there were other places.
-      "PROMPT_PLACE": tuning.places_said,
-      "PROMPT_ATTENTION": tuning.placings[0].record().get("attention"),
+      "PROMPT_PLACE": tuning.said("place"),
+      "PROMPT_ATTENTION": tuning.said("attention"),
       "WAYWARD_TEXT": tuning.wayward_text,
       "WAYWARD_GAMMA": tuning.wayward_text and tuning.wayward_gamma,
       "TEACHERS": teacher and storage.tensor_hash(teacher.rows),

@@ -57,9 +57,11 @@ class Tasks:
     _check_list("MIXTURE_OR_TASK_NAME", self.names)
     seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
     _check_list("SEEDS", list(seeds))
-    if any(not isinstance(s, int) or s < 0 for s in seeds):
+    # A key is made of 32 bits: larger seeds would draw what smaller ones do.
+    if any(not isinstance(s, int) or not 0 <= s < 1 << 32 for s in seeds):
       raise ValueError(
-        f"SEEDS={self.seeds!r}; give whole numbers from 0, for example (0, 1)."
+        f"SEEDS={self.seeds!r}; give whole numbers from 0 to 4294967295, for "
+        "example (0, 1)."
       )
     if self.batch_size < 1:
       raise ValueError(
@@ -208,11 +210,10 @@ class Tuning:
     given = self.placing
     return [given] if isinstance(given, Placing) else list(given)
 
-  @property
-  def places_said(self) -> Any:
-    """What records say of the places: of one itself, of several a list."""
-    said = [placing.record().get("place") for placing in self.placings]
-    return said if len(said) > 1 else said[0]
+  def said(self, name: str) -> Any:
+    """What records say of place or attention: a list, if prompts differ."""
+    said = [placing.record().get(name) for placing in self.placings]
+    return said if any(one != said[0] for one in said) else said[0]
 
 
 def members_of(tasks: Tasks, tuning: Tuning) -> list[Member]:

@@ -162,13 +162,16 @@ def test_one_matrix_of_another_program_may_have_the_name(tmp_path):
   [
     ({"other": tiny_t5.rows(2)}, "a tensor 'other', which no prompt has"),
     ({"decoder_embedding": np.full((1, E), np.nan)}, "has NaN or infinity"),
-    ({"decoder_embedding": np.zeros((0, E))}, "must be floats, and not empty"),
+    ({"decoder_embedding": np.zeros((0, E))}, "array of floats, and not empty"),
+    ({"decoder_embedding": np.ones(())}, "array of floats, and not empty"),
     ({"deep": tiny_t5.rows(2, 2, E)}, "deep, keep and embedding belong"),
   ],
 )
 def test_tensors_of_no_prompt_are_refused(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
     checkpoints.save_prompt(tmp_path, {**SAVED["decoder"], **change}, {})
+  with pytest.raises(ValueError, match="holds no tensors"):
+    checkpoints.save_prompt(tmp_path, {}, {})
 
 
 def test_a_prompt_of_a_model_of_another_size_is_refused(tmp_path):

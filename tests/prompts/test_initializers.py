@@ -1,5 +1,6 @@
 import dataclasses
 import inspect
+import json
 
 import jax
 import numpy as np
@@ -186,3 +187,29 @@ def test_an_argument_of_another_kind_is_refused_at_construction(
 ):
   with pytest.raises(ValueError, match=message):
     inspect.unwrap(getattr(initializers, build))(value)
+
+
+def test_what_an_initialiser_was_built_with_is_known(tmp_path):
+  """Of a file it is what is in it, wherever it lies."""
+  paths = [tmp_path / f"{name}.npy" for name in "abc"]
+  for path, seed in zip(paths, (1, 1, 2), strict=True):
+    np.save(path, tiny_t5.rows(4, 16, seed=seed))
+  said = [
+    json.dumps(initializers.settings_of([each]))
+    for each in (
+      *map(initializers.from_array, paths),
+      initializers.from_string("the cat"),
+      initializers.from_string("the dog"),
+      initializers.from_class_labels(("yes", "no")),
+      initializers.random_uniform(0.25),
+      initializers.from_vocabulary(20),
+    )
+  ]
+  assert said[0] == said[1] and len({*said}) == len(said) - 1
+  usual = (
+    initializers.from_vocabulary(),
+    initializers.random_uniform(),
+    initializers.from_class_labels(),
+    lambda key, length, source: None,
+  )
+  assert initializers.settings_of(usual) is None

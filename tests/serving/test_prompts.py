@@ -83,6 +83,10 @@ def too_long(place):
   checkpoints.save_prompt(place, tiny_t5.rows(30, 16), {})
 
 
+def half_a_letter(place):
+  asking.save(place, 4, template="\ud800")
+
+
 def pickled(place):
   asking.save(place, 6)
   np.save(place / "prompt.npy", np.array([{}], object), allow_pickle=True)
@@ -95,6 +99,7 @@ def pickled(place):
     (of_another_model, "was trained for the frozen weights"),
     (too_wide, "needs 16"),
     (too_long, "--gin.LONGEST_PROMPT=30"),
+    (half_a_letter, "surrogates not allowed"),
     (pickled, "Python objects"),
   ],
 )

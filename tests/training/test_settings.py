@@ -49,6 +49,8 @@ from prompt_tuning.training import optimizers, settings
     (toy_tasks.tasks, {"seeds": ()}, "SEEDS names nothing"),
     (toy_tasks.tasks, {"seeds": (0, 0)}, "SEEDS=.* has 0 twice"),
     (toy_tasks.tasks, {"seeds": (-1,)}, "SEEDS=.* give whole numbers from 0"),
+    (toy_tasks.tasks, {"seeds": (0, 1 << 32)}, "from 0 to 4294967295"),
+    (toy_tasks.tasks, {"seeds": (1 << 70,)}, "from 0 to 4294967295"),
     (
       toy_tasks.tasks,
       {"task_feature_lengths": {"inputs": -5, "targets": 8}},
@@ -109,3 +111,16 @@ def test_prompts_that_start_in_one_way_with_other_numbers_are_numbered():
     "toy_cat-random_uniform-0",
     "toy_cat-random_uniform-1",
   ]
+
+
+def test_what_is_said_of_places_is_a_list_where_prompts_differ():
+  first, other = (
+    inject.Placing(),
+    inject.Placing("after_end", "prompt_to_input"),
+  )
+  tuned = toy_tasks.tuning(placing=[first, other])
+  assert tuned.said("place") == [None, "after_end"]
+  assert tuned.said("attention") == [None, ["prompt_to_input"]]
+  assert toy_tasks.tuning(placing=other).said("place") == "after_end"
+  both = inject.placings(("front", "after_end"), "prompt_to_input")
+  assert toy_tasks.tuning(placing=both).said("attention") == ["prompt_to_input"]

@@ -310,6 +310,10 @@ def test_a_mistake_is_named(tmp_path, changes, message):
       {"optimizer": optimizers.adafactor(0.2)},
       "updates by OPTIMIZER and LEARNING_RATE=",
     ),
+    (
+      {"initializer": initializers.from_vocabulary(20)},
+      "start by PROMPT_INITIALIZER=None, this one .*'most_common': 20",
+    ),
     ({"dropout_rate": 0.5}, "DROPOUT_RATE=0.0, this one has DROPOUT_RATE=0.5"),
     ({"select_by": "accuracy"}, "SELECT_BY=None, this one has"),
   ],

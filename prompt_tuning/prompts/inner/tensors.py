@@ -79,16 +79,19 @@ def check(found: Tensors, path) -> None:
   Raises:
     ValueError: one is of no prompt, or not finite, or they do not go together.
   """
+  if not found:
+    raise ValueError(f"{path} holds no tensors; a prompt has one at least.")
   for name, tensor in found.items():
     if name not in NAMES:
       raise ValueError(
         f"{path} holds a tensor {name!r}, which no prompt has; there are "
         f"{', '.join(sorted(NAMES))}."
       )
-    if not np.issubdtype(tensor.dtype, np.floating) or not tensor.size:
+    is_float = np.issubdtype(tensor.dtype, np.floating)
+    if not is_float or not tensor.size or not tensor.ndim:
       raise ValueError(
         f"{path}: {name} has shape {tensor.shape} and type {tensor.dtype}; it "
-        "must be floats, and not empty."
+        "must be an array of floats, and not empty."
       )
     if not np.isfinite(tensor).all():
       raise ValueError(
