@@ -214,7 +214,9 @@ class RunFolder:
     return steps[-1], arrays, metadata["record"]
 
   def _compare(self, found: Mapping[str, Any], path) -> None:
-    for name in sorted({*found, *self.settings}):
+    # Folders of before do not tell what a start was built with.
+    later = {"start by PROMPT_INITIALIZER"} - found.keys()
+    for name in sorted({*found, *self.settings} - later):
       if found.get(name) != self.settings.get(name):
         raise ValueError(
           f"{path} belongs to a run with {name}={found.get(name)!r}, this "
@@ -299,12 +301,11 @@ class RunFolder:
 
 def _why(setting: str) -> str:
   """What a setting that is a hash stands for."""
-  if not setting.endswith("data of hash"):
-    return ""
-  return (
+  rows = (
     "The rows are others, or what makes texts of them (--template, --labels, "
     "TASK_FEATURE_LENGTHS, the vocabulary); config.gin has what it was. "
   )
+  return rows if setting.endswith("data of hash") else ""
 
 
 def _metrics_row(line: bytes) -> dict | None:

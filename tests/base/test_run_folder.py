@@ -106,6 +106,16 @@ def test_a_setting_that_is_gone_is_refused_by_name(tmp_path):
     RunFolder(tmp_path, SETTINGS).restore(arrays())
 
 
+def test_a_folder_that_does_not_tell_its_start_is_gone_on_with(tmp_path):
+  name, first, other = "start by PROMPT_INITIALIZER", [{"a": 1}], [{"a": 2}]
+  saved(tmp_path / "before")
+  told = {**SETTINGS, name: first}
+  RunFolder(tmp_path / "before", told).restore(arrays())
+  saved(tmp_path / "now", settings=told)
+  with pytest.raises(ValueError, match="start by PROMPT_INITIALIZER"):
+    RunFolder(tmp_path / "now", {**SETTINGS, name: other}).restore(arrays())
+
+
 def test_a_truncated_checkpoint_is_refused_with_the_way_on(tmp_path):
   folder = saved(tmp_path, (5, 10))
   last = folder.path / "checkpoints" / checkpoints(folder)[-1]
