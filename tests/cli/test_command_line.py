@@ -308,7 +308,7 @@ def test_data_and_a_task_are_one_too_many(model_folder, tmp_path, capsys):
 
 
 def test_too_little_memory_says_what_to_lower(monkeypatch, capsys):
-  def full(*_):
+  def full(*_, **__):
     raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
   monkeypatch.setattr(gin_commands, "_run", full)
@@ -317,7 +317,7 @@ def test_too_little_memory_says_what_to_lower(monkeypatch, capsys):
 
 
 def test_another_error_is_not_hidden(monkeypatch):
-  def broken(*_):
+  def broken(*_, **__):
     raise RuntimeError("a bug")
 
   monkeypatch.setattr(gin_commands, "_run", broken)

@@ -11,6 +11,7 @@ from prompt_tuning.inference import infer
 from prompt_tuning.inference.prompted_model import PromptedModel
 from prompt_tuning.model import decode
 from prompt_tuning.prompts import checkpoints
+from prompt_tuning.serving import engine
 
 NAMES = [f"p{n}" for n in range(conftest.COUNT)]
 
@@ -205,7 +206,7 @@ def test_greedy_is_what_a_request_gets_that_says_nothing(ask, predicted):
     ({"suffix": "x"}, 400, "suffix", "not supported"),
     ({"echo": True}, 400, "echo", "not supported"),
     ({"max_token": 3}, 400, "max_token", "Did you mean max_tokens?"),
-    ({"n": 40, "prompt": ["mat"] * 20}, 429, None, "Too many requests"),
+    ({"n": 40, "prompt": ["mat"] * 20}, 400, "best_of", "takes 300 at most"),
   ],
 )
 def test_a_mistake_is_named_in_openais_form(
@@ -216,9 +217,20 @@ def test_a_mistake_is_named_in_openais_form(
   assert answer.status == status, answer.text
   error = answer.json["error"]
   assert error["param"] == param and message in error["message"]
-  kind = "rate_limit_error" if status == 429 else "invalid_request_error"
-  assert error["type"] == kind
-  assert (answer.headers["retry-after"] is not None) == (status == 429)
+  assert error["type"] == "invalid_request_error"
+  assert answer.headers["retry-after"] is None
+
+
+def test_a_full_queue_asks_to_come_again(ask, monkeypatch):
+  def submit(*_):
+    raise engine.Full
+
+  monkeypatch.setattr(engine.Engine, "submit", submit)
+  answer = ask("/v1/completions", {"model": "p0", "prompt": "mat"})
+  assert answer.status == 429 and answer.headers["retry-after"] is not None
+  error = answer.json["error"]
+  assert error["type"] == "rate_limit_error"
+  assert "Too many requests" in error["message"]
 
 
 def test_what_openais_client_sends_of_nothing_is_taken(ask):

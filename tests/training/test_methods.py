@@ -212,7 +212,9 @@ def test_the_shared_part_may_stay_as_it_is(tmp_path, whole):
 
 
 def test_seeds_that_would_share_a_part_are_refused(tmp_path):
-  with pytest.raises(ValueError, match="make 2 prompts for 1 tasks.* one seed"):
+  with pytest.raises(
+    ValueError, match="make 2 prompts for 1 tasks.* seeds would"
+  ):
     run(tmp_path, TOGETHER["add"], seeds=(0, 1))
 
 
