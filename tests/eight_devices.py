@@ -32,16 +32,7 @@ ROWS = [tiny_t5.tokens(1, 3 + i % 5, seed=i)[0] for i in range(11)]
 
 
 def batch(at: int) -> dict[str, np.ndarray]:
-  """Six examples of several lengths, three for each of two prompts."""
-  which = tiny_t5.ids(0, 0, 0, 1, 1, 1)
-  text = tiny_t5.tokens(6, 7, seed=at)
-  text[np.arange(6), 4 + np.arange(6) % 3] = 0
-  text[:, 6] = 0
-  return {
-    "inputs": tiny_t5.reserved(text, which, P),
-    "targets": tiny_t5.tokens(6, 3, seed=at + 1000),
-    "prompt_id": which,
-  }
+  return tiny_t5.batch_of_two(at, P)
 
 
 def outcome(

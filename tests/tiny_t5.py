@@ -117,6 +117,19 @@ def reserved(inputs, prompt_id, length) -> np.ndarray:
   return inject.reserve(np.asarray(inputs, np.int32), ids(*prompt_id), length)
 
 
+def batch_of_two(at: int, length: int) -> dict[str, np.ndarray]:
+  """Six examples of several lengths, three for each of two prompts."""
+  which = ids(0, 0, 0, 1, 1, 1)
+  text = tokens(6, 7, seed=at)
+  text[np.arange(6), 4 + np.arange(6) % 3] = 0
+  text[:, 6] = 0
+  return {
+    "inputs": reserved(text, which, length),
+    "targets": tokens(6, 3, seed=at + 1000),
+    "prompt_id": which,
+  }
+
+
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory:
   return tempfile.TemporaryDirectory()  # goes when the interpreter ends

@@ -4,7 +4,7 @@ queries [B, Q, E], source [B, S, E], bias [B, H, Q, S] -> mixed [B, Q, E]
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -12,6 +12,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from prompt_tuning.model import forms
 from prompt_tuning.model.layers import (
   NO_VECTORS,
   Dense,
@@ -104,6 +105,17 @@ OfLayers = (
   | tuple[Float[Array, "B layers S H D"], Float[Array, "B layers S H D"]]
 )
 """Those of every layer; of stacked layers (see `forms`) in one array."""
+
+
+def keys_values_of(
+  layers: Any, encoded: Float[Array, "B T _"], count: int
+) -> OfLayers:
+  """Cross-attention keys and values of all `count` layers of a decoder."""
+  return forms.of_each(
+    layers,
+    lambda layer: layer.encoder_decoder_attention.keys_values(encoded),
+    count=count,
+  )
 
 
 def fused(

@@ -166,6 +166,11 @@ class Dense(nn.Module):
     return jnp.dot(x, self.matrix(x.shape[-1]))
 
 
+def head(vocab_size: int) -> Dense:
+  """The logits of a decoder that has a matrix of its own for them."""
+  return Dense(vocab_size, ("embed", "vocab"), jnp.float32)
+
+
 class RMSNorm(nn.Module):
   """T5's layer norm: no mean, no bias, computed in float32.
 

@@ -12,13 +12,13 @@ import numpy as np
 from prompt_tuning.model import attention, forms, inside
 from prompt_tuning.model.attention import Source
 from prompt_tuning.model.layers import (
-  Dense,
   Embed,
   Mlp,
   T5Config,
   Vectors,
   across,
   dropout,
+  head,
   norm,
 )
 from prompt_tuning.shapes import Array, Bool, Float
@@ -146,17 +146,12 @@ class Decoder(nn.Module):
     self.layers = forms.layers_of(self, DecoderLayer, config.num_decoder_layers)
     self.decoder_norm = norm(config)
     if not config.logits_via_embedding:
-      self.logits_dense = Dense(
-        config.vocab_size, ("embed", "vocab"), jnp.float32
-      )
+      self.logits_dense = head(config.vocab_size)
 
   def keys_values(self, encoded: Float[Array, "B T E"]) -> attention.OfLayers:
     """Cross-attention keys and values of every layer."""
-    return forms.of_each(
-      self.layers,
-      lambda layer: layer.encoder_decoder_attention.keys_values(encoded),
-      count=self.config.num_decoder_layers,
-    )
+    count = self.config.num_decoder_layers
+    return attention.keys_values_of(self.layers, encoded, count)
 
   def __call__(
     self,

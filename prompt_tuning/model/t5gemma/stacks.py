@@ -14,7 +14,7 @@ import numpy as np
 
 from prompt_tuning.model import attention, forms, inside, layers
 from prompt_tuning.model.attention import KeysValues, Source
-from prompt_tuning.model.layers import Dense, Embed, Vectors
+from prompt_tuning.model.layers import Embed, Vectors
 from prompt_tuning.model.t5gemma.config import Part, Stack, T5GemmaConfig
 from prompt_tuning.model.t5gemma.grouped import GroupedAttention, capped
 from prompt_tuning.shapes import PAD, Array, Bool, Float, PyTree
@@ -172,17 +172,12 @@ class Decoder(nn.Module):
     )
     self.decoder_norm = _norm(part)
     if not self.config.logits_via_embedding:
-      self.logits_dense = Dense(
-        self.config.vocab_size, ("embed", "vocab"), jnp.float32
-      )
+      self.logits_dense = layers.head(self.config.vocab_size)
 
   def keys_values(self, encoded: Float[Array, "B T _"]) -> attention.OfLayers:
     """Cross-attention keys and values of every layer."""
-    return forms.of_each(
-      self.layers,
-      lambda layer: layer.encoder_decoder_attention.keys_values(encoded),
-      count=self.config.num_decoder_layers,
-    )
+    count = self.config.num_decoder_layers
+    return attention.keys_values_of(self.layers, encoded, count)
 
   def __call__(
     self,
