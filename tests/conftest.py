@@ -29,7 +29,7 @@ os.environ.setdefault("XLA_FLAGS", " ".join(XLA))
 COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 for name, value in {
   "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
-  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
   "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }.items():
   os.environ.setdefault(name, value)

@@ -65,6 +65,7 @@ class RelativeBias(nn.Module):
   def __call__(self, queries: int, keys: int) -> Float[Array, "1 H Q S"]:
     config = self.config
     table = parameter(
+      self,
       "rel_embedding",
       nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
       (config.num_heads, config.relpos_buckets),

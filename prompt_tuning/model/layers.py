@@ -121,13 +121,17 @@ class T5Config:
     return Widths(layers, self.emb_dim, joined, self.mlp_dim)
 
 
-def parameter(name, initializer, shape, axes):
+def parameter(module: nn.Module, name, initializer, shape, axes):
   """A float32 parameter with its logical axes recorded as t5x expects.
 
   One whose bits are kept as integers (see `forms.stacking`) is bfloat16.
   """
+  if module.has_variable("params", name):
+    # Flax traces the initialiser all the same, for the shape that it has: a
+    # fifth of the time that tracing a network takes, if it draws numbers.
+    initializer = nn.initializers.zeros
   value = partitioning.param_with_axes(
-    name, initializer, shape, jnp.float32, axes=axes
+    name, initializer, shape, jnp.float32, axes=axes, module=module
   )
   if value.dtype == jnp.uint16:
     value = lax.bitcast_convert_type(value, jnp.bfloat16)
@@ -148,6 +152,7 @@ class Dense(nn.Module):
     if (held := quantized.of(self, "kernel")) is not None:
       return held.weight(self.dtype)
     kernel = parameter(
+      self,
       "kernel",
       nn.initializers.variance_scaling(
         self.scale, "fan_in", "truncated_normal"
@@ -184,7 +189,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*B E"]) -> Float[Array, "*B E"]:
     first = nn.initializers.constant(1 - self.offset)
-    scale = parameter("scale", first, (x.shape[-1],), ("embed",))
+    scale = parameter(self, "scale", first, (x.shape[-1],), ("embed",))
     x = x.astype(jnp.float32)
     x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
     factor = self.offset + scale.astype(jnp.float32)
@@ -236,6 +241,7 @@ class Embed(nn.Module):
     if self.held is not None:
       return
     self.embedding = parameter(
+      self,
       "embedding",
       nn.initializers.normal(self.deviation),
       (self.vocab_size, self.emb_dim),

@@ -15,6 +15,7 @@ what else the module has for them (see `inside`).
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -214,6 +215,12 @@ class T5(nn.Module):
 
 def abstract_parameters(config: Config):
   """The parameter tree of `T5(config)` as shapes, without computing it."""
+  return jax.tree.map(lambda leaf: leaf, _abstract_parameters(config))
+
+
+@functools.lru_cache(16)
+def _abstract_parameters(config: Config):
+  """Traced once: loading a model asks for them again and again."""
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   variables = jax.eval_shape(T5(config).init, jax.random.key(0), tokens, tokens)
   return variables["params"]

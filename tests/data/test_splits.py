@@ -23,6 +23,14 @@ def test_an_example_is_the_tasks_text_with_eos():
     assert not row[len(ids) + 1 :].any()
 
 
+def test_a_task_of_seqios_own_is_read_as_one_of_this_project():
+  ours, theirs = load(), load(toy_tasks.CAT_IN_SEQIO)
+  assert theirs.input_texts() == ours.input_texts()
+  assert theirs.target_texts() == ours.target_texts()
+  for n in range(len(ours)):
+    assert _row(theirs, n) == _row(ours, n)
+
+
 def test_what_is_too_long_is_cut_before_eos_and_counted():
   short = {"inputs": 9, "targets": 8}
   whole, cut = load(), load(lengths=short)
