@@ -4,6 +4,7 @@ Nothing here imports the package: its shape annotations are enforced by an
 import hook (see `addopts` in pyproject.toml), which has to come first.
 """
 
+import importlib
 import importlib.metadata
 import os
 import pathlib
@@ -33,6 +34,12 @@ for name, value in {
   "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }.items():
   os.environ.setdefault(name, value)
+
+# A module that ours import while the import hook loads them is compiled anew,
+# each time where bytecode may not be written; one that is there before is not.
+if "PYTEST_XDIST_WORKER" in os.environ:
+  for name in ("flax.linen", "optax", "seqio", "matplotlib.figure"):
+    importlib.import_module(name)
 
 # The first example of a property compiles a program, so examples have no
 # deadline; and a failure has to come back on the next run.

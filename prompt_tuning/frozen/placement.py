@@ -181,3 +181,14 @@ def devices_of(
     return None
   chosen = np.array(there[:count]).reshape(shape)
   return Devices(Mesh(chosen, (DATA, MODEL)), config)
+
+
+def lay_as(value: Any, other: jax.Array) -> jax.Array:
+  """An array where another lies.
+
+  One that was never told a device is not told one now: a program compiled for
+  arrays on a device is another than the same one for arrays anywhere.
+  """
+  if not other.committed:
+    return jax.device_put(value)
+  return lay(value, other.sharding)

@@ -174,10 +174,7 @@ class _Run:
     restored = self._folder.restore({"state": self.state, "best": self.kept})
     if restored is not None:
       _, arrays, record = restored
-      self.state = jax.tree.map(
-        lambda saved, own: placement.lay(saved, own.sharding),
-        *(arrays["state"], self.state),
-      )
+      self.state = jax.tree.map(placement.lay_as, arrays["state"], self.state)
       self.kept = arrays["best"]
       self.best = Best(**record["best"])
       self.is_due = record.get("evaluation_is_due", False)

@@ -126,10 +126,7 @@ def test_several_processes_compute_what_one_does_and_one_writes(
   assert_equal(run, alone)
 
 
-def test_two_processes_are_stopped_killed_and_come_to_what_one_does(
-  tmp_path, alone
-):
-  # A signal to one of them stops all at one step.
+def test_two_processes_are_stopped_and_come_to_what_one_does(tmp_path, alone):
   run = Together(tmp_path / "run", waits_at=8)
   run.wait_for_step(5)
   run.all[1].send_signal(signal.SIGTERM)
@@ -140,8 +137,11 @@ def test_two_processes_are_stopped_killed_and_come_to_what_one_does(
     assert code == 128 + signal.SIGTERM, said
     assert f"Stopped at step {stopped}, which is saved in" in said
   assert 5 <= stopped <= 9
+  assert_equal(Together(tmp_path / "run"), alone)
 
-  # One that is killed ends the other, which says so.
+
+@pytest.mark.slow
+def test_one_that_is_killed_ends_the_other_which_says_so(tmp_path, alone):
   run = Together(tmp_path / "run", waits_at=12)
   run.wait_for_step(10)
   run.all[1].kill()

@@ -1,8 +1,11 @@
 """Equal settings get the function that was compiled for them."""
 
+import re
+
 import jax
 import numpy as np
 import tiny_t5
+import toy_tasks
 
 from prompt_tuning.model import decode, t5
 from prompt_tuning.shapes import remembered
@@ -48,3 +51,13 @@ def test_a_second_decoder_of_a_network_compiles_nothing():
   decoder()(params, tokens, jax.random.key(1))
   assert decoder()._cache_size() == 1
   assert decoder(4)._cache_size() == 0
+
+
+def test_a_run_that_goes_on_compiles_no_step_and_no_decoder(tmp_path, caplog):
+  toy_tasks.run(tmp_path, steps=4)
+  with jax.log_compiles():
+    toy_tasks.run(tmp_path, steps=8)
+    jax.jit(lambda x: x + 1)(1)
+  made = set(re.findall(r"Compiling jit\((\S+)\)", caplog.text))
+  assert "<lambda>" in made
+  assert not made & {"loss_of", "update", "decoder"}

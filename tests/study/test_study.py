@@ -253,7 +253,17 @@ def test_a_misspelt_study_gets_the_closest_name(capsys):
   assert "Did you mean length?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [n for n in studies.STUDIES if n != "length"])
+SLOW = ("size",)  # makes a model of every size
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name in studies.STUDIES
+    if name != "length"
+  ],
+)
 def test_a_study_runs_on_a_reduced_grid(name, tmp_path, small_model):
   flags = ("--reduced", "--pretrain")
   assert command(name, tmp_path, small_model, *flags) == 0

@@ -334,6 +334,7 @@ def test_infer_says_of_rows_what_eval_says(rows, tmp_path, capsys):
   assert "both name what to predict" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
   not SICK.is_dir(),
   reason="the files of SICK do not lie beside this checkout; "

@@ -65,7 +65,7 @@ REAL_MARK = pytest.mark.skipif(
 
 
 @pytest.fixture(
-  params=["small", pytest.param("real", marks=REAL_MARK)],
+  params=["small", pytest.param("real", marks=(REAL_MARK, pytest.mark.slow))],
 )
 def task(request, tmp_path, monkeypatch):
   """The flags that name the task of a module in docs/."""

@@ -145,7 +145,13 @@ def test_what_a_user_declares_of_a_task_of_the_same_name_stays():
   assert printed_by(code).strip() == "['miau', 'wuff']"
 
 
-@pytest.mark.parametrize("first", ["seqio", "prompt_tuning.tasks.microworld"])
+@pytest.mark.parametrize(
+  "first",
+  [
+    "seqio",
+    pytest.param("prompt_tuning.tasks.microworld", marks=pytest.mark.slow),
+  ],
+)
 def test_whoever_imports_seqio_finds_the_tasks(first):
   code = (
     f"import {first}, seqio, prompt_tuning.tasks.microworld\n"

@@ -183,7 +183,9 @@ def test_running_it_again_goes_on_where_it_stopped(tmp_path):
   "chosen",
   [
     layout.Layout("groups", num_microbatches=3),
-    layout.Layout("packed", microbatch_tokens=32),
+    pytest.param(
+      layout.Layout("packed", microbatch_tokens=32), marks=pytest.mark.slow
+    ),
   ],
   ids=lambda chosen: chosen.layout,
 )
