@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # not know, and the emitters can be chosen up to jaxlib 0.10 only.
 XLA = ["--xla_backend_optimization_level=0"]
 XLA += ["--xla_cpu_parallel_codegen_split_count=1"]
+XLA += ["--xla_cpu_multi_thread_eigen=false"]  # there is a worker per core
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   XLA += ["--xla_cpu_use_fusion_emitters=false"]
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA))

@@ -97,7 +97,13 @@ def whole(run):
   return run(batches)
 
 
-@pytest.mark.parametrize("chosen", DIVIDED, ids=named)
+@pytest.mark.parametrize(
+  "chosen",
+  [
+    pytest.param(chosen, marks=[pytest.mark.slow] * (i % 2), id=named(chosen))
+    for i, chosen in enumerate(DIVIDED)
+  ],
+)
 def test_every_layout_is_the_same_step(run, whole, chosen):
   rows, metrics = run(arranged(chosen))
   for got, wanted in zip(rows, whole[0], strict=True):

@@ -139,19 +139,24 @@ def agree(found, wanted):
     )
 
 
-@pytest.mark.parametrize("name", peer.NAMES)
+def one_in(few: int):
+  """Some of the models; `make test-all` takes all of them."""
+  return pytest.mark.parametrize(
+    "name",
+    [
+      pytest.param(name, marks=[pytest.mark.slow] * (i % few != 1))
+      for i, name in enumerate(peer.NAMES)
+    ],
+  )
+
+
+@one_in(2)
 def test_encoder_logits_and_gradient_are_those_of_transformers(models, name):
   given = said(name)
   agree(numbers(models(name), given), given)
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    name if i % 4 == 1 else pytest.param(name, marks=pytest.mark.slow)
-    for i, name in enumerate(peer.NAMES)
-  ],
-)
+@one_in(4)
 def test_greedy_and_beam_tokens_are_those_of_transformers(models, name):
   """Cached here, all at once there."""
   given = said(name)

@@ -54,9 +54,11 @@ def test_what_the_kernel_cannot_do_is_left_to_us():
 def test_a_network_in_bfloat16_takes_it(on_a_gpu):
   config = tiny_t5.config(dtype="bfloat16")
   params = tiny_t5.weights(config)
-  fused = t5.T5(config).apply({"params": params}, INPUTS, TARGETS)
+  run = jax.jit(t5.T5(config).apply)
+  fused = run({"params": params}, INPUTS, TARGETS)
   assert (2, 6, config.num_heads, config.head_dim) in on_a_gpu
-  plain = t5.T5(tiny_t5.config()).apply({"params": params}, INPUTS, TARGETS)
+  run = tiny_t5.jitted(t5.T5(tiny_t5.config()))
+  plain = run({"params": params}, INPUTS, TARGETS)
   np.testing.assert_allclose(fused, plain, rtol=0.05, atol=0.05)
 
 

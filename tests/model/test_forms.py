@@ -153,7 +153,13 @@ def test_logits_and_the_gradient_of_the_prompt_stay(config, is_stacked, remat):
   [decode.Greedy(), decode.Beam(3), decode.Sample(top_k=5)],
   ids=lambda strategy: type(strategy).__name__,
 )
-@pytest.mark.parametrize("config", [CONFIG, PER_LAYER], ids=["shared", "own"])
+@pytest.mark.parametrize(
+  "config",
+  [
+    pytest.param(CONFIG, id="shared", marks=pytest.mark.slow),
+    pytest.param(PER_LAYER, id="own"),
+  ],
+)
 def test_decoding_writes_the_same(config, strategy):
   params = tiny_t5.weights(config)
   count = 1 if isinstance(strategy, decode.Greedy) else 2

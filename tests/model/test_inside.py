@@ -234,7 +234,7 @@ def test_the_decoder_sees_its_rows_as_words_of_its_own():
     [np.tile(words, (3, 1)), np.zeros((3, 1), np.int32), TARGETS[:, :-1]], 1
   )
   params = tiny_t5.weights(CONFIG)
-  expected = t5.T5(CONFIG).apply({"params": params}, TEXT, typed)
+  expected = tiny_t5.jitted(t5.T5(CONFIG))({"params": params}, TEXT, typed)
   np.testing.assert_allclose(found, expected[:, Q:], rtol=1e-5, atol=1e-5)
 
 

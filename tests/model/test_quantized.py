@@ -143,8 +143,15 @@ def outcome(config, params, remat=False):
   return np.asarray(logits), np.asarray(gradient["embedding"])
 
 
-@both
-@pytest.mark.parametrize("config", [CONFIG, TIED], ids=["own head", "tied"])
+@pytest.mark.parametrize(
+  "config, dtype",
+  [
+    pytest.param(CONFIG, "int8", id="own head-int8"),
+    pytest.param(TIED, "int4", id="tied-int4"),
+    pytest.param(CONFIG, "int4", id="own head-int4", marks=pytest.mark.slow),
+    pytest.param(TIED, "int8", id="tied-int8", marks=pytest.mark.slow),
+  ],
+)
 def test_forward_and_backward_are_those_of_the_dequantised_weights(
   config, dtype
 ):

@@ -441,11 +441,13 @@ def test_keys_and_values_absorbed_are_the_same_attention(queries):
   x = tiny_t5.rows(2, queries, shape.emb_dim, seed=1)
   source = tiny_t5.rows(2, 12, shape.emb_dim, seed=2)
   bias = tiny_t5.rows(2, shape.num_heads, queries, 12, seed=3)
-  variables = module.init(jax.random.key(0), x, source, bias)
+  variables = jax.jit(module.init)(jax.random.key(0), x, source, bias)
 
+  @jax.jit
   def absorbed(params, source):
     return module.apply({"params": params}, x, source, bias)
 
+  @jax.jit
   def explicit(params, source):
     bound = {"params": params}
     found = module.apply(bound, source, method="keys_values")
@@ -459,7 +461,9 @@ def test_keys_and_values_absorbed_are_the_same_attention(queries):
   for have, want in zip(
     *(
       jax.tree.leaves(
-        jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), (0, 1))(params, source)
+        jax.jit(jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), (0, 1)))(
+          params, source
+        )
       )
       for f in (absorbed, explicit)
     ),

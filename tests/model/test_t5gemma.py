@@ -136,8 +136,8 @@ def test_stacked_layers_and_layers_computed_again_say_the_same():
 def test_place_by_place_it_says_what_it_says_at_once(is_stacked):
   network, tree = t5.T5(CONFIG), params(is_stacked=is_stacked)
   variables = {"params": tree}
-  source = network.apply(variables, TEXT, method="read")
-  source = network.apply(variables, source, method="remembered")
+  source = tiny_t5.jitted(network, "read")(variables, TEXT)
+  source = tiny_t5.jitted(network, "remembered")(variables, source)
   write = functools.partial(
     network.apply, cache_length=6, mutable=["cache"], method="write"
   )

@@ -253,7 +253,7 @@ def test_a_misspelt_study_gets_the_closest_name(capsys):
   assert "Did you mean length?" in capsys.readouterr().err
 
 
-SLOW = ("size",)  # makes a model of every size
+SLOW = ("size", "pretraining")  # which make models
 
 
 @pytest.mark.parametrize(

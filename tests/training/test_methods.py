@@ -102,8 +102,12 @@ def test_the_file_predicts_what_the_trained_network_predicted(whole, name):
   network = t5.T5(model.config, prompt=METHODS[name](4, 16, 2))
   tokens = tiny_t5.reserved(tiny_t5.tokens(4, 6), [0, 1, 1, 0], 4)
   targets = tiny_t5.tokens(4, 3)
-  found = plain.network.apply({"params": plain.params}, tokens, targets)
-  expected = network.apply({"params": trained.params}, tokens, targets)
+  found = tiny_t5.jitted(plain.network)(
+    {"params": plain.params}, tokens, targets
+  )
+  expected = tiny_t5.jitted(network)(
+    {"params": trained.params}, tokens, targets
+  )
   np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -122,7 +126,13 @@ def test_the_file_answers_as_the_run_did(whole):
     assert texts == [a["prediction"] for a in answers]
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (i > 1))
+    for i, name in enumerate(ALONE)
+  ],
+)
 def test_a_bank_trains_as_each_of_its_prompts_alone(tmp_path, name):
   bank = run(tmp_path / "both", ALONE[name], seeds=(0, 3)).bank
   for n, seed in enumerate((0, 3)):

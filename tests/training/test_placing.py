@@ -67,8 +67,8 @@ def test_the_file_computes_what_the_trained_network_computed(whole):
   np.testing.assert_array_equal(reserved, saved.reserve(text, ids))
   targets = tiny_t5.tokens(2, 3)
   np.testing.assert_allclose(
-    saved.network.apply({"params": saved.params}, reserved, targets),
-    prepared.prompted.network.apply(
+    tiny_t5.jitted(saved.network)({"params": saved.params}, reserved, targets),
+    tiny_t5.jitted(prepared.prompted.network)(
       {"params": trained.params}, reserved, targets
     ),
     rtol=1e-6,
