@@ -26,12 +26,12 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
   XLA += ["--xla_cpu_use_fusion_emitters=false"]
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA))
 
-# Compiled programs are kept: tests repeat them, within a run, across runs and
-# in the processes that they start.
+# Programs that take long to compile are kept: tests repeat them, within a run,
+# across runs and in the processes that they start.
 COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 for name, value in {
   "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
-  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.4",
   "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }.items():
   os.environ.setdefault(name, value)

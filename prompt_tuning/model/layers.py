@@ -12,10 +12,12 @@ import types
 from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
-from flax.linen import partitioning
+from flax.errors import ScopeParamShapeError
+from flax.linen import partitioning, spmd
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from prompt_tuning.model.forms import quantized
 from prompt_tuning.shapes import PAD, Array, Float, Int
@@ -127,12 +129,17 @@ def parameter(module: nn.Module, name, initializer, shape, axes):
   One whose bits are kept as integers (see `forms.stacking`) is bfloat16.
   """
   if module.has_variable("params", name):
-    # Flax traces the initialiser all the same, for the shape that it has: a
-    # fifth of the time that tracing a network takes, if it draws numbers.
-    initializer = nn.initializers.zeros
-  value = partitioning.param_with_axes(
-    name, initializer, shape, jnp.float32, axes=axes, module=module
-  )
+    # Flax's `param` traces the initialiser for its shape, which takes a fifth
+    # of the time that tracing a network does.
+    value = module.get_variable("params", name)
+    if value.shape != shape:
+      path = "/".join(module.path)
+      raise ScopeParamShapeError(name, path, value.shape, shape)
+    value = spmd.with_logical_constraint(value, PartitionSpec(*axes))
+  else:
+    value = partitioning.param_with_axes(
+      name, initializer, shape, jnp.float32, axes=axes, module=module
+    )
   if value.dtype == jnp.uint16:
     value = lax.bitcast_convert_type(value, jnp.bfloat16)
   return value

@@ -316,7 +316,13 @@ def problem(bank: prompted.Prompted, packed: bool):
   return jax.tree.map(lambda *each: sum(each), *found)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("add", "ia3")))
+    for name in METHODS
+  ],
+)
 def test_packed_rows_have_the_loss_and_the_gradient_of_padded_ones(name):
   bank = trainable(name)
   padded, packed = (problem(bank, is_packed) for is_packed in (False, True))

@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 
+from flax.errors import ScopeParamShapeError
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -470,3 +471,11 @@ def test_keys_and_values_absorbed_are_the_same_attention(queries):
     strict=True,
   ):
     np.testing.assert_allclose(have, want, atol=1e-3, rtol=1e-4)
+
+
+def test_a_parameter_of_another_shape_is_refused():
+  params = tiny_t5.weights(tiny_t5.config())
+  kernel = params["encoder"]["layers_0"]["mlp"]["wo"]["kernel"]
+  params["encoder"]["layers_0"]["mlp"]["wo"]["kernel"] = kernel[:-1]
+  with pytest.raises(ScopeParamShapeError, match="mlp/wo.*32, 16.*31, 16"):
+    logits(tiny_t5.config(), params, INPUTS, TARGETS)

@@ -140,7 +140,13 @@ def near(one, other, n=slice(None)):
     )
 
 
-@NAMES
+@pytest.mark.parametrize(
+  "name",
+  [
+    "deep",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("ia3", "decoder")),
+  ],
+)
 def test_a_bank_trains_as_each_of_its_prompts_alone(tmp_path, whole, name):
   for n, task in enumerate(BOTH):
     alone = run(tmp_path / task, name, task)
