@@ -59,7 +59,7 @@ def measure(batch_size: int, prompts: int, dispatches: int) -> dict:
   mask = freeze.mask(together.params, freeze.PROMPT)
   trained, frozen = freeze.split(together.params, mask)
   problem = step.Problem(
-    together.network, demo.prompt_tuning().optimizer, num_prompts=prompts
+    together.network, demo.prompt_tuning(1000).optimizer, num_prompts=prompts
   )
   state = step.initial_state(problem, trained)
   run = step.make_steps(problem)

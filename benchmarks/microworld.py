@@ -102,7 +102,7 @@ def main() -> None:
   parser.add_argument("--tasks", nargs="*", default=list(LABELS))
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--model_tuning_seeds", type=int, default=1)
-  parser.add_argument("--steps", type=int, default=demo.STEPS)
+  parser.add_argument("--steps", type=int, default=1000)
   parser.add_argument("--model", default=pretrained.SHIPPED)
   parser.add_argument("--runs", type=pathlib.Path, default="runs/microworld")
   parser.add_argument(

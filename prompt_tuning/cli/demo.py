@@ -21,7 +21,9 @@ from prompt_tuning.tasks.microworld.examples import LABELS, LENGTHS
 from prompt_tuning.training import loop, optimizers, train
 
 TASKS = ("microworld_twofact", "microworld_qqp")
-STEPS = 1000
+# A quarter of the examples of `demo/prompt_tuning.gin` at a higher rate: the
+# same scores in a quarter of the time.
+STEPS, BATCH_SIZE, PEAK = 500, 16, 0.5
 RESULTS = "results.json"
 
 
@@ -78,8 +80,8 @@ def demo(
   tuned = train.train(
     model_dir=run,
     model=model,
-    tasks=tasks(names),
-    tuning=prompt_tuning(steps),
+    tasks=tasks(names, batch_size=BATCH_SIZE),
+    tuning=prompt_tuning(steps, PEAK),
     plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
     decoding=infer.Decoding(max_length=LENGTHS["targets"]),
   )
@@ -141,16 +143,16 @@ def shipped_results() -> dict:
 
 
 def tasks(
-  names: Sequence[str] | str, seeds: Sequence[int] = (0,)
+  names: Sequence[str] | str, seeds: Sequence[int] = (0,), batch_size: int = 32
 ) -> train.Tasks:
-  """The demo's settings of a task."""
-  return train.Tasks(names, LENGTHS, seeds, test_splits=("test",))
+  """A task of the microworld, scored on its test split."""
+  return train.Tasks(names, LENGTHS, seeds, batch_size, test_splits=("test",))
 
 
-def prompt_tuning(steps: int = STEPS) -> train.Tuning:
+def prompt_tuning(steps: int, peak: float = 0.3) -> train.Tuning:
   """Prompt tuning as in `demo/prompt_tuning.gin`."""
   return train.Tuning(
-    optimizer=optimizers.falling_adafactor(steps),
+    optimizer=optimizers.falling_adafactor(steps, peak),
     prompt_length=20,
     initializer=initializers.from_class_labels(),
   )

@@ -85,5 +85,5 @@ def test_results_that_ship_are_of_the_model_that_ships():
   results = demo.shipped_results()
   model = pretrained.load(pretrained.SHIPPED)
   assert results["model"] == model.stored_hash
-  assert results["steps"] == demo.STEPS
+  assert results["steps"] >= demo.STEPS
   assert set(demo.TASKS) <= set(results["tasks"])
