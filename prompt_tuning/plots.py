@@ -88,7 +88,9 @@ def scores(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
     values = [row[way] or 0.0 for row in rows]
     xs = [n + (i - (len(ways) - 1) / 2) * 0.2 for n in range(len(rows))]
     bars = axis.bar(xs, values, 0.18, label=way.replace("_", " "))
-    axis.bar_label(bars, fmt="%.0f", fontsize="x-small")
+    axis.bar_label(
+      bars, fmt="%.0f", padding=-14, color="white", fontsize="small"
+    )
   axis.axhline(rows[0]["chance"], color="gray", ls=":", label="chance")
   axis.set_xticks(range(len(rows)), [row["task"] for row in rows])
   axis.set_ylabel("test accuracy (%)")

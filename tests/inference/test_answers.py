@@ -187,7 +187,7 @@ def random_calls(count: int, most: int, longest: int):
 @pytest.mark.parametrize(
   "strategy, settings",
   [
-    (decode.Greedy(), {}),
+    pytest.param(decode.Greedy(), {}, marks=pytest.mark.slow),
     (decode.Greedy(), {"scores": True}),
     (decode.Rank(("yes", "no")), {}),
   ],

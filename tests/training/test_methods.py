@@ -140,7 +140,13 @@ def test_a_bank_trains_as_each_of_its_prompts_alone(tmp_path, name):
     np.testing.assert_allclose(alone.bank[0], bank[n], rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in (*TOGETHER,)[2:]))
+    for name in METHODS
+  ],
+)
 def test_a_run_that_goes_on_is_the_same_bit_for_bit(tmp_path, whole, name):
   run(tmp_path, METHODS[name], BOTH, steps=2)
   run(tmp_path, METHODS[name], BOTH)
