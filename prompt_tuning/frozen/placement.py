@@ -129,6 +129,17 @@ def lay(value: Any, sharding: Sharding) -> jax.Array:
   return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
 
 
+def lay_as(value: Any, other: jax.Array) -> jax.Array:
+  """An array where another lies.
+
+  One that was never told a device is not told one now: a program compiled for
+  arrays on a device is another than the same one for arrays anywhere.
+  """
+  if not other.committed:
+    return jax.device_put(value)
+  return lay(value, other.sharding)
+
+
 def devices_of(
   mesh: Mapping[str, int] | None, config: t5.Config
 ) -> Devices | None:
@@ -181,14 +192,3 @@ def devices_of(
     return None
   chosen = np.array(there[:count]).reshape(shape)
   return Devices(Mesh(chosen, (DATA, MODEL)), config)
-
-
-def lay_as(value: Any, other: jax.Array) -> jax.Array:
-  """An array where another lies.
-
-  One that was never told a device is not told one now: a program compiled for
-  arrays on a device is another than the same one for arrays anywhere.
-  """
-  if not other.committed:
-    return jax.device_put(value)
-  return lay(value, other.sharding)
