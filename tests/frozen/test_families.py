@@ -23,6 +23,7 @@ from prompt_tuning.vocabulary import GEMMA_IDS, Vocabulary
 
 RECORD = json.loads((places.GOLDEN / "families.json").read_text())
 SAID = np.load(places.GOLDEN / "families.npz")
+LIVE = ("t5gemma_1", "t5gemma_9", "umt5_2")  # compared with transformers itself
 
 
 def said(name: str) -> dict[str, np.ndarray]:
@@ -139,24 +140,19 @@ def agree(found, wanted):
     )
 
 
-def one_in(few: int):
-  """Some of the models; `make test-all` takes all of them."""
-  return pytest.mark.parametrize(
-    "name",
-    [
-      pytest.param(name, marks=[pytest.mark.slow] * (i % few != 1))
-      for i, name in enumerate(peer.NAMES)
-    ],
-  )
-
-
-@one_in(2)
+@pytest.mark.parametrize("name", peer.NAMES)
 def test_encoder_logits_and_gradient_are_those_of_transformers(models, name):
   given = said(name)
   agree(numbers(models(name), given), given)
 
 
-@one_in(6)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in LIVE))
+    for name in peer.NAMES
+  ],
+)
 def test_greedy_and_beam_tokens_are_those_of_transformers(models, name):
   """Cached here, all at once there."""
   given = said(name)
@@ -176,13 +172,14 @@ def test_what_is_written_is_read_again_with_the_same_hash(
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["t5gemma_1", "t5gemma_9", "umt5_2"])
+@pytest.mark.parametrize("name", LIVE)
 def test_transformers_itself_agrees_both_ways(models, tmp_path, name):
   """Its files here, and our files there."""
   reason = (
     "pip install torch transformers to compare live; golden/families.npz "
+    "stands in, made by them (test_encoder_logits_and_gradient_are_those_of_"
+    "transformers, test_greedy_and_beam_tokens_are_those_of_transformers)"
   )
-  reason += "stands in, made by them"
   pytest.importorskip("torch", reason=reason)
   transformers = pytest.importorskip("transformers", reason=reason)
   made, given = peer.model(name, RECORD[name]["seed"]), said(name)
