@@ -1,4 +1,4 @@
-"""What is skipped says why, and what stands in for it exists."""
+"""What is skipped says why, and what stands in for it always runs."""
 
 import ast
 import re
@@ -6,55 +6,108 @@ import re
 import places
 import pytest
 
-FILES = sorted(places.ROOT.glob("tests/**/*.py"))
-TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
+TREES = {
+  path: ast.parse(path.read_text("utf-8"))
+  for path in sorted(places.ROOT.glob("tests/**/*.py"))
+}
+MARKS = ("skip", "skipif", "importorskip", "xfail")
+GIVEN_ON = {"disks.py": ("disk",), "t5x_peer.py": ("marks", "needed")}
+"""Functions that skip, and are told by their callers what stands in."""
+
+
+def defined(tree):
+  return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+
+
+LEAVES_OUT = re.compile(r"skip|xfail|mark\.(slow|torch|t5x)|t5x_peer\.|needs_")
+
+
+def always_runs(test: ast.FunctionDef) -> bool:
+  """Whether no mark on a test, and nothing in it, can leave it out.
+
+  Of a parametrised one some cases may be.
+  """
+  marks = [ast.unparse(mark) for mark in test.decorator_list]
+  marks = [mark for mark in marks if "parametrize" not in mark]
+  return not LEAVES_OUT.search(" ".join([*marks, *map(ast.unparse, test.body)]))
+
+
+def is_whole(tree: ast.Module) -> bool:
+  """Whether no mark on a file can leave its tests out."""
+  marks = [
+    ast.unparse(node.value)
+    for node in tree.body
+    if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)
+  ]
+  return not LEAVES_OUT.search(" ".join(marks))
+
+
 TESTS = {
-  node.name
+  test.name: always_runs(test) and is_whole(tree)
   for tree in TREES.values()
-  for node in ast.walk(tree)
-  if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-} | {path.stem for path in FILES}
+  for test in defined(tree)
+  if test.name.startswith("test_")
+} | {path.stem: is_whole(tree) for path, tree in TREES.items()}
+"""Tests and files of tests by name: whether they always run."""
+
+
+def said(tree, node) -> str:
+  """The texts in an expression, and in what its names are set to."""
+  names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+  parts = [node]
+  for other in ast.walk(tree):
+    if isinstance(other, ast.Assign | ast.AugAssign) and other.value:
+      targets = getattr(other, "targets", None) or [other.target]
+      if names & {t.id for t in targets if isinstance(t, ast.Name)}:
+        parts.append(other.value)
+  return "".join(
+    leaf.value
+    for part in parts
+    for leaf in ast.walk(part)
+    if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str)
+  )
 
 
 def skips():
-  """Every call that skips a test, or expects it to fail: file and node."""
+  """Every call that leaves a test out: where it stands, and its reason."""
+  given_on = [name for names in GIVEN_ON.values() for name in names]
   for path, tree in TREES.items():
     for node in ast.walk(tree):
-      if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        if node.func.attr in ("skip", "skipif", "importorskip", "xfail"):
-          yield path, node
+      if not isinstance(node, ast.Call):
+        continue
+      name = getattr(node.func, "attr", "")
+      if name not in MARKS and name not in given_on:
+        continue
+      if path.name in GIVEN_ON:
+        continue  # whose callers are looked at
+      named = {k.arg: k.value for k in node.keywords}
+      own = named.get("reason") or (node.args[-1] if node.args else None)
+      if name in ("skipif", "importorskip"):
+        own = named.get("reason")
+      where = f"{path.relative_to(places.ROOT)}:{node.lineno}"
+      yield pytest.param(own and said(tree, own), id=where)
 
 
-def test_every_skip_has_its_reason():
-  for path, node in skips():
-    named = {keyword.arg for keyword in node.keywords} & {"reason"}
-    said = node.func.attr == "skip" and node.args
-    assert named or said, f"{path}:{node.lineno}"
+SKIPS = [*skips()]
 
 
-def texts_of_skips():
-  """The texts that say what stands in, with their files."""
-  for path, tree in TREES.items():
-    for node in ast.walk(tree):
-      if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        if re.search(r"stands? in|beside this checkout", node.value):
-          yield path, node
+def test_the_skips_are_found():
+  assert len(SKIPS) > 25
 
 
-def test_what_stands_in_exists():
-  found = 0
-  for path, node in texts_of_skips():
-    where = f"{path}:{node.lineno}"
-    for name in re.findall(r"\btest_\w+", node.value):
-      found += 1
-      assert any(test.startswith(name) for test in TESTS), f"{where}: {name}"
-    for name in re.findall(r"golden/(\w+)", node.value):
-      found += 1
-      assert any(places.GOLDEN.glob(f"{name}*")), f"{where}: {name}"
-  assert found > 15
+@pytest.mark.parametrize("reason", SKIPS)
+def test_a_skip_has_a_reason_and_names_what_stands_in_and_always_runs(reason):
+  assert reason, "why?"
+  named = re.findall(r"\btest_\w+", reason)
+  assert named, f"which test stands in? {reason}"
+  for name in named:
+    fits = [runs for test, runs in TESTS.items() if test.startswith(name)]
+    assert fits and any(fits), f"{name} is left out too, or is not there"
 
 
-@pytest.mark.parametrize("name", ["t5x_runs", "t5x_network"])
-def test_the_records_of_t5x_are_read_by_a_test_that_needs_no_t5x(name):
-  text = (places.ROOT / f"tests/t5x_engine/test_{name}.py").read_text("utf-8")
-  assert name in text and "t5x_peer.marks" not in text
+@pytest.mark.parametrize("reason", SKIPS)
+def test_a_golden_record_is_there_with_the_script_that_made_it(reason):
+  for name in re.findall(r"golden/(\w+)", reason):
+    assert [*places.GOLDEN.glob(f"{name}*")], name
+    scripts = [p for p in TREES if p.parent == places.GOLDEN]
+    assert any(name in path.read_text("utf-8") for path in scripts), name

@@ -60,8 +60,8 @@ def test_a_flag_stands_in_front_of_what_is_wrong_with_it(binding, message):
       "docs/t5x.md; for prompt-tuning there are others of the same names.",
       marks=pytest.mark.skipif(
         importlib.util.find_spec("t5x") is not None,
-        reason="t5x is installed, so nothing is wrong; where it is not, this "
-        "always runs",
+        reason="t5x is installed, so nothing is wrong; the other cases of "
+        "test_a_file_is_named_with_its_line have a module that is nowhere",
       ),
     ),
     ("TRAIN_STEPS = hello", "This is no value. Put a text into quotes."),

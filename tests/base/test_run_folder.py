@@ -287,7 +287,7 @@ def test_a_read_only_folder_is_refused_at_once(tmp_path):
 def test_a_folder_without_the_right_to_write_is_refused_at_once(tmp_path):
   tmp_path.chmod(0o500)
   if os.access(tmp_path, os.W_OK):
-    pytest.skip(f"this user may write everywhere; {NO_FILE} stands in")
+    pytest.skip("this user may write everywhere; stands in: " + NO_FILE)
   with pytest.raises(ValueError, match="MODEL_DIR=.*cannot be written to"):
     RunFolder(tmp_path)
 

@@ -134,7 +134,8 @@ SMALL = {
 def test_transformers_itself_agrees_both_ways(tmp_path, name, sizes):
   """Its files here, and our files there."""
   reason = "pip install torch transformers to compare live; golden/huggingface "
-  reason += "stands in, made by them"
+  reason += "stands in, made by them (test_encoder_logits_greedy_tokens_and_"
+  reason += "gradient_are_those_of_transformers)"
   pytest.importorskip("torch", reason=reason)
   transformers = pytest.importorskip("transformers", reason=reason)
   from golden import make_huggingface as peer

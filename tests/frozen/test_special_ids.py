@@ -221,7 +221,8 @@ def test_a_prompt_answers_for_it(tmp_path):
 
 def test_transformers_itself_agrees_both_ways(tmp_path):
   reason = "pip install torch transformers to compare live; golden/madlad "
-  reason += "stands in, made by them"
+  reason += "stands in, made by them (test_logits_and_greedy_tokens_are_those_"
+  reason += "of_transformers)"
   pytest.importorskip("torch", reason=reason)
   transformers = pytest.importorskip("transformers", reason=reason)
   from golden import make_madlad as peer

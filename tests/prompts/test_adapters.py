@@ -246,7 +246,8 @@ def test_an_adapter_needs_a_base_model(tmp_path):
 def test_peft_itself_agrees_both_ways(tmp_path, submodules):
   """Its adapter here, and our adapter there."""
   reason = "pip install torch transformers peft to compare live; golden/peft "
-  reason += "stands in, made by them"
+  reason += "stands in, made by them (test_an_imported_adapter_says_what_peft_"
+  reason += "says)"
   for name in ("torch", "transformers"):
     pytest.importorskip(name, reason=reason)
   peft = pytest.importorskip("peft", reason=reason)

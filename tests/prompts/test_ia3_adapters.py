@@ -159,7 +159,8 @@ def test_an_adapter_of_another_model_or_kind_is_refused(damaged, model):
 @pytest.mark.parametrize("is_usual", [True, False])
 def test_peft_itself_agrees(tmp_path, model, is_usual):
   reason = "pip install torch transformers peft to compare live; golden/peft "
-  reason += "stands in, made by them"
+  reason += "stands in, made by them (test_an_imported_adapter_says_what_peft_"
+  reason += "says)"
   for name in ("torch", "transformers", "peft"):
     pytest.importorskip(name, reason=reason)
   from golden import make_peft as peer

@@ -20,7 +20,8 @@ def browser():
   if not (browsing.CHROMIUM and browsing.DRIVER):
     pytest.skip(
       "chromium and chromedriver are not installed: apt-get install chromium "
-      "chromium-driver. golden/page.json stands in, what the page asked there"
+      "chromium-driver. golden/page.json stands in, what the page asked there, "
+      "in test_what_the_page_asks_is_answered_as_it_reads"
     )
   with browsing.browser() as driven:
     yield driven

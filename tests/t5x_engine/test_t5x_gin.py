@@ -178,7 +178,9 @@ def test_a_renamed_binding_is_found(results):
     assert error and (name[1] in error or name[2] in error), binding
 
 
-@t5x_peer.needed("golden/t5x_configurables (the tests above)")
+@t5x_peer.needed(
+  "golden/t5x_configurables (test_every_file_of_gin_t5x_is_parsed)"
+)
 def test_the_record_is_what_t5x_says():
   sys.path.insert(0, str(HERE / "golden"))
   import make_t5x_configurables as maker
@@ -191,7 +193,10 @@ def test_the_record_is_what_t5x_says():
   assert wanted == {(m, n) for m, names in recorded.items() for n in names}
 
 
-@t5x_peer.needed("what they made before, in golden/")
+@t5x_peer.needed(
+  "what they made before (golden/t5x_runs in test_t5x_runs, golden/t5x_network "
+  "in test_t5x_network, golden/t5x_checkpoints in test_what_t5x_wrote_is_read)"
+)
 @pytest.mark.parametrize("maker", MAKERS)
 def test_a_maker_of_golden_values_finds_what_it_imports(maker):
   path = HERE / "golden" / maker

@@ -60,7 +60,8 @@ def cut(folder: pathlib.Path, rows: int = 60) -> pathlib.Path:
 REAL_MARK = pytest.mark.skipif(
   not all(path.exists() for path in REAL),
   reason="MRPC and T5's vocabulary do not lie beside this checkout; "
-  "the case 'small' has files in the same layout",
+  "test_a_module_of_ones_own_is_tuned_scored_and_predicted[small] has files in "
+  "the same layout",
 )
 
 

@@ -245,7 +245,8 @@ def test_wsc_refuses_a_row_whose_index_misses_the_pronoun():
 needs_t5 = pytest.mark.skipif(
   importlib.util.find_spec("t5") is None,
   reason="the t5 package is not installed (pip install t5==0.9.4 in an "
-  "environment of its own); golden/t5_tasks.json stands in, made by it",
+  "environment of its own); golden/t5_tasks.json stands in, made by it "
+  "(test_a_task_is_that_of_t5_to_the_letter_and_the_score)",
 )
 
 
