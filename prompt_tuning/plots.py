@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
+from typing import Literal
 
 import numpy as np
 
@@ -29,10 +30,9 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
   prompts = list(dict.fromkeys(row["prompt"] for row in rows))
   metrics = (name for row in rows for name in row if name not in _NOT_METRICS)
   panels = [_LOSS, *dict.fromkeys(metrics)]
-  drawing, *axes = _figure(5.0 * len(panels), len(panels))
   # Every run draws these: measuring all texts (constrained layout) takes longer
   # than drawing them, and the room that they need is known.
-  drawing.set_layout_engine(None)
+  drawing, *axes = _figure(5.0 * len(panels), len(panels), layout=None)
   left, right = 0.13 / len(panels), 1 - 0.03 / len(panels)
   drawing.subplots_adjust(left, 0.15, right, 0.92, wspace=0.17)
   for axis, name in zip(axes, panels, strict=True):
@@ -60,11 +60,15 @@ def curves(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
   return _write(drawing, path)
 
 
-def _figure(width: float, panels: int = 1):
+def _figure(
+  width: float,
+  panels: int = 1,
+  layout: Literal["constrained"] | None = "constrained",
+):
   """A figure without a window, and its axes side by side."""
   from matplotlib import figure  # slow to import
 
-  drawing = figure.Figure(figsize=(width, 3.6), layout="constrained")
+  drawing = figure.Figure(figsize=(width, 3.6), layout=layout)
   return (drawing, *drawing.subplots(1, panels, squeeze=False)[0])
 
 
@@ -88,13 +92,13 @@ def scores(rows: Sequence[dict], path: str | os.PathLike) -> pathlib.Path:
     values = [row[way] or 0.0 for row in rows]
     xs = [n + (i - (len(ways) - 1) / 2) * 0.2 for n in range(len(rows))]
     bars = axis.bar(xs, values, 0.18, label=way.replace("_", " "))
-    axis.bar_label(
-      bars, fmt="%.0f", padding=-14, color="white", fontsize="small"
-    )
+    label = axis.bar_label(bars, fmt="%.0f", padding=2, fontsize="x-small")
+    for text in label:  # which the line of chance may cross
+      text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
   axis.axhline(rows[0]["chance"], color="gray", ls=":", label="chance")
   axis.set_xticks(range(len(rows)), [row["task"] for row in rows])
   axis.set_ylabel("test accuracy (%)")
-  axis.set_ylim(0, 112)
+  axis.set_ylim(0, 118)
   axis.legend(fontsize="x-small", ncols=5, loc="upper center")
   return _write(drawing, path)
 

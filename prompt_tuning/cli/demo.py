@@ -80,8 +80,10 @@ def demo(
   tuned = train.train(
     model_dir=run,
     model=model,
-    tasks=tasks(names, batch_size=BATCH_SIZE),
-    tuning=prompt_tuning(steps, PEAK),
+    tasks=dataclasses.replace(tasks(names), batch_size=BATCH_SIZE),
+    tuning=dataclasses.replace(
+      prompt_tuning(steps), optimizer=optimizers.falling_adafactor(steps, PEAK)
+    ),
     plan=loop.Plan(steps=steps, eval_every=max(steps // 5, 1)),
     decoding=infer.Decoding(max_length=LENGTHS["targets"]),
   )
@@ -143,16 +145,16 @@ def shipped_results() -> dict:
 
 
 def tasks(
-  names: Sequence[str] | str, seeds: Sequence[int] = (0,), batch_size: int = 32
+  names: Sequence[str] | str, seeds: Sequence[int] = (0,)
 ) -> train.Tasks:
   """A task of the microworld, scored on its test split."""
-  return train.Tasks(names, LENGTHS, seeds, batch_size, test_splits=("test",))
+  return train.Tasks(names, LENGTHS, seeds, test_splits=("test",))
 
 
-def prompt_tuning(steps: int, peak: float = 0.3) -> train.Tuning:
+def prompt_tuning(steps: int) -> train.Tuning:
   """Prompt tuning as in `demo/prompt_tuning.gin`."""
   return train.Tuning(
-    optimizer=optimizers.falling_adafactor(steps, peak),
+    optimizer=optimizers.falling_adafactor(steps),
     prompt_length=20,
     initializer=initializers.from_class_labels(),
   )
