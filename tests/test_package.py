@@ -141,14 +141,20 @@ import pathlib, sys
 import prompt_tuning
 from prompt_tuning import cli
 from prompt_tuning.cli import command_line, demo
+from prompt_tuning.prompts import checkpoints
 from prompt_tuning.tasks.microworld import examples
-examples.SPLITS.update(train=32, validation=8, test=8)
+examples.SPLITS.update(train=300, validation=32, test=64)
 assert pathlib.Path(prompt_tuning.__file__).is_relative_to(sys.argv[1])
-demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=1)
+(row,) = demo.demo(pathlib.Path("out"), names=["microworld_twofact"], steps=30)
+assert row.prompt_tuning >= row.by_hand + 10, row
+prompt = checkpoints.load_prompt(pathlib.Path("out/prompt_tuning"))
+assert prompt.record["scores"]["test"]["accuracy"] == row.prompt_tuning
 """
 
 
-def test_the_demo_runs_from_a_wheel_outside_the_checkout(installed, tmp_path):
+def test_from_a_wheel_30_steps_of_the_demo_beat_hand_written_prompts(
+  installed, tmp_path
+):
   done = subprocess.run(
     [sys.executable, "-c", DEMO, installed],
     cwd=tmp_path,

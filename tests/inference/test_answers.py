@@ -189,7 +189,7 @@ def random_calls(count: int, most: int, longest: int):
   [
     pytest.param(decode.Greedy(), {}, marks=pytest.mark.slow),
     (decode.Greedy(), {"scores": True}),
-    (decode.Rank(("yes", "no")), {}),
+    pytest.param(decode.Rank(("yes", "no")), {}, marks=pytest.mark.slow),
   ],
   ids=str,
 )

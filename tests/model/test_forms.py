@@ -13,8 +13,8 @@ from prompt_tuning.model import decode, forms, freeze, t5
 from prompt_tuning.prompts import prompt
 from prompt_tuning.training import optimizers, step
 
-CONFIG = tiny_t5.config(num_encoder_layers=3, num_decoder_layers=2)
-PER_LAYER = tiny_t5.config(num_encoder_layers=3, relpos_per_layer=True)
+CONFIG = tiny_t5.config(num_encoder_layers=2, num_decoder_layers=2)
+PER_LAYER = tiny_t5.config(num_encoder_layers=2, relpos_per_layer=True)
 INPUTS = np.array([[5, 9, 4, 1, 0, 0], [7, 3, 8, 6, 2, 1]], np.int32)
 TARGETS = np.array([[6, 4, 1, 0], [9, 1, 0, 0]], np.int32)
 
@@ -74,7 +74,9 @@ def test_stacks_of_bfloat16_are_bits_on_a_cpu_and_come_apart_again():
     np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize(
+  "remat", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_step_holds_no_converted_copy_of_a_stack(remat):
   config = tiny_t5.config(num_encoder_layers=24, emb_dim=64, mlp_dim=256)
   params = jax.tree.map(
@@ -128,7 +130,12 @@ def rows(config):
 
 
 @pytest.mark.parametrize(
-  "is_stacked, remat", [(False, True), (True, False), (True, True)]
+  "is_stacked, remat",
+  [
+    (False, True),
+    pytest.param(True, False, marks=pytest.mark.slow),
+    (True, True),
+  ],
 )
 @pytest.mark.parametrize(
   "config",

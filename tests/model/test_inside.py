@@ -137,7 +137,9 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(
+  "stacked", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_batch_mixes_prompts_of_all_kinds_and_lengths(stacked):
   bank = together(*MIXED, stacked=stacked)
   assert bank.lengths == (3, 0, 2, 2, 3, 3) and bank.places == 3
@@ -151,7 +153,9 @@ def test_a_batch_mixes_prompts_of_all_kinds_and_lengths(stacked):
       )
 
 
-@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(
+  "stacked", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_cached_decoding_says_what_teacher_forcing_says(stacked):
   bank = together(*MIXED, stacked=stacked)
   ids = tiny_t5.ids(1, 2, 4)

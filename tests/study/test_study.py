@@ -253,7 +253,7 @@ def test_a_misspelt_study_gets_the_closest_name(capsys):
   assert "Did you mean length?" in capsys.readouterr().err
 
 
-SLOW = ("size", "pretraining", "transfer")  # of many models or pairs
+SLOW = ("size", "pretraining", "transfer", "transfer_spot")  # many runs
 
 
 @pytest.mark.parametrize(

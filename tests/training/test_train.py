@@ -464,7 +464,9 @@ def test_a_prompt_above_chance_is_not_said_to_be_there(caplog):
   assert train.watch_for_chance(tuned, loop.Plan(100)) is None
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int4"])
+@pytest.mark.parametrize(
+  "dtype", ["int8", pytest.param("int4", marks=pytest.mark.slow)]
+)
 def test_prompts_train_beside_quantised_weights(tmp_path, dtype):
   plain = toy_tasks.model()
   model = dataclasses.replace(plain, params=toy_tasks.held(plain.params, dtype))
