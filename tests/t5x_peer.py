@@ -36,6 +36,12 @@ METHOD = {
 }
 """Of methods/ulpt.gin, for a prompt at another place with a mask of its own."""
 
+DEEP = {"DEEP": "replace", "LEARNING_RATE": 0.003}
+"""Of methods/deep.gin, for rows that every layer of the encoder has."""
+
+METHODS = {"ulpt": METHOD, "deep": DEEP}
+"""By the name of the file in methods/."""
+
 BEAMS = {"DECODE_FN": "@decoding.beam_search", "NUM_DECODES": 4}
 
 

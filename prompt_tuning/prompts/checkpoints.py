@@ -270,8 +270,9 @@ def _read_t5x(path: pathlib.Path):
     FileNotFoundError: there is none.
   """
   folder = t5x_checkpoints.find(path)
-  if folder and (file := pathlib.Path(beside(folder)) / ARRAY).is_file():
-    values, record, *_ = _read(file)
+  kept = pathlib.Path(beside(folder)) if folder else path
+  if folder and any((kept / name).is_file() for name in (ARRAY, TENSORS)):
+    values, record, *_ = _read(kept)
     return values, record, folder, "t5x"
   tensors = t5x_checkpoints.prompts(folder) if folder else {}
   if len(tensors) == 1:

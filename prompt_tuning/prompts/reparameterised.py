@@ -274,7 +274,8 @@ def leaf(module, name: str, *shape: int) -> Float[Array, "..."]:
 
 def zeros(module, name: str, *shape: int, banks: int = 0) -> Array:
   """A parameter that starts as zeros, with the names of its axes for t5x."""
-  axes = ("prompt_rows", "prompt_columns")[: len(shape) - banks]
+  names = ("prompt_layers", "prompt_rows", "prompt_columns")
+  axes = names[-(len(shape) - banks) :]
   return partitioning.param_with_axes(
     *(name, nn.initializers.zeros, shape, jnp.float32),
     axes=("prompts",) * banks + axes,

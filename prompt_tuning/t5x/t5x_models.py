@@ -5,8 +5,8 @@
 
 A placeholder is a token, so t5x's masks, relative positions, cached decoding
 and packed segments are right as they are. The only thing that changes is the
-embedding that the encoder is given, and its mask with PROMPT_ATTENTION; the new
-parameters are the prompt's.
+embedding that the encoder is given, its mask with PROMPT_ATTENTION and, for a
+deep prompt, what goes into its layers; the new parameters are the prompt's.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,11 @@ import jax.numpy as jnp
 from t5x import decoding, models
 from t5x.examples.t5 import layers, network
 
-from prompt_tuning.model import inject, t5
+from prompt_tuning.model import inject, inside, t5
 from prompt_tuning.prompts import multitask, prompt, reparameterised
+from prompt_tuning.prompts.inner import deep, tensors
 from prompt_tuning.shapes import PyTree
-from prompt_tuning.t5x import t5x_features
+from prompt_tuning.t5x import t5x_features, t5x_prompts
 
 First = Callable[[Any], PyTree]
 """From a module that trains to its first parameters, see `t5x_prompts`."""
@@ -36,22 +37,43 @@ METHODS = (
   reparameterised.ULPT,
   reparameterised.Superposition,
   multitask.MultiTask,
+  deep.Deep,
 )
-"""What may train here: all that collapses to plain rows."""
+"""What may train here: all that collapses to plain rows, and deep prompts."""
 
 
-class MaskedEncoder(network.Encoder):
-  """t5x's encoder with a mask more, see `t5.T5.attends`."""
+class PromptedEncoder(network.Encoder):
+  """t5x's encoder with what a prompt has inside it.
+
+  Attributes:
+    attends: a mask more, see `t5.T5.attends`.
+    prompt: the prompt's module, whose deep rows go into the layers.
+  """
 
   attends: Callable | None = None
+  prompt: nn.Module | None = None
 
   def __call__(
     self, encoder_input_tokens, encoder_mask=None, deterministic=False
   ):
-    assert self.attends is not None
-    more = self.attends(encoder_input_tokens)[:, None]
-    mask = layers.combine_masks(encoder_mask, more, dtype=self.config.dtype)
-    return super().__call__(encoder_input_tokens, mask, deterministic)
+    mask = encoder_mask
+    if self.attends is not None:
+      more = self.attends(encoder_input_tokens)[:, None]
+      mask = layers.combine_masks(encoder_mask, more, dtype=self.config.dtype)
+    own = inside.of(self.prompt).encoder
+    stack = inside.OfStack(own, encoder_input_tokens)
+
+    def enter(call, args, kwargs, context):
+      """Calls a method of a module below; a layer gets its deep rows first."""
+      layer = context.module
+      if own and isinstance(layer, network.EncoderLayer):
+        number = int(layer.name.removeprefix("layers_"))
+        rows = {name: tensor[:, number] for name, tensor in own.items()}
+        args = (stack.enter(args[0], rows), *args[1:])
+      return call(*args, **kwargs)
+
+    with nn.intercept_methods(enter):
+      return super().__call__(encoder_input_tokens, mask, deterministic)
 
 
 class PromptedTransformer(network.Transformer):
@@ -85,10 +107,8 @@ class PromptedTransformer(network.Transformer):
       if self.prompt is None
       else inject.PromptedEmbedding(self.shared_embedding, self.prompt)
     )
-    self.encoder = (
-      network.Encoder(config, embedding)
-      if self.attends is None
-      else MaskedEncoder(config, embedding, attends=self.attends)
+    self.encoder = PromptedEncoder(
+      config, embedding, attends=self.attends, prompt=self.prompt
     )
     self.decoder = network.Decoder(config, self.shared_embedding)
 
@@ -140,7 +160,7 @@ def t5x_network(
   }
   return PromptedTransformer(
     network.T5Config(**shared),
-    prompt=_prompt(prompt_length, config.emb_dim, method, placing),
+    prompt=_prompt(prompt_length, config, method, placing),
     attends=inject.prompt_mask(prompt_length, [placing]),
     one_hot=one_hot,
   )
@@ -156,14 +176,14 @@ def own_network(
   """This package's T5, which has the same parameters."""
   return t5.T5(
     config,
-    _prompt(prompt_length, config.emb_dim, method, placing),
+    _prompt(prompt_length, config, method, placing),
     attends=inject.prompt_mask(prompt_length, [placing]),
   )
 
 
 def _prompt(
   length: int,
-  width: int,
+  config: t5.T5Config,
   method: reparameterised.Method | None,
   placing: inject.Placing,
 ) -> Any:
@@ -176,7 +196,11 @@ def _prompt(
       f"PROMPT={method!r} is no method. Name a file of methods/ instead, for "
       "example --gin_file=methods/residual.gin."
     )
-  made = (method or prompt.Prompt)(length, width, None)
+  made = (method or prompt.Prompt)(length, config.emb_dim, None)
+  if isinstance(method, t5x_prompts.Saved):
+    tensors.check_fits(method.tensors, config, method.path)
+    return made
+  made = prompt.for_network(made, config)
   if not isinstance(made, METHODS):
     names = ", ".join(known.__name__ for known in METHODS)
     raise ValueError(

@@ -3,9 +3,11 @@
 base checkpoint's table -> initialiser -> rows [P, E] -> first parameters
 t5x saves a checkpoint  -> rows -> MODEL_DIR/prompt.npy, prompt.json
                                    MODEL_DIR/prompts/<step>/ the same, kept
+                           (prompt.safetensors of a deep prompt)
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import os
 import pathlib
@@ -26,11 +28,13 @@ from prompt_tuning.prompts import (
   prompt,
   reparameterised,
 )
+from prompt_tuning.prompts.inner import tensors
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.t5x import t5x_data
 
 _TABLE = "token_embedder/embedding"
-_FILES = (checkpoints.ARRAY, checkpoints.RECORD)
+_PROMPTS = (checkpoints.ARRAY, checkpoints.TENSORS)
+_FILES = (*_PROMPTS, checkpoints.RECORD, multitask.FILE)
 _UNDER = f"{prompt.NAME}/"
 
 
@@ -79,9 +83,36 @@ def from_file(
 
   @functools.cache
   def values(module: Any) -> PyTree:
-    return module.first_parameters(_checked(read(path), module, path))
+    found = read(path)
+    if found.tensors:
+      return {name: value[None] for name, value in found.tensors.items()}
+    return module.first_parameters(_checked(found.values, module, path))
 
   return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """The module of a saved prompt that does not collapse to rows: a method.
+
+  Attributes:
+    path: where it is.
+    tensors: what it has.
+  """
+
+  path: str
+  tensors: Mapping[str, np.ndarray]
+
+  def __call__(self, length: int, width: int, _: int | None) -> Any:
+    """Its module, a bank of one whatever is asked for."""
+    shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
+    return tensors.Bank(length, width, 1, tuple(shapes.items()))
+
+
+def saved_method(path: str | os.PathLike | None) -> Saved | None:
+  """What a saved prompt needs a module of its own for; None for plain rows."""
+  found = read(path) if path else None
+  return Saved(found.path, found.tensors) if found and found.tensors else None
 
 
 def _checked(rows, module: Any, where) -> np.ndarray:
@@ -157,7 +188,7 @@ def source(
     if found is None:
       return None  # said when it is restored
   beside = checkpoints.beside(found)
-  if tf.io.gfile.exists(f"{beside}/{checkpoints.ARRAY}"):
+  if any(tf.io.gfile.exists(f"{beside}/{name}") for name in _PROMPTS):
     return beside
   names = {name for name in _prompt_shapes(found) if name != prompt.PARAMETER}
   if names:
@@ -174,7 +205,7 @@ def length(
 ) -> int:
   """P of a saved prompt, or else of the prompt in a checkpoint; 0 for none."""
   if prompt_path:
-    return len(read(prompt_path))
+    return len(read(prompt_path).values)
   shape = _prompt_shapes(checkpoint).get(prompt.PARAMETER, (0,))
   return shape[0]
 
@@ -249,23 +280,31 @@ def _write(place: str, params: PyTree, about, module) -> None:
   tf.io.gfile.makedirs(place)
   with tempfile.TemporaryDirectory() as here:
     _write_here(here, params, about, module)
-    for name in (*_FILES, multitask.FILE):
+    for name in _FILES:
       if os.path.exists(f"{here}/{name}"):
         tf.io.gfile.copy(f"{here}/{name}", f"{place}/{name}", overwrite=True)
 
 
 def _write_here(folder, params: PyTree, about, module) -> None:
-  rows = params.get("embedding")
+  values = params.get("embedding")
   if module is not None:
-    rows = prompt.collapsed(module, {prompt.NAME: params})
-  checkpoints.save_prompt(folder, rows, about)
+    every = {prompt.NAME: params}
+    values = prompt.tensors(module, every) or prompt.collapsed(module, every)
+  checkpoints.save_prompt(folder, values, about)
   if isinstance(module, multitask.MultiTask):
     multitask.save_shared(folder, module, params)
 
 
-def read(place: str | os.PathLike) -> np.ndarray:
-  """The values of a saved prompt: a folder or a numpy file, in a bucket too."""
-  return saved(place).plain("a prompt under t5x")
+def read(place: str | os.PathLike) -> checkpoints.SavedPrompt:
+  """A saved prompt, plain or deep: a folder or a file, in a bucket too.
+
+  Raises:
+    ValueError: it has what t5x's network has no place for.
+  """
+  found = saved(place)
+  if not found.tensors.keys() <= {tensors.ROWS, "deep", "keep"}:
+    found.plain("t5x's network")
+  return found
 
 
 def saved(place: str | os.PathLike) -> checkpoints.SavedPrompt:
@@ -276,12 +315,14 @@ def saved(place: str | os.PathLike) -> checkpoints.SavedPrompt:
     if tf.io.gfile.exists(str(place)) and not tf.io.gfile.isdir(str(place)):
       tf.io.gfile.copy(str(place), f"{here}/{checkpoints.ARRAY}")
       return checkpoints.load_prompt(f"{here}/{checkpoints.ARRAY}")
-    for name in _FILES:
-      if not tf.io.gfile.exists(f"{place}/{name}"):
-        raise ValueError(
-          f"{place} has no {name}. Set PROMPT_PATH to the folder of a run that "
-          "tuned a prompt, or to one of its prompts/<step>."
-        )
+    have = [name for name in _FILES if tf.io.gfile.exists(f"{place}/{name}")]
+    if checkpoints.RECORD not in have or not {*_PROMPTS} & {*have}:
+      raise ValueError(
+        f"{place} has no {' or '.join(_PROMPTS)} with a {checkpoints.RECORD}. "
+        "Set PROMPT_PATH to the folder of a run that tuned a prompt, or to one "
+        "of its prompts/<step>."
+      )
+    for name in have:
       tf.io.gfile.copy(f"{place}/{name}", f"{here}/{name}")
     return checkpoints.load_prompt(here)
 

@@ -319,7 +319,7 @@ def test_a_numpy_file_in_a_bucket_is_a_prompt(tmp_path):
   values = tiny_t5.rows(P, 16)
   np.save(tmp_path / "upstream.npy", values)
   place = f"file://{tmp_path}/upstream.npy"
-  np.testing.assert_array_equal(t5x_prompts.read(place), values)
+  np.testing.assert_array_equal(t5x_prompts.read(place).values, values)
 
 
 def test_the_table_of_an_orbax_base_in_a_bucket_is_read(tmp_path):

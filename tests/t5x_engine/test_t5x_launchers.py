@@ -131,52 +131,80 @@ def test_our_network_takes_the_place_of_t5xs(tmp_path):
   )
 
 
-ULPT = "methods/ulpt.gin"
+def by(name: str, folder: pathlib.Path, **settings) -> str:
+  """6 steps of a method under t5x; what was printed."""
+  settings = {**t5x_peer.METHODS[name], **settings}
+  return t5x_peer.train(folder, f"methods/{name}.gin", **settings)
+
+
+def whole(folder, step: int | None = None) -> dict[str, np.ndarray]:
+  """The tensors of a prompt's file; the rows of a plain one."""
+  place = folder if step is None else folder / "prompts" / str(step)
+  found = checkpoints.load_prompt(place)
+  return dict(found.tensors or {"embedding": found.values})
+
+
+PARAMETERS = {
+  "ulpt": {"codes", "fixed_projection", "scale", "shift"},
+  "deep": {"embedding", "deep"},
+}
+"""What each has in a checkpoint."""
+
+
+@pytest.fixture(scope="module", params=t5x_peer.METHODS)
+def method(request) -> str:
+  """The name of a method."""
+  return request.param
 
 
 @pytest.fixture(scope="module")
-def by_a_method(tmp_path_factory) -> pathlib.Path:
-  """6 steps of a method, at another place and with a mask of its own."""
+def by_a_method(method, tmp_path_factory) -> pathlib.Path:
+  """6 steps of it: ulpt is at another place and has a mask of its own."""
   folder = tmp_path_factory.mktemp("method") / "run"
-  t5x_peer.train(folder, ULPT, **t5x_peer.METHOD)
+  by(method, folder)
   return folder
 
 
-def test_both_engines_tune_the_same_prompt_by_a_method(by_a_method, tmp_path):
+def test_both_engines_tune_the_same_prompt_by_a_method(
+  method, by_a_method, tmp_path
+):
   other = t5x_peer.embedded(
-    *(tmp_path / "embedded", 6, "prompt_tuning", "methods/ulpt"),
-    **t5x_peer.METHOD,
+    *(tmp_path / "embedded", 6, "prompt_tuning", f"methods/{method}"),
+    **t5x_peer.METHODS[method],
   )
-  moved = np.abs(prompt(by_a_method) - prompt(by_a_method, 0)).max()
-  assert np.abs(prompt(by_a_method) - prompt(other)).max() < 1e-5 < moved
-  there, here = (
+  first, there, here = whole(by_a_method, 0), whole(by_a_method), whole(other)
+  assert first.keys() == there.keys() == here.keys()
+  for name in there.keys() - {"keep"}:
+    moved = np.abs(there[name] - first[name]).max()
+    assert np.abs(there[name] - here[name]).max() < 1e-5 < moved
+  records = [
     checkpoints.load_prompt(folder).record for folder in (by_a_method, other)
-  )
+  ]
   for entry in ("method", "place", "attention", "task", "seed"):
-    assert there[entry] == here[entry]
+    there, here = (record.get(entry) for record in records)
+    assert there == here
 
 
-def test_a_method_trains_its_parameters_and_nothing_else(by_a_method):
+def test_a_method_trains_its_parameters_and_nothing_else(method, by_a_method):
   base, tuned = tensors(t5x_peer.base()), tensors(by_a_method)
   assert set(tuned) - set(base) == {
-    f"prompt/{name}" for name in ("codes", "fixed_projection", "scale", "shift")
+    f"prompt/{name}" for name in PARAMETERS[method]
   }
   for path, values in base.items():
     np.testing.assert_array_equal(values, tuned[path])
 
 
 def test_a_resumed_run_of_a_method_is_an_uninterrupted_one(
-  by_a_method, tmp_path
+  method, by_a_method, tmp_path
 ):
-  t5x_peer.train(tmp_path / "run", ULPT, TRAIN_STEPS=3, **t5x_peer.METHOD)
-  log = t5x_peer.train(
-    *(tmp_path / "run", ULPT),
-    fails=True,
-    **{**t5x_peer.METHOD, "PROMPT_PLACE": "front"},
-  )
-  assert "has PROMPT_PLACE='before_end', this one PROMPT_PLACE=None" in log
-  t5x_peer.train(tmp_path / "run", ULPT, **t5x_peer.METHOD)
-  np.testing.assert_array_equal(prompt(tmp_path / "run"), prompt(by_a_method))
+  by(method, tmp_path / "run", TRAIN_STEPS=3)
+  was, asked = t5x_peer.METHODS[method].get("PROMPT_PLACE"), "after_end"
+  log = by(method, tmp_path / "run", fails=True, PROMPT_PLACE=asked)
+  assert f"has PROMPT_PLACE={was!r}, this one PROMPT_PLACE={asked!r}" in log
+  by(method, tmp_path / "run")
+  here, there = whole(tmp_path / "run"), whole(by_a_method)
+  for name, values in there.items():
+    np.testing.assert_array_equal(here[name], values)
 
 
 def test_a_method_predicts_from_checkpoint_and_file_in_both_engines(

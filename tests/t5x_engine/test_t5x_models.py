@@ -18,6 +18,8 @@ import tiny_t5
 from prompt_tuning import storage
 from prompt_tuning.model import inject, t5
 from prompt_tuning.prompts import multitask, reparameterised
+from prompt_tuning.prompts import prompt as prompts
+from prompt_tuning.prompts.inner import deep
 from prompt_tuning.prompts.prompt import Given
 from prompt_tuning.training import optimizers
 
@@ -99,6 +101,7 @@ METHODS = {
   "ulpt": reparameterised.ulpt(3),
   "superposition": reparameterised.superposition(5),
   "concat": multitask.multi_task("concat", 2, "a folder"),
+  "deep": deep.deep(),
 }
 
 
@@ -106,11 +109,36 @@ METHODS = {
 def test_a_method_has_its_parameters_and_their_axes(method):
   made = module("models").t5x_network(CONFIG, P, METHODS[method])
   alone = METHODS[method](P, CONFIG.emb_dim, None)
+  alone = prompts.for_network(alone, CONFIG)
   expected = jax.eval_shape(alone.init, jax.random.key(0))["params"]
   found = parameters(model(made))
   assert {k: v.shape for k, v in found.items() if k.startswith("prompt/")} == {
     f"prompt/{k}": v.shape for k, v in expected.items()
   }
+
+
+@pytest.mark.parametrize("combine", ["replace", "add"])
+def test_deep_rows_enter_every_layer_of_both_networks(combine):
+  made = [
+    getattr(module("models"), name)(CONFIG, P, deep.deep(combine))
+    for name in NETWORKS
+  ]
+  rows = tiny_t5.rows(P, CONFIG.emb_dim, seed=4)
+  params = tiny_t5.weights(CONFIG) | {
+    "prompt": {"embedding": rows, "deep": tiny_t5.rows(P, CONFIG.emb_dim)[None]}
+  }
+  text, target = tiny_t5.tokens(2, 5), tiny_t5.tokens(2, 4, seed=1)
+  tokens = tiny_t5.reserved(text, [0, 0], P)
+  rest = (np.asarray(t5.shift_right(target)), target)
+  logits = [
+    net.apply({"params": params}, tokens, *rest, enable_dropout=False)
+    for net in made
+  ]
+  np.testing.assert_allclose(*logits, atol=1e-5)
+  plain = network(NETWORKS[0]).apply(
+    {"params": weights(rows)}, tokens, *rest, enable_dropout=False
+  )
+  assert np.abs(plain - logits[0]).max() > 0.01
 
 
 @pytest.mark.parametrize("method", ["residual", "ulpt", "superposition"])

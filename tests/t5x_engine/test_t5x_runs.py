@@ -80,15 +80,27 @@ def test_the_first_prompt_is_the_one_of_t5x(model, tmp_path):
   np.testing.assert_allclose(found, ARRAYS["first"], rtol=2e-5)
 
 
-def test_a_method_at_another_place_gives_the_prompt_of_t5x(model, tmp_path):
+@pytest.mark.parametrize("method", t5x_peer.METHODS)
+def test_a_method_gives_the_prompt_of_t5x(method, model, tmp_path):
+  """ULPT's is at another place and has a mask of its own."""
   del model
   golden = np.load(places.GOLDEN / "t5x_methods.npz")
   run = t5x_peer.embedded(
-    *(tmp_path / "run", 6, "prompt_tuning", "methods/ulpt"), **t5x_peer.METHOD
+    *(tmp_path / "run", 6, "prompt_tuning", f"methods/{method}"),
+    **t5x_peer.METHODS[method],
   )
-  found = checkpoints.load_prompt(run).values
-  assert np.abs(golden["six"] - golden["first"]).max() > 0.01
-  np.testing.assert_allclose(found, golden["six"], rtol=0, atol=1e-5)
+  saved = checkpoints.load_prompt(run)
+  found = dict(saved.tensors or {"embedding": saved.values})
+  wanted = {
+    name.rpartition("/")[2]: golden[name]
+    for name in golden
+    if name.startswith(f"{method}/six/")
+  }
+  assert found.keys() == wanted.keys()
+  for name, values in wanted.items():
+    moved = np.abs(values - golden[f"{method}/first/{name}"]).max()
+    assert name == "keep" or moved > 0.01
+    np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-5)
 
 
 def test_another_optimizer_and_a_schedule_give_the_prompt_of_t5x(

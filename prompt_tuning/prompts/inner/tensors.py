@@ -20,6 +20,7 @@ import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.model import inside, t5
+from prompt_tuning.prompts.reparameterised import zeros
 from prompt_tuning.shapes import Array, Float, PyTree
 
 Tensors = Mapping[str, np.ndarray]
@@ -190,9 +191,7 @@ class Bank(nn.Module):
   def tensors(self) -> dict[str, Array]:
     """What its prompts have, filled up."""
     return {
-      name: self.param(
-        name, nn.initializers.zeros, (self.num_prompts, *shape), jnp.float32
-      )
+      name: zeros(self, name, self.num_prompts, *shape, banks=1)
       for name, shape in self.shapes
     }
 
