@@ -194,8 +194,7 @@ def source(
   if names:
     raise ValueError(
       f"{found} was tuned by a method of methods/ ({min(names)}), and its "
-      f"prompt, {beside}/{checkpoints.ARRAY}, is not there. Set PROMPT_PATH to "
-      "the prompt's file."
+      f"prompt is not there, in {beside}. Set PROMPT_PATH to the prompt's file."
     )
   return None
 

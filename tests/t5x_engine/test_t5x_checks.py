@@ -322,6 +322,32 @@ def test_a_numpy_file_in_a_bucket_is_a_prompt(tmp_path):
   np.testing.assert_array_equal(t5x_prompts.read(place).values, values)
 
 
+def test_a_deep_prompt_has_a_module_of_its_own_shapes(tmp_path):
+  rows = tiny_t5.rows(P, 16)
+  own = {"embedding": rows, "deep": rows[None], "keep": np.ones(1, np.float32)}
+  place = checkpoints.save_prompt(tmp_path / "prompts" / "6", own, {})
+  beside = t5x_prompts.source(None, f"file://{tmp_path}/checkpoint_6")
+  assert beside == f"file://{place}"
+  assert t5x_prompts.length(beside, "") == P
+  method = t5x_prompts.saved_method(beside)
+  module = method(P, 16, None)
+  first = t5x_prompts.from_file(beside)(module)
+  shapes = jax.eval_shape(module.init, jax.random.key(0))["params"]
+  assert {k: v.shape for k, v in first.items()} == {
+    k: v.shape for k, v in shapes.items()
+  }
+  np.testing.assert_array_equal(first["deep"][0], own["deep"])
+  plain = checkpoints.save_prompt(tmp_path / "plain", rows, {})
+  assert t5x_prompts.saved_method(plain) is None is t5x_prompts.saved_method("")
+
+
+def test_a_prompt_that_t5x_has_no_place_for_is_refused(tmp_path):
+  own = {"decoder_embedding": tiny_t5.rows(P, 16)}
+  place = checkpoints.save_prompt(tmp_path, own, {})
+  with pytest.raises(ValueError, match="and t5x's network has rows alone"):
+    t5x_prompts.saved_method(place)
+
+
 def test_the_table_of_an_orbax_base_in_a_bucket_is_read(tmp_path):
   """Of the checkpoint that t5x wrote, see golden/make_t5x_checkpoints.py."""
   here = extracted(tmp_path)
