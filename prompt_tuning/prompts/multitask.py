@@ -102,12 +102,12 @@ class MultiTask(nn.Module):
     from that file instead: its shared part, and the mean of its tasks' own.
 
     Raises:
-      ValueError: the size leaves nothing, or the file is of another prompt.
+      ValueError: the size leaves nothing, or the file is of another prompt or
+        of other frozen weights.
     """
-    del given
     self._check()
     if self.start_from:
-      return self._stored(rows.shape[:-2])
+      return self._stored(rows.shape[:-2], given.model)
     of_bank = np.reshape(rows, (-1, *rows.shape[-2:])).astype(np.float64)
     shared, own = _COMBINATIONS[self.combine].start(of_bank, self.size)
     shapes = _COMBINATIONS[self.combine].own(*self._sizes)
@@ -131,7 +131,7 @@ class MultiTask(nn.Module):
         "these."
       )
 
-  def _stored(self, bank: tuple[int, ...]) -> PyTree:
+  def _stored(self, bank: tuple[int, ...], model: str) -> PyTree:
     """The parameters of `start_from`, the own ones once for each prompt."""
     path = pathlib.Path(self.start_from)
     path = path / FILE if path.is_dir() else path
@@ -152,6 +152,13 @@ class MultiTask(nn.Module):
         f"{found}; COMBINE={self.combine!r} needs {needed} here. Set COMBINE, "
         "COMBINE_SIZE and PROMPT_LENGTH as they were there, and use the model "
         "that it was trained for."
+      )
+    trained_for = about.get("model") or model
+    if model and trained_for != model:
+      raise ValueError(
+        f"{path} was trained for other frozen weights (hash "
+        f"{trained_for[:12]}; these have {model[:12]}). Use the model that it "
+        "was trained for, or train the shared part again for this one."
       )
     return {
       name: array
@@ -190,7 +197,7 @@ def multi_task(
 
 
 def save_shared(
-  folder: str | os.PathLike, module: nn.Module, params: PyTree
+  folder: str | os.PathLike, module: nn.Module, params: PyTree, model: str = ""
 ) -> None:
   """Writes `FILE`: the shared part, and the mean of the tasks' own.
 
@@ -198,6 +205,7 @@ def save_shared(
     folder: the run's.
     module: what trained, a bank or one prompt.
     params: its parameters.
+    model: the hash of the frozen weights, if it is known.
   """
   alone = module.num_prompts is None  # pyright: ignore
   tree = {
@@ -206,7 +214,7 @@ def save_shared(
     else np.asarray(array).mean(axis=0)
     for name, array in params.items()
   }
-  about = {"method": prompt.method_of(module)}
+  about = {"method": prompt.method_of(module), "model": model}
   storage.save_tree(pathlib.Path(folder) / FILE, tree, about)
 
 

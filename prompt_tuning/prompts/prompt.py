@@ -48,10 +48,12 @@ class Given(NamedTuple):
     seeds: one for each prompt; () for 0.
     words: the frozen embedding [W, E] of the vocabulary's pieces, without PAD,
       EOS, UNK and sentinels; None where there is no frozen model.
+    model: the hash of the frozen weights; "" where nobody knows it.
   """
 
   seeds: Sequence[int] = ()
   words: Float[Array, "W E"] | None = None
+  model: str = ""
 
 
 ROWS_ALONE = Given()

@@ -137,14 +137,31 @@ class Engine:
           self._step()
       except Exception:  # of one step; the next may go well
         _log.exception("A step of the engine failed.")
-        self._fail()
+        if not self._fail():
+          return
 
-  def _fail(self) -> None:
-    """Ends what was decoding: nobody knows what its slots hold."""
+  def _fail(self) -> bool:
+    """Ends what was decoding: nobody knows what its slots hold.
+
+    Returns:
+      Whether there are new slots. Without them it takes no rows any more, and
+      what waits ends too.
+    """
     for at, row in enumerate(self._rows):
       if row is not None:
         self._end(at, Ending.FAILED)
-    self._slots = self._programs.empty()
+    try:
+      self._slots = self._programs.empty()
+    except Exception:
+      _log.exception("The engine has no slots any more, and ends.")
+      with self._changed:
+        self._is_closed = True
+        lost = [*self._waiting]
+        self._waiting.clear()
+      for row in lost:
+        _finish(row, Ending.FAILED)
+      return False
+    return True
 
   def _let_go(self) -> None:
     """Frees the slots of rows that nobody waits for, or that are late."""

@@ -346,4 +346,5 @@ def _given(
   return prompt.Given(
     [member.seed for member in members],
     model.embedding[initializers.SPECIAL : pieces],
+    model.stored_hash,
   )

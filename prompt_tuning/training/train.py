@@ -180,7 +180,8 @@ def report(
   if bank is not None:
     _save_prompts(prepared, trained, folder.path, about_model)
   if module is not None and prepared.shares:
-    multitask.save_shared(folder.path, module, params[prompt.NAME])
+    own = params[prompt.NAME]
+    multitask.save_shared(folder.path, module, own, about_model["hash"])
   plots.curves(folder.metrics(), folder.path / "curves.png")
   return trained
 

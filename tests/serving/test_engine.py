@@ -261,6 +261,25 @@ def test_a_failing_step_ends_its_rows_and_no_others(running, bank, answers):
   assert decoded == answers["p1", TEXTS[0]]
 
 
+def test_without_new_slots_it_takes_no_rows_and_nobody_waits(
+  compiled, bank, monkeypatch
+):
+  own = engine.Engine(compiled, most_waiting=99)
+
+  def fails(*_):
+    raise RuntimeError("out of memory")
+
+  for name in ("encode", "empty"):
+    monkeypatch.setattr(compiled, name, fails)
+  asked = [("p0", TEXTS[0], rows.Writing(8))] * 40  # more than decode at once
+  lost = Request(own, bank, asked).wait()
+  assert {row.ending for row in lost} == {rows.Ending.FAILED}
+  own.close()  # returns
+  assert own.is_closed and not own.waiting
+  with pytest.raises(engine.Closed):
+    Request(own, bank, asked)
+
+
 def test_a_bank_grows_while_rows_of_the_smaller_one_decode(
   compiled, running, bank
 ):

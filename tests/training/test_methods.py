@@ -203,6 +203,18 @@ def test_tasks_share_a_part_that_a_new_task_starts_from(tmp_path, whole, name):
     assert record["method"]["start_from"] == str(folder)
 
 
+def test_a_shared_part_of_other_weights_is_refused(whole):
+  _, folder = whole("product")
+  _, about = storage.load_tree(folder / multitask.FILE)
+  model = toy_tasks.model().stored_hash
+  assert about["model"] == model
+  later = multitask.multi_task(start_from=folder)(4, 16, 1)
+  rows = tiny_t5.rows(1, 4, 16)
+  assert later.first_parameters(rows, prompt.Given(model=model))
+  with pytest.raises(ValueError, match=f"hash {model[:12]}; these have abcd"):
+    later.first_parameters(rows, prompt.Given(model="abcd"))
+
+
 def test_the_shared_part_is_kept_as_it_was_at_one_step(tmp_path):
   trained = run(tmp_path, TOGETHER["add"], BOTH, steps=20)
   assert len(set(trained.best.steps)) == 1
