@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -44,19 +45,26 @@ class Settings:
 
   def __post_init__(self):
     macros = {
+      "rows": "EVAL_BATCH_SIZE",
       "target_length": "TARGET_LENGTH",
       "most_waiting": "MOST_WAITING",
       "most_bytes": "MOST_BYTES",
       "most_seconds": "MOST_SECONDS",
     }
+    if self.longest_prompt is not None:
+      macros["longest_prompt"] = "LONGEST_PROMPT"
     for name, macro in macros.items():
       value = getattr(self, name)
-      if isinstance(value, bool) or not value > 0:
-        raise ValueError(f"{macro}={value!r} must be above 0.")
-    if not 0 <= self.temperature <= 2:
+      kinds = (int, float) if name == "most_seconds" else (int,)
+      if not _is_a(value, kinds) or not value > 0:
+        whole = "" if float in kinds else "whole "
+        raise ValueError(f"{macro}={value!r} must be a {whole}number above 0.")
+    if not _is_a(self.temperature, (int, float)) or (
+      not 0 <= self.temperature <= 2
+    ):
       raise ValueError(
-        f"TEMPERATURE={self.temperature!r} must be from 0 to 2; 0 is the "
-        "likeliest answer."
+        f"TEMPERATURE={self.temperature!r} must be a number from 0 to 2; 0 is "
+        "the likeliest answer."
       )
 
   def sizes(self, lengths: list[int]) -> tuple[int, Sizes]:
@@ -69,3 +77,8 @@ class Settings:
     encoded = layout.suiting(jax.default_backend(), self.model.config.emb_dim)
     inputs = longest + self.task_feature_lengths["inputs"]
     return longest, Sizes(self.rows, inputs, self.target_length, encoded)
+
+
+def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
+  """Whether it is a number of these kinds; a Boolean is none."""
+  return isinstance(value, kinds) and not isinstance(value, bool)

@@ -31,8 +31,8 @@ class Sizes:
         raise ValueError(f"{field.name} must be at least 1, got {value}.")
     if self.rows != power_of_two(self.rows):
       raise ValueError(
-        f"The rows that decode at once (ROWS) are a power of two, got "
-        f"{self.rows}; the next is {power_of_two(self.rows)}."
+        f"The rows that decode at once (EVAL_BATCH_SIZE) are a power of two, "
+        f"got {self.rows}; the next is {power_of_two(self.rows)}."
       )
 
   @property

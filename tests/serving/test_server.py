@@ -197,3 +197,17 @@ def test_before_it_is_ready_it_says_so(server, ask, monkeypatch):
   answer = ask.complete("p0", "mat")
   assert answer.status == 503 and answer.headers["retry-after"] == "5"
   assert answer.json["error"]["code"] == "not_ready"
+
+
+@pytest.mark.parametrize(
+  "wrong, message",
+  [
+    ({"rows": 6}, "EVAL_BATCH_SIZE. are a power of two, got 6; the next is 8"),
+    ({"longest_prompt": True}, "LONGEST_PROMPT=True must be a whole number"),
+    ({"longest_prompt": 0}, "LONGEST_PROMPT=0 must be a whole number"),
+    ({"temperature": float("nan")}, "TEMPERATURE=nan must be a number from"),
+  ],
+)
+def test_a_setting_that_is_no_such_number_is_refused(wrong, message):
+  with pytest.raises(ValueError, match=message):
+    settings.Settings(toy_tasks.model(), conftest.LENGTHS, **wrong).sizes([])
