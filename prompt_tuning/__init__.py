@@ -26,7 +26,7 @@ EXPORTS = {
   "SavedPrompt": "prompts.checkpoints.SavedPrompt",
   "T5": "model.t5.T5",
   "T5Config": "model.t5.T5Config",
-  "tune": "training.tuning.tune",
+  "tune": "training.train.tune",
 }
 
 

@@ -29,6 +29,25 @@ _KINDS = {
   tuple: ((tuple, list, str, int), "a list, for example (1, 2)"),
 }
 """What a macro must be whose value in a file is of the first type."""
+_TEXT = (str,), "a text in quotes"
+_TEXTS = (str, tuple, list), "a text in quotes, or a list of texts"
+_OF_TEXT = {
+  **dict.fromkeys(
+    "COMBINE DATA DEEP EVAL_OUTPUT_DIR INFER_OUTPUT_DIR INPUT_FILE LAYOUT "
+    "MODEL_DIR PROMPT_FILE SELECT_BY SHARED_FROM SPLIT TARGET TASK_NAME "
+    "TEACHERS TEMPLATE TEST_DATA TEXT_FILE TRAIN_SPLIT VALIDATION_DATA "
+    "VALIDATION_SPLIT WAYWARD_TEXT".split(),
+    _TEXT,
+  ),
+  **dict.fromkeys(
+    "CLASS_LABELS METRIC MIXTURE_OR_TASK_NAME PROMPT_ATTENTION PROMPT_PATH "
+    "PROMPT_PLACE TEST_SPLITS TRAINABLE".split(),
+    _TEXTS,
+  ),
+  "LABELS": ((str, tuple, list, dict), "texts, or words by value"),
+}
+"""What a macro of texts must be; a file may have None for nothing."""
+_MAY_BE_NONE = {"VALIDATION_SPLIT"}
 _MEANT = {"PROMPT_FILE": "PROMPT_PATH"}
 """What takes the place of a macro where a run has the other only."""
 TASK_MODULES = "MIXTURE_OR_TASK_MODULE"
@@ -121,19 +140,37 @@ def check_kinds(texts: Iterable[str]) -> None:
   Raises:
     ValueError: text where a file has a number, for example.
   """
+  may_be_none = set(_MAY_BE_NONE)
   for name, written in _VALUE.findall("\n".join(texts)):
     _check_reference(name, written)
     try:
-      needed = _KINDS.get(type(ast.literal_eval(written)))
+      in_file = ast.literal_eval(written)
     except (ValueError, SyntaxError):
       continue  # it refers to something, or goes on in the next line
-    value = macro(name)
-    if needed is None or isinstance(value, gin_config.ConfigurableReference):
-      continue
-    kinds, description = needed
-    wrong_truth = isinstance(value, bool) and kinds is not bool
-    if wrong_truth or not isinstance(value, kinds):
-      raise ValueError(f"{name}={value!r} must be {description}.")
+    if in_file is None:
+      may_be_none.add(name)
+    if name not in _OF_TEXT:
+      _check_kind(name, macro(name), _KINDS.get(type(in_file)))
+  for name, needed in _OF_TEXT.items():
+    value = macro(name, default="")
+    if value is not None or name not in may_be_none:
+      _check_kind(name, value, needed)
+
+
+def _check_kind(name: str, value: Any, needed: tuple | None) -> None:
+  """Refuses the value of a macro that is of another kind.
+
+  Raises:
+    ValueError: with what it must be.
+  """
+  if needed is None or isinstance(value, gin_config.ConfigurableReference):
+    return
+  kinds, description = needed
+  wrong = isinstance(value, bool) and kinds is not bool
+  if needed is _TEXTS and isinstance(value, tuple | list):
+    wrong = not all(isinstance(part, str) for part in value)
+  if wrong or not isinstance(value, kinds):
+    raise ValueError(f"{name}={value!r} must be {description}.")
 
 
 def _check_reference(name: str, written: str) -> None:

@@ -20,6 +20,7 @@ import io
 import itertools
 import json
 import lzma
+import math
 import os
 import pathlib
 from typing import Any, Generic, TypeVar
@@ -140,12 +141,22 @@ def field(row: Row, name: str, named_by: str = "") -> str:
 def _checked(row: Row) -> Row:
   """Refuses text that was no UTF-8."""
   for name, value in row.items():
-    if isinstance(value, str) and not _is_text(value):
+    if not all(map(_is_text, _texts(value))):
       raise BadRow(
         f"the field {name!r} is not UTF-8 text. Save the file as UTF-8 if it "
         "is in another encoding."
       )
   return row
+
+
+def _texts(value: Any) -> Iterator[str]:
+  """All texts in a field, which may be a list or an object of them."""
+  if isinstance(value, str):
+    yield value
+  elif isinstance(value, list | dict):
+    parts = value if isinstance(value, list) else [*value, *value.values()]
+    for part in parts:
+      yield from _texts(part)
 
 
 def _is_text(value: str) -> bool:
@@ -220,8 +231,13 @@ def _parsed(content: str) -> Any:
   def refuse(name: str):
     raise ValueError(f"{name} is no value of JSON; write null, or a text")
 
+  def number(written: str) -> float:
+    if math.isinf(value := float(written)):
+      raise ValueError(f"{written} is too large a number; write it as a text")
+    return value
+
   try:
-    return json.loads(content, parse_constant=refuse)
+    return json.loads(content, parse_constant=refuse, parse_float=number)
   except RecursionError as error:
     raise ValueError("it is nested too deeply") from error
 
@@ -252,7 +268,7 @@ def _whole(content: str) -> Iterator[tuple[int, Row | BadRow]]:
   try:
     value = _parsed(content)
   except ValueError:  # perhaps one object a line
-    yield from _objects(enumerate(content.splitlines(), 1))
+    yield from _objects(enumerate(io.StringIO(content, newline=""), 1))
     return
   if isinstance(value, dict) and isinstance(value.get("data"), list):
     value = value["data"]
@@ -265,21 +281,37 @@ def _whole(content: str) -> Iterator[tuple[int, Row | BadRow]]:
 def squad_rows(articles: Sequence[Any]) -> Iterator[Row | BadRow]:
   """A row for each question of SQuAD's nested form.
 
-  The fields are title, context, question, id and answers, a list of texts.
+  The fields are title, context, question, id and answers, a list of texts. A
+  question, paragraph or article of another form is a bad row.
   """
-  try:
-    for article in articles:
-      for paragraph in article["paragraphs"]:
-        for asked in paragraph["qas"]:
-          yield {
-            "title": article.get("title", ""),
-            "context": paragraph["context"],
-            "question": asked["question"],
-            "id": str(asked.get("id", "")),
-            "answers": [answer["text"] for answer in asked.get("answers", ())],
-          }
-  except (KeyError, TypeError, AttributeError) as error:
-    yield BadRow(f"this is not SQuAD's nested form ({error!r}).")
+  for article in articles:
+    for paragraph in _within(article, "paragraphs"):
+      for asked in _within(paragraph, "qas"):
+        try:
+          yield (
+            asked
+            if isinstance(asked, BadRow)
+            else {
+              "title": article.get("title", ""),
+              "context": paragraph["context"],
+              "question": asked["question"],
+              "id": str(asked.get("id", "")),
+              "answers": [
+                answer["text"] for answer in asked.get("answers", ())
+              ],
+            }
+          )
+        except (KeyError, TypeError, AttributeError) as error:
+          yield BadRow(f"this is not SQuAD's nested form ({error!r}).")
+
+
+def _within(part: Any, name: str) -> list:
+  """The list of a name in a part of SQuAD's nested form; else a bad row."""
+  if isinstance(part, BadRow):
+    return [part]
+  if isinstance(part, dict) and isinstance(part.get(name), list):
+    return part[name]
+  return [BadRow(f"this is not SQuAD's nested form (there is no {name!r}).")]
 
 
 def _tsv_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:

@@ -106,6 +106,9 @@ def settings(flags: argparse.Namespace) -> tuple[list[str], list[str]]:
   if not typed and not flags.skip_bad_rows:
     return [], []
 
+  if not typed.get("DATA", "a file"):
+    raise ValueError("--data is empty; give a file, or a folder of GLUE.")
+
   # A folder is a benchmark's own: its task is known, so nothing else is set.
   is_folder = "DATA" in typed and pathlib.Path(typed["DATA"]).is_dir()
   if flags.command == "infer":

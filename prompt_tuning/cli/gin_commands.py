@@ -270,7 +270,7 @@ examples:
     --gin_file=prompts/class_labels.gin --gin_file=runs/prompt_tuning.gin \\
     --gin.MODEL_DIR=runs/mine --data train.jsonl --validation dev.jsonl \\
     --template "premise: {premise} hypothesis: {hypothesis}" \\
-    --labels entailment,neutral,contradiction --metric accuracy
+    --labels entailment=yes,neutral=maybe,contradiction=no --metric accuracy
 
 Running the same command again goes on from the last checkpoint.""",
   ),

@@ -108,10 +108,11 @@ def check_lengths(lengths: Mapping[str, int]) -> None:
   """Refuses TASK_FEATURE_LENGTHS without a positive length for each feature."""
   for feature in ("inputs", "targets"):
     length = lengths.get(feature)
-    if not isinstance(length, int) or length < 1:
+    if type(length) is not int or length < 2:
       raise ValueError(
         f"TASK_FEATURE_LENGTHS={dict(lengths)} has no length for {feature!r}, "
-        'or none above 0. Set for example {"inputs": 128, "targets": 8}.'
+        "or none above 1, which EOS alone takes. Set for example "
+        '{"inputs": 128, "targets": 8}.'
       )
 
 

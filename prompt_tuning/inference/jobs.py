@@ -146,6 +146,12 @@ def infer_lines(
   """
   source = pathlib.Path(input_file)
   texts = _lines(source)
+  if source.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl"):
+    _log.warning(
+      "INPUT_FILE=%s is read as lines of text. Its rows are read with "
+      "--data %s --template.",
+      *(source, source),
+    )
   folder = run_folder.RunFolder(infer_output_dir, setting="INFER_OUTPUT_DIR")
   limit = task_feature_lengths["inputs"]
   ids = []
@@ -258,6 +264,8 @@ def _answers(
       f"PROMPT_PATH names {len(prompts)} prompts, and a file is predicted with "
       "one. Name one of them."
     )
+  if not prompts:
+    _log.warning("PROMPT_PATH names no prompt: the model predicts alone.")
   predictor = infer.Predictor(prompted.with_saved(model, prompts), decoding)
   return predictor.answers(ids, [0] * len(ids), show_progress=True)
 

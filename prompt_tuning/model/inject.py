@@ -58,6 +58,11 @@ class Placing:
     if self.attention is None:
       return
     given = self.attention
+    if not isinstance(given, Sequence):
+      raise ValueError(
+        f"PROMPT_ATTENTION={given!r} is no list of names. Name some of "
+        f"{', '.join(SIGHTS)}, or leave it out for everything."
+      )
     names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:
       _check("PROMPT_ATTENTION", name, SIGHTS)

@@ -247,13 +247,19 @@ def check_prompt(
       f"The prompt in {path} has shape {values.shape}, the run expects "
       f"({length}, {got_width}). Set PROMPT_LENGTH={got_length}."
     )
-  bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+  bad = np.flatnonzero(~is_finite(values).all(axis=1))
   if bad.size:
     shown = ", ".join(map(str, bad[:8])) + (", …" if bad.size > 8 else "")
     raise ValueError(
       f"The prompt in {path} has NaN or infinity in row {shown} "
       f"({bad.size} of {got_length} rows). It cannot be used."
     )
+
+
+def is_finite(values: np.ndarray) -> np.ndarray:
+  """Which numbers are finite as float32, which prompts are used in."""
+  with np.errstate(over="ignore"):
+    return np.isfinite(np.asarray(values).astype(np.float32))
 
 
 def _rows(source: Source, ids) -> jax.Array:

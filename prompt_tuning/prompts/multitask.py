@@ -26,6 +26,7 @@ import numpy as np
 
 from prompt_tuning import spelling, storage
 from prompt_tuning.prompts import prompt
+from prompt_tuning.prompts.initializers import is_finite
 from prompt_tuning.prompts.prompt import ROWS_ALONE, SHARED, Given
 from prompt_tuning.prompts.reparameterised import (
   Method,
@@ -122,8 +123,16 @@ class MultiTask(nn.Module):
       "features": (self.emb_dim - 1, "the embedding's width"),
       "project": (min(self.length, self.emb_dim), "PROMPT_LENGTH or the width"),
     }
-    most, of_what = limits.get(self.combine, (0, ""))
-    if most and not 1 <= self.size <= most:
+    if self.combine not in limits:
+      return
+    most, of_what = limits[self.combine]
+    if most < 1:
+      raise ValueError(
+        f"COMBINE={self.combine!r} divides {of_what} into a shared and an own "
+        f"part, and it is {most + 1}. Set it to 2 or more, or choose another "
+        "COMBINE."
+      )
+    if not 1 <= self.size <= most:
       raise ValueError(
         f"COMBINE_SIZE={self.size} does not fit COMBINE={self.combine!r} with "
         f"prompts of {self.length} positions and width {self.emb_dim}: "
@@ -153,6 +162,14 @@ class MultiTask(nn.Module):
         "COMBINE_SIZE and PROMPT_LENGTH as they were there, and use the model "
         "that it was trained for."
       )
+    for name, array in stored.items():
+      is_float = np.issubdtype(array.dtype, np.floating)
+      if not is_float or not is_finite(array).all():
+        raise ValueError(
+          f"{path}: {name} must be floats, without NaN and infinity, and it is "
+          f"of type {array.dtype}{' with some' if is_float else ''}. It cannot "
+          "be used."
+        )
     trained_for = about.get("model") or model
     if model and trained_for != model:
       raise ValueError(

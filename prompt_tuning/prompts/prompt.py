@@ -162,11 +162,20 @@ def is_all_that_trains(trained: PyTree) -> bool:
 
 
 def trainable(mask: PyTree) -> PyTree:
-  """A mask of what trains (see `freeze`) without what a module keeps fixed."""
+  """A mask of what trains (see `freeze`) without what a module keeps fixed.
+
+  Raises:
+    ValueError: nothing is left that trains.
+  """
   flat = storage.flatten(mask)
-  return storage.unflatten(
-    {path: value and not is_fixed(path) for path, value in flat.items()}
-  )
+  left = {path: value and not is_fixed(path) for path, value in flat.items()}
+  if not any(left.values()):
+    fixed = ", ".join(path for path, value in flat.items() if value)
+    raise ValueError(
+      f"TRAINABLE names only what PROMPT keeps as it is ({fixed}), so nothing "
+      "would train. Name other parameters, or leave TRAINABLE out."
+    )
+  return storage.unflatten(left)
 
 
 def is_fixed(path: str) -> bool:

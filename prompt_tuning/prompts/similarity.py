@@ -16,6 +16,8 @@ from prompt_tuning.prompts import analysis, checkpoints
 from prompt_tuning.prompts.checkpoints import SavedPrompt
 
 _ARRAYS = (".npy", ".npz")
+_FILES = (checkpoints.ARRAY, checkpoints.UPSTREAM, checkpoints.TENSORS)
+"""Of a prompt that is a folder."""
 _OF_RUNS = ("checkpoints", "predictions", "model")
 """What a run's folder has besides prompts."""
 
@@ -55,26 +57,33 @@ def rank(
     ValueError: a source is damaged, or is for another model.
   """
   given = checkpoints.load_prompt(prompt)
-  own = pathlib.Path(prompt).resolve()
+  own = _home(pathlib.Path(prompt))
   paths = [path for source in sources for path in _find(pathlib.Path(source))]
   others = {
     str(path): checkpoints.load_prompt(path)
     for path in dict.fromkeys(paths)
-    if path.resolve() != own
+    if _home(path) != own
   }
   if not others:
     raise ValueError(
       f"{', '.join(map(str, sources))} has no prompt but {prompt} itself. Give "
       "folders with prompts of other tasks."
     )
+  purpose = "the likeness of prompts"
+  rows = given.plain(purpose)
+  values = {path: other.plain(purpose) for path, other in others.items()}
   for other in others.values():
     _check(given, other, allow_other_model)
-  purpose = "the likeness of prompts"
-  values = {path: other.plain(purpose) for path, other in others.items()}
   return [
     Similar(others[path], cosine)
-    for path, cosine in analysis.similar(given.plain(purpose), values)
+    for path, cosine in analysis.similar(rows, values)
   ]
+
+
+def _home(path: pathlib.Path) -> pathlib.Path:
+  """One path for a prompt that is named by its folder or by its file."""
+  path = path.resolve()
+  return path.parent if path.name in _FILES else path
 
 
 def _find(path: pathlib.Path) -> list[pathlib.Path]:
@@ -153,8 +162,7 @@ def start_from(best: SavedPrompt) -> str:
       f"prompt-tuning convert {_quoted(best.path)} {path} --to numpy"
     )
   elif path.is_dir():
-    names = (checkpoints.ARRAY, checkpoints.UPSTREAM)
-    path = next(path / name for name in names if (path / name).is_file())
+    path = next(path / name for name in _FILES if (path / name).is_file())
   return "\n".join(
     [
       *lines,

@@ -98,7 +98,13 @@ def filled(text: str, fields: Mapping[str, Any]) -> str:
       have = f"There are {', '.join(known)}."
       hint = spelling.hint(name, known, have)
       raise ValueError(f"WAYWARD_TEXT={text!r} has the field {name!r}. {hint}")
-  return formatter.vformat(text, (), fields)
+  try:
+    return formatter.vformat(text, (), fields)
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"WAYWARD_TEXT={text!r} says how to write a field, and it cannot be "
+      f"written so ({error}). Write the name alone, {{task}} for example."
+    ) from error
 
 
 def check(text: Any, gamma: Any) -> None:

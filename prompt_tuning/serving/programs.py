@@ -24,6 +24,10 @@ from prompt_tuning.serving.slots import Rows, Slots
 from prompt_tuning.shapes import Array, Float, Int
 
 
+class GivenUp(Exception):
+  """The server ends before all programs are compiled."""
+
+
 class Programs:
   """Calls the functions of `slots` and `picking`.
 
@@ -33,6 +37,7 @@ class Programs:
 
   Attributes:
     sizes: all shapes.
+    is_given_up: whether to compile no more.
   """
 
   def __init__(self, model: pretrained.FrozenModel, sizes: Sizes):
@@ -42,12 +47,15 @@ class Programs:
     self._rows = Rows(network, model.params, sizes)
     self._vocab = model.config.vocab_size
     self._compiled: dict[tuple, Any] = {}
+    self.is_given_up = False
 
   def __len__(self) -> int:
     """How many there are."""
     return len(self._compiled)
 
   def _add(self, key: tuple, function: Callable, *shapes, donated=(0,)) -> None:
+    if self.is_given_up:
+      raise GivenUp()
     if key not in self._compiled:
       jitted = jax.jit(function, donate_argnums=donated)
       self._compiled[key] = jitted.lower(*shapes).compile()

@@ -17,6 +17,7 @@ import time
 
 import uvicorn
 
+from prompt_tuning.serving.programs import GivenUp
 from prompt_tuning.serving.service import Service
 from prompt_tuning.serving.settings import Settings
 from prompt_tuning.serving.web import app
@@ -84,6 +85,8 @@ class Server:
     begin = time.monotonic()
     try:
       told(self.service.prepare(), time.monotonic() - begin)
+    except GivenUp:
+      pass
     except Exception as error:  # a model that is too large, for example
       self._failed.append(error)
       self._uvicorn.should_exit = True
@@ -95,10 +98,18 @@ class Server:
       told: is called when it is ready, with how many programs were compiled in
         how many seconds.
     """
-    threading.Thread(target=self._prepare, args=(told,), daemon=True).start()
-    # uvicorn raises the signal again when all is done.
-    with contextlib.suppress(KeyboardInterrupt):
-      self._uvicorn.run([self._socket])
+    preparing = threading.Thread(
+      target=self._prepare, args=(told,), daemon=True
+    )
+    preparing.start()
+    try:
+      # uvicorn raises the signal again when all is done.
+      with contextlib.suppress(KeyboardInterrupt):
+        self._uvicorn.run([self._socket])
+    finally:
+      # An interpreter that ends in the middle of a compilation is aborted.
+      self.service.give_up()
+      preparing.join()
     if self._failed:
       raise self._failed[0]
 

@@ -114,6 +114,10 @@ class Service:
     _listen(self)
     return len(self._programs)
 
+  def give_up(self) -> None:
+    """Lets `prepare` end with `GivenUp` after the program that it is at."""
+    self._programs.is_given_up = True
+
   def heard(self, event: str) -> None:
     """Counts what JAX tells of."""
     if self._is_counting and event.endswith("backend_compile_duration"):

@@ -1,9 +1,9 @@
 """Training: what a run learns -> steps -> the artefact.
 
     `settings` -> `prepare` -> `loop` (of `step`s, by `optimizers`) -> report
-                                 `train` is all three, `tuning` in one call
+                                         `train` is all three
 
 `pretrain` makes a T5 by the same loop, from `mimetic` weights.
 """
 
-__all__ = ["loop", "optimizers", "pretrain", "train", "tuning"]
+__all__ = ["loop", "optimizers", "pretrain", "train"]

@@ -19,7 +19,7 @@ from prompt_tuning.inference import evaluate, infer
 from prompt_tuning.model import forms, freeze
 from prompt_tuning.prompts import initializers, prompt, prompted
 from prompt_tuning.shapes import Float, PyTree
-from prompt_tuning.training import optimizers, step
+from prompt_tuning.training import optimizers, step, terms
 from prompt_tuning.training.settings import (
   Member,
   Tasks,
@@ -28,8 +28,6 @@ from prompt_tuning.training.settings import (
   initializer_name,
   members_of,
   names_of,
-  pull_of,
-  teacher_of,
 )
 
 T = TypeVar("T")
@@ -241,9 +239,9 @@ def prepare(
     num_prompts=len(members),
     z_loss=tuning.z_loss,
     seed=members[0].seed,
-    pull=pull_of(tuning, members, sources, trained),
+    pull=terms.pull_of(tuning, members, sources, trained),
     devices=model.devices,
-    teacher=teacher_of(tuning, members, model, together.network),
+    teacher=terms.teacher_of(tuning, members, model, together, trained),
   )
   return Prepared(
     model,

@@ -6,22 +6,16 @@ Tasks, Tuning -> members: a prompt for every task, seed, initialiser and place
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
-import pathlib
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import optax
 
 from prompt_tuning.data import splits
 from prompt_tuning.data.layout import Layout
-from prompt_tuning.frozen import pretrained
-from prompt_tuning.model import freeze, t5
+from prompt_tuning.model import freeze
 from prompt_tuning.model.inject import IN_FRONT, Placing
-from prompt_tuning.prompts import checkpoints, initializers, prompt, wayward
+from prompt_tuning.prompts import initializers, prompt, wayward
 from prompt_tuning.prompts.inner import deep
-from prompt_tuning.shapes import PyTree
-from prompt_tuning.training import step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Tasks:
     seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
     _check_list("SEEDS", list(seeds))
     # A key is made of 32 bits: larger seeds would draw what smaller ones do.
-    if any(not isinstance(s, int) or not 0 <= s < 1 << 32 for s in seeds):
+    if any(type(s) is not int or not 0 <= s < 1 << 32 for s in seeds):
       raise ValueError(
         f"SEEDS={self.seeds!r}; give whole numbers from 0 to 4294967295, for "
         "example (0, 1)."
@@ -76,6 +70,10 @@ class Tasks:
       raise ValueError(
         f"TEST_SPLITS={self.test_splits!r} is no list of splits. Write "
         f"TEST_SPLITS=({self.test_splits!r},)."
+      )
+    if len(set(self.test_splits)) < len(self.test_splits):
+      raise ValueError(
+        f"TEST_SPLITS={self.test_splits!r} names a split twice. Name it once."
       )
 
   @property
@@ -184,7 +182,7 @@ class Tuning:
         )
     if self.teachers is not None:
       self._check_teachers()
-    if not isinstance(self.z_loss, int | float) or not 0 <= self.z_loss:
+    if type(self.z_loss) not in (int, float) or not 0 <= self.z_loss:
       raise ValueError(f"z_loss={self.z_loss!r}; give 0 or a positive number.")
     if not 0 <= self.dropout_rate < 1:
       raise ValueError(
@@ -218,8 +216,12 @@ class Tuning:
 
 def members_of(tasks: Tasks, tuning: Tuning) -> list[Member]:
   """A prompt for every task, seed, initialiser and place, in this order."""
-  given = tuning.initializer or initializers.from_vocabulary()
+  given = tuning.initializer
+  if given is None:
+    given = initializers.from_vocabulary()
   starts = [given] if callable(given) else list(given)
+  if not starts:
+    raise ValueError("PROMPT_INITIALIZER names nothing; give one or several.")
   seeds = [tasks.seeds] if isinstance(tasks.seeds, int) else tasks.seeds
   return [
     Member(task, seed, start, placing)
@@ -270,77 +272,3 @@ def check_sharing(members: Sequence[Member]) -> None:
       "part, so that seeds would not be independent. Give one of each, and a "
       "run for each."
     )
-
-
-def pull_of(
-  tuning: Tuning,
-  members: Sequence[Member],
-  sources: Sequence[initializers.Source],
-  trained: PyTree,
-) -> wayward.Pull | None:
-  """The term that pulls each prompt to its text, if there is one.
-
-  Raises:
-    ValueError: the text does not fit, or TRAINABLE leaves the prompts out.
-  """
-  text = tuning.wayward_text
-  if text is None:
-    return None
-  if not jax.tree.leaves(trained.get(prompt.NAME, {})):
-    raise ValueError(
-      "WAYWARD_TEXT pulls the prompt to a text, and TRAINABLE leaves the "
-      "prompt as it is. Leave WAYWARD_TEXT out, or train the prompt as well."
-    )
-  texts = [
-    wayward.filled(
-      text,
-      {
-        "task": member.task,
-        "labels": ", ".join(source.labels),
-        "seed": member.seed,
-      },
-    )
-    for member, source in zip(members, sources, strict=True)
-  ]
-  return wayward.pull(
-    texts, sources, tuning.prompt_length, gamma=tuning.wayward_gamma
-  )
-
-
-def teacher_of(
-  tuning: Tuning,
-  members: Sequence[Member],
-  model: pretrained.FrozenModel,
-  network: t5.T5,
-) -> step.Teacher | None:
-  """The teachers of the members, in the network with plain prompts.
-
-  Raises:
-    FileNotFoundError: the run has no prompt of a task.
-    ValueError: one is of another length, place or model, or of no rows alone.
-  """
-  if tuning.teachers is None:
-    return None
-  folder, rows = pathlib.Path(tuning.teachers), []
-  for task, _, _, placing in members:
-    path = folder / "prompts" / task
-    if not checkpoints.is_prompt(path):
-      path = folder  # a run of one prompt
-    saved = checkpoints.load_prompt(path, model)
-    values = saved.plain("a teacher")
-    wrong = {
-      "task": (saved.record.get("task", task), task),
-      "PROMPT_LENGTH": (len(values), tuning.prompt_length),
-      "placing": (saved.placing, placing),
-    }
-    for name, (has, needs) in wrong.items():
-      if has != needs:
-        raise ValueError(
-          f"TEACHERS={str(folder)!r}: the prompt {path} has {name}={has!r}, "
-          f"and its pupil has {needs!r}. A teacher stands in its pupil's "
-          "places and learns the same task; train one that agrees."
-        )
-    rows.append(values)
-  bank = np.stack(rows)
-  plain = prompt.Prompt(*bank.shape[1:], num_prompts=len(bank))
-  return step.Teacher(network.clone(prompt=plain), bank, tuning.teacher_weight)

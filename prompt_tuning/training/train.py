@@ -8,7 +8,7 @@ Prompt tuning and model tuning are two settings of `train`: which parameters
 the mask trains, and whether there is a prompt at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import logging
 import os
@@ -19,13 +19,15 @@ import numpy as np
 from prompt_tuning import plots, processes, run_folder, storage
 from prompt_tuning.data import scoring
 from prompt_tuning.frozen import model_folder, pretrained, stored_model
-from prompt_tuning.inference import evaluate, infer
+from prompt_tuning.inference import evaluate, infer, prompted_model
 from prompt_tuning.model import freeze
-from prompt_tuning.prompts import checkpoints, multitask, prompt
+from prompt_tuning.prompts import checkpoints, initializers, multitask, prompt
 from prompt_tuning.shapes import Float, PyTree
 from prompt_tuning.tasks import declarations
-from prompt_tuning.training import loop, prepare
+from prompt_tuning.training import loop, optimizers, prepare
 from prompt_tuning.training.settings import Tasks, Tuning, initializer_name
+
+_LENGTHS = {"inputs": 128, "targets": 8}  # of `tune`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +100,9 @@ def train(
 
 _STUCK = (
   "Some begin to learn later. If it stays there, give other SEEDS or another "
-  "LEARNING_RATE, start from prompts/class_labels.gin or from the prompt of a "
-  "related task (prompts/file.gin), or take a method such as "
-  "methods/residual.gin (docs/methods.md)."
+  "LEARNING_RATE, start from class labels (prompts/class_labels.gin) or from "
+  "the prompt of a related task (prompts/file.gin), or take a steadier method, "
+  "methods/low_rank.gin or methods/ia3.gin (docs/methods.md)."
 )
 
 
@@ -256,3 +258,43 @@ def _form_of(task: str) -> dict:
     **({"labels": labels} if labels else {}),
     **({"template": template} if template else {}),
   }
+
+
+def tune(
+  model: pretrained.FrozenModel,
+  task: str,
+  model_dir: str | os.PathLike,
+  *,
+  steps: int = 300,
+  prompt_length: int = 20,
+  lengths: Mapping[str, int] = _LENGTHS,
+) -> prompted_model.PromptedModel:
+  """Tunes a prompt with the paper's optimizer and initialiser, resumably.
+
+  Other settings are those of `train.train`, which this calls, and of the gin
+  files.
+
+  Args:
+    model: the frozen model.
+    task: a registered seqio task with the splits train and validation.
+    model_dir: the run's folder; the best prompt on validation ends up there.
+    steps: updates of batch 32; the paper takes 30,000.
+    prompt_length: P; the paper takes 100.
+    lengths: tokens of `inputs` and `targets`, EOS included.
+
+  Returns:
+    The frozen model with the prompt, ready to predict texts.
+  """
+  train(
+    model_dir=model_dir,
+    model=model,
+    tasks=Tasks(task, lengths),
+    tuning=Tuning(
+      optimizer=optimizers.adafactor(),
+      prompt_length=prompt_length,
+      initializer=initializers.from_class_labels(),
+    ),
+    plan=loop.Plan(steps, eval_every=max(steps // 6, 1)),
+  )
+  decoding = infer.decoding_for(lengths)
+  return prompted_model.PromptedModel(model, [model_dir], decoding)

@@ -103,17 +103,22 @@ class OwnData:
     values = [_value_and_word(label)[0] for label in self.labels]
     twice = [v for i, v in enumerate(values) if v in values[:i]]
     if twice:
-      raise ValueError(f"LABELS={list(self.labels)} has {twice[0]!r} twice.")
+      raise ValueError(f"LABELS={self._said} has {twice[0]!r} twice.")
     if len(values) > 1 and len(set(self.words.values())) == 1:
       raise ValueError(
-        f"LABELS={list(self.labels)} says {self.words[values[0]]!r} for every "
+        f"LABELS={self._said} says {self.words[values[0]]!r} for every "
         "value, so there is nothing to tell apart. Give two words at least."
       )
     if not all(self.words.values()):
       raise ValueError(
-        f"LABELS={list(self.labels)} has a label without a word. Write "
+        f"LABELS={self._said} has a label without a word. Write "
         "value=word, or only the value."
       )
+
+  @property
+  def _said(self) -> list[str]:
+    """The labels as they may be typed."""
+    return [label.replace(_IS, "=") for label in self.labels]
 
   @property
   def words(self) -> dict[str, str]:
@@ -287,20 +292,47 @@ def labelled(value: Sequence[str] | str | Mapping[str, str]) -> tuple[str, ...]:
   in JSON of words by value.
 
   Raises:
-    ValueError: it begins as JSON and is none.
+    ValueError: it begins as JSON and is none, names nothing, or has a word that
+      is no text.
   """
+  typed = value
   if isinstance(value, str) and value.lstrip().startswith("{"):
     try:
-      value = json.loads(value)
+      value = json.loads(value, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:
       raise ValueError(f"LABELS={value} is no object in JSON ({error}).") from (
         error
       )
   if isinstance(value, Mapping):
+    wrong = [word for word in value.values() if not isinstance(word, str)]
+    if wrong or not value:
+      why = f"{wrong[0]!r} is no text" if wrong else "it names nothing"
+      raise ValueError(
+        f"LABELS={typed}: {why}. Give a word for each value, for example "
+        '{"0": "no", "1": "yes"}, or leave it out for any text.'
+      )
     return tuple(f"{v}{_IS}{word}" for v, word in value.items())
   is_json = isinstance(value, str) and value.lstrip().startswith("[")
   parts = listed(value)
+  if is_json and not parts:
+    raise ValueError(
+      f"LABELS={typed} names nothing. Give labels, or leave it out for any "
+      "text."
+    )
   return tuple(f"{part}{_IS}{part}" for part in parts) if is_json else parts
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> dict:
+  """An object of JSON, no name of which stands twice.
+
+  Raises:
+    ValueError: one does.
+  """
+  names = [name for name, _ in pairs]
+  twice = [name for i, name in enumerate(names) if name in names[:i]]
+  if twice:
+    raise ValueError(f"{twice[0]!r} stands twice")
+  return dict(pairs)
 
 
 def _value_and_word(label: str) -> tuple[str, str]:

@@ -178,13 +178,39 @@ def test_a_missing_file_is_named_with_the_closest():
     ("runs/a b", "runs/a b"),
     ("7", "7"),
     ('"quoted"', "quoted"),
-    ("None", None),
-    ("('a', 'b')", ("a", "b")),
   ],
 )
 def test_bare_text_is_taken_as_text(given, value):
   configure(["runs/prompt_tuning.gin"], f"MODEL_DIR={given}")
   assert gin_macros.macro("MODEL_DIR") == value
+
+
+@pytest.mark.parametrize(
+  "given, value",
+  [("VALIDATION_SPLIT=None", None), ("TEST_SPLITS=('a', 'b')", ("a", "b"))],
+)
+def test_what_python_reads_is_no_text(given, value):
+  configure(["runs/prompt_tuning.gin"], given)
+  assert gin_macros.macro(given.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    ("MODEL_DIR=None", "MODEL_DIR=None must be a text in quotes"),
+    ("MIXTURE_OR_TASK_NAME=(5,)", r"=\(5,\) must be .* or a list of texts"),
+    ("PROMPT_PLACE=5", "PROMPT_PLACE=5 must be a text in quotes, or a list"),
+    ("PROMPT_PLACE=None", "PROMPT_PLACE=None must be a text in quotes"),
+    ("PROMPT_ATTENTION=5", "PROMPT_ATTENTION=5 must be a text in quotes"),
+    ("TEACHERS=5", "TEACHERS=5 must be a text in quotes"),
+    ("TRAINABLE=5", "TRAINABLE=5 must be a text in quotes, or a list"),
+    ("TEST_SPLITS=5", "TEST_SPLITS=5 must be a text in quotes, or a list"),
+    ("SELECT_BY=['accuracy']", "SELECT_BY=.* must be a text in quotes"),
+  ],
+)
+def test_what_is_no_text_is_refused_where_a_text_is_needed(given, message):
+  with pytest.raises(ValueError, match=message):
+    configure(["runs/prompt_tuning.gin"], given)
 
 
 def test_what_has_no_value_is_named():

@@ -191,3 +191,32 @@ def test_squads_nested_form_is_a_row_for_each_question(tmp_path):
     {**shared, "question": "Who?", "id": "7", "answers": ["A", "B"]},
     {**shared, "question": "Why?", "id": "8", "answers": []},
   ]
+
+
+def test_a_question_of_another_form_costs_no_other(tmp_path):
+  def asked(**qa):
+    return {"paragraphs": [{"context": "c", "qas": [qa]}]}
+
+  articles = [asked(question="q1"), asked(id=2), {"paragraphs": 3}, 4]
+  articles += [{"paragraphs": [{"qas": []}, 5]}, asked(question="q3")]
+  path = tmp_path / "s.json"
+  path.write_text(json.dumps({"data": articles}))
+  table = tables.read(path, lambda row: row["question"], skip_bad_rows=True)
+  assert table.items == ["q1", "q3"] and len(table.skipped) == 4
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_only_a_line_break_ends_an_object(tmp_path, name):
+  (tmp_path / name).write_text('{"x":"a\u2028b"}\n{"x":"c\x85d"}\n', "utf-8")
+  table = tables.read(tmp_path / name, lambda row: row["x"])
+  assert table.items == ["a\u2028b", "c\x85d"]
+
+
+@pytest.mark.parametrize(
+  "value, message",
+  [("1e999", "1e999 is too large"), ('["a", "\\ud800"]', "not UTF-8 text")],
+)
+def test_what_cannot_be_written_is_no_value(tmp_path, value, message):
+  (tmp_path / "a.jsonl").write_text(f'{{"x": {value}}}\n')
+  with pytest.raises(ValueError, match=message):
+    tables.read(tmp_path / "a.jsonl", lambda row: row["x"])

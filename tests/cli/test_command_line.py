@@ -156,7 +156,7 @@ def test_the_same_command_again_changes_nothing(model_folder, tmp_path):
     ({"VALIDATION_SPLIT": "nothing"}, "split 'nothing' of toy_cat is empty"),
     ({"TASK_FEATURE_LENGTHS": {"inputs": 8}}, "no length for 'targets'"),
     ({"CLASS_LABELS": "('a','b','c','d','e')"}, "no room for 5 class labels"),
-    ({"CLASS_LABELS": True}, "CLASS_LABELS=True must be a list"),
+    ({"CLASS_LABELS": True}, "CLASS_LABELS=True must be a text in"),
     ({"NAME": 3}, "NAME is set, but nothing uses it"),
     ({"STEP_OFFSET": -1}, "STEP_OFFSET=-1; give 0 or a positive number"),
     ({"WEIGHT_DECAY": -1.0}, "WEIGHT_DECAY=-1.0; give 0 or a positive number"),

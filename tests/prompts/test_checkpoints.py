@@ -5,6 +5,7 @@ import pytest
 import tiny_t5
 import toy_tasks
 
+from prompt_tuning import storage
 from prompt_tuning.prompts import checkpoints
 
 VALUES = tiny_t5.rows(4, 16)
@@ -110,3 +111,14 @@ def test_a_failed_write_keeps_the_old_prompt(folder, monkeypatch):
   np.testing.assert_array_equal(saved.values, VALUES)
   assert len(list(folder.iterdir())) == 2
   assert json.loads((folder / "prompt.json").read_text())["task"] == "t"
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_numbers_beyond_float32_are_refused(kind, tmp_path):
+  path = tmp_path / f"prompt.{kind}"
+  if kind == "npy":
+    np.save(path, np.full((2, 4), 1e300))
+  else:
+    storage.save_tree(path, {"embedding": np.full((2, 4), 1e300)}, {})
+  with pytest.raises(ValueError, match="NaN or infinity"):
+    checkpoints.load_prompt(path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny_t5
 
+from prompt_tuning import storage
 from prompt_tuning.prompts import multitask, prompt
 
 P, E, N = 5, 8, 3
@@ -163,3 +164,23 @@ def test_a_file_that_is_not_there_or_of_another_prompt_is_named(tmp_path):
       ValueError, match=f"written by .*COMBINE={combine!r} nee"
     ):
       other.first_parameters(tiny_t5.rows(N, length, E))
+
+
+def test_one_position_cannot_be_divided():
+  method = multitask.multi_task("concat", 1)
+  with pytest.raises(ValueError, match="divides PROMPT_LENGTH .* and it is 1"):
+    method(1, E, N).first_parameters(tiny_t5.rows(N, 1, E))
+
+
+@pytest.mark.parametrize(
+  "values, message",
+  [(np.nan, "without NaN .* with some"), (1, "floats, .* of type int")],
+)
+def test_a_shared_part_that_is_no_numbers_is_refused(values, message, tmp_path):
+  kind = np.float32 if np.isnan(values) else np.int32
+  own = np.zeros((P, E), kind)
+  tree = {"shared_rows": np.full((P, E), values, kind), "own": own}
+  storage.save_tree(tmp_path / multitask.FILE, tree, {})
+  method = multitask.multi_task("add", start_from=tmp_path)
+  with pytest.raises(ValueError, match=message):
+    method(P, E, N).first_parameters(ROWS)

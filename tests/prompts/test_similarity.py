@@ -106,3 +106,24 @@ def test_cosines_are_of_means_not_of_rows():
   rows = tiny_t5.rows(5, 3)
   ranked = similarity.analysis.similar(rows, {"same": rows[::-1]})
   assert ranked == [("same", pytest.approx(1.0))]
+
+
+def test_a_prompt_named_by_its_file_is_itself(brief, sources):
+  ranked = similarity.rank(brief / "prompt.npy", [brief.parent])
+  assert str(brief) not in {one.prompt.path for one in ranked}
+  ranked = similarity.rank(brief, [brief / "prompt.npy", sources])
+  assert not any(one.prompt.path.startswith(str(brief)) for one in ranked)
+
+
+def test_a_start_may_be_a_file_of_tensors(brief, tmp_path):
+  storage.save_tree(tmp_path / "t" / "prompt.safetensors", {"x": np.eye(2)}, {})
+  (one,) = similarity.rank(brief, [tmp_path / "t"])
+  start = similarity.start_from(one.prompt)
+  assert f"PROMPT_FILE={tmp_path / 't' / 'prompt.safetensors'}" in start
+
+
+def test_more_than_rows_is_refused_before_widths_are_compared(brief, tmp_path):
+  own = {"encoder_keys": np.ones((1, 5), np.float32)}
+  inside = checkpoints.save_prompt(tmp_path / "ia3", own, {})
+  with pytest.raises(ValueError, match="is more than rows"):
+    similarity.rank(inside, [brief])

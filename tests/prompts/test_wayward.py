@@ -46,6 +46,9 @@ def test_fields_are_filled():
 @pytest.mark.parametrize(
   "text, message",
   [
+    ("Do {task:d}", "cannot be written so .*'d'"),
+    ("Do {task:{x}}", "cannot be written so .*'x'"),
+    ("Do {task!x}", "cannot be written so"),
     ("Do {taks}", "the field 'taks'. Did you mean task"),
     ("Do {}", "the field ''. There are task, seed"),
     ("Do {0}", "the field '0'. There are task, seed"),

@@ -87,6 +87,30 @@ def arguments(place, *more):
   ]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_stopped_while_it_compiles_ends_in_order(toy, number):
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      "-c",
+      COMMAND,
+      *arguments(toy, "--prompts", f"{toy}/runs"),
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(places.ROOT)},
+  )
+  try:
+    assert "compiling" in process.stdout.readline()
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+  finally:
+    process.kill()
+  assert said == "Stopped; what was accepted is answered.\n"
+  assert process.returncode == 0
+
+
 def test_sigterm_under_load_answers_what_was_accepted(toy):
   process = subprocess.Popen(
     [

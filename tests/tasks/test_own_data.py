@@ -387,3 +387,19 @@ def test_labels_may_have_commas_and_equals_signs(tmp_path, labels):
 def test_labels_in_json_that_is_none_are_refused(rows, labels):
   with pytest.raises(ValueError, match="must be a list of texts|in JSON"):
     register(train=rows["train"], labels=labels)
+
+
+@pytest.mark.parametrize(
+  "labels, message",
+  [
+    ('{"yes": null, "no": "n"}', "None is no text"),
+    ('{"yes": ["a"], "no": "n"}', r"\['a'\] is no text"),
+    ('{"yes": "a", "yes": "b"}', "'yes' stands twice"),
+    ("{}", "it names nothing"),
+    ("[]", "names nothing"),
+    ('["yes", "yes"]', r"LABELS=\['yes=yes', 'yes=yes'\] has 'yes' twice"),
+  ],
+)
+def test_labels_that_name_no_words_are_refused(labels, message, rows):
+  with pytest.raises(ValueError, match=message):
+    own_data.register(test=str(rows), template="{text}", labels=labels)

@@ -284,3 +284,11 @@ def test_a_gin_file_chooses_its_method(name, expected):
 def test_a_setting_of_a_method_without_its_file_is_named():
   with pytest.raises(ValueError, match="BOTTLENECK is set.* methods/residual"):
     configuration.configure(["demo/prompt_tuning.gin"], ["BOTTLENECK=8"], ())
+
+
+def test_what_is_fixed_cannot_be_all_that_trains(tmp_path):
+  tuned = toy_tasks.tuning(
+    module=METHODS["ulpt"], trainable=("prompt/fixed_projection",)
+  )
+  with pytest.raises(ValueError, match="only what PROMPT keeps as it is"):
+    run(tmp_path, METHODS["ulpt"], tuned=tuned)

@@ -54,7 +54,14 @@ from prompt_tuning.training import optimizers, settings
     (
       toy_tasks.tasks,
       {"task_feature_lengths": {"inputs": -5, "targets": 8}},
-      "no length for 'inputs', or none above 0",
+      "no length for 'inputs', or none above 1",
+    ),
+    (toy_tasks.tasks, {"seeds": (True,)}, "SEEDS=.* give whole numbers"),
+    (toy_tasks.tasks, {"test_splits": ("a", "a")}, "names a split twice"),
+    (
+      toy_tasks.tasks,
+      {"task_feature_lengths": {"inputs": 1, "targets": 8}},
+      "none above 1, which EOS alone takes",
     ),
     (
       optimizers.adamw,
@@ -124,3 +131,11 @@ def test_what_is_said_of_places_is_a_list_where_prompts_differ():
   assert toy_tasks.tuning(placing=other).said("place") == "after_end"
   both = inject.placings(("front", "after_end"), "prompt_to_input")
   assert toy_tasks.tuning(placing=both).said("attention") == ["prompt_to_input"]
+
+
+def test_no_initialiser_is_refused_and_none_is_the_vocabulary():
+  tasks = toy_tasks.tasks()
+  with pytest.raises(ValueError, match="PROMPT_INITIALIZER names nothing"):
+    settings.members_of(tasks, toy_tasks.tuning(initializer=()))
+  (one,) = settings.members_of(tasks, toy_tasks.tuning(initializer=None))
+  assert settings.initializer_name(one.initializer) == "from_vocabulary"

@@ -144,3 +144,17 @@ def test_a_teacher_that_does_not_fit_is_refused(teachers, tmp_path):
   checkpoints.save_prompt(tmp_path, ROWS[0], {"task": "another"})
   with pytest.raises(ValueError, match="has task='another'"):
     prepared(tmp_path, toy_tasks.CAT)
+
+
+def test_teachers_of_a_network_that_trains_are_refused(teachers):
+  with pytest.raises(ValueError, match="which the answers of TEACHERS come"):
+    prepared(teachers, (toy_tasks.CAT,), trainable=(".*",))
+
+
+def test_a_teacher_of_other_weights_is_refused_with_what_can_be_done(tmp_path):
+  record = {"model": {"source": "x", "hash": "2" * 64}}
+  checkpoints.save_prompt(tmp_path, ROWS[0], record)
+  own = toy_tasks.model().stored_hash[:12]
+  message = f"frozen weights of hash='222222222222', and its pupil has '{own}'"
+  with pytest.raises(ValueError, match=message):
+    prepared(tmp_path, (toy_tasks.CAT,))

@@ -443,7 +443,7 @@ def test_a_prompt_at_chance_after_a_tenth_is_said_once_with_what_to_try(
   (said,) = at_chance(caplog)
   assert said.startswith("After 2 of 20 steps")
   assert f"toy_cat: {score:.1f} (chance " in said
-  for advice in ("SEEDS", "LEARNING_RATE", "methods/residual.gin"):
+  for advice in ("SEEDS", "LEARNING_RATE", "methods/low_rank.gin"):
     assert advice in said
 
 
@@ -499,3 +499,20 @@ def test_quantised_weights_do_not_train(tmp_path):
       model=model,
       tuned=toy_tasks.tuning(trainable=(".*",), prompt_length=0),
     )
+
+
+def test_one_call_tunes_a_prompt_that_predicts(tmp_path):
+  model = toy_tasks.model()
+  prompted = train.tune(
+    model,
+    toy_tasks.CAT,
+    tmp_path,
+    steps=6,
+    prompt_length=4,
+    lengths=toy_tasks.LENGTHS,
+  )
+  saved = checkpoints.load_prompt(tmp_path, model)
+  assert saved.record["steps"] == 6 and saved.values.shape == (4, 16)
+  (shared,) = prompted.prompts
+  assert (shared.values == saved.values).all()
+  assert len(prompted.predict(["the cat sat", "a dog"])) == 2

@@ -20,6 +20,7 @@ import numpy as np
 
 from prompt_tuning import storage
 from prompt_tuning.model import inside, t5
+from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.reparameterised import zeros
 from prompt_tuning.shapes import Array, Float, PyTree
 
@@ -94,7 +95,7 @@ def check(found: Tensors, path) -> None:
         f"{path}: {name} has shape {tensor.shape} and type {tensor.dtype}; it "
         "must be an array of floats, and not empty."
       )
-    if not np.isfinite(tensor).all():
+    if not initializers.is_finite(tensor).all():
       raise ValueError(
         f"{path}: {name} has NaN or infinity in it. It cannot be used."
       )
@@ -113,8 +114,8 @@ def check_plain(found: Tensors, path, purpose: str) -> None:
   Raises:
     ValueError: it has some; the message names the purpose.
   """
-  if found:
-    more = ", ".join(sorted({*found} - {ROWS}))
+  more = ", ".join(sorted({*found} - {ROWS}))
+  if more:
     raise ValueError(
       f"{path} is more than rows in front of an input (it has {more}), and "
       f"{purpose} has rows alone. Use it with eval, infer, ensemble or "
