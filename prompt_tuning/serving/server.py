@@ -101,15 +101,16 @@ class Server:
     preparing = threading.Thread(
       target=self._prepare, args=(told,), daemon=True
     )
-    preparing.start()
     try:
+      preparing.start()
       # uvicorn raises the signal again when all is done.
       with contextlib.suppress(KeyboardInterrupt):
         self._uvicorn.run([self._socket])
     finally:
       # An interpreter that ends in the middle of a compilation is aborted.
       self.service.give_up()
-      preparing.join()
+      if preparing.is_alive():
+        preparing.join()
     if self._failed:
       raise self._failed[0]
 
