@@ -287,20 +287,17 @@ def squad_rows(articles: Sequence[Any]) -> Iterator[Row | BadRow]:
   for article in articles:
     for paragraph in _within(article, "paragraphs"):
       for asked in _within(paragraph, "qas"):
+        if isinstance(asked, BadRow):
+          yield asked
+          continue
         try:
-          yield (
-            asked
-            if isinstance(asked, BadRow)
-            else {
-              "title": article.get("title", ""),
-              "context": paragraph["context"],
-              "question": asked["question"],
-              "id": str(asked.get("id", "")),
-              "answers": [
-                answer["text"] for answer in asked.get("answers", ())
-              ],
-            }
-          )
+          yield {
+            "title": article.get("title", ""),
+            "context": paragraph["context"],
+            "question": asked["question"],
+            "id": str(asked.get("id", "")),
+            "answers": [answer["text"] for answer in asked.get("answers", ())],
+          }
         except (KeyError, TypeError, AttributeError) as error:
           yield BadRow(f"this is not SQuAD's nested form ({error!r}).")
 

@@ -1,4 +1,5 @@
 import concurrent.futures
+import contextlib
 import dataclasses
 import gc
 import http.client
@@ -87,17 +88,13 @@ def arguments(place, *more):
   ]
 
 
-@pytest.mark.parametrize(
-  "number, is_live",
-  [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, True)],
-)
-def test_a_server_stopped_while_it_compiles_ends_in_order(toy, number, is_live):
+@contextlib.contextmanager
+def serving(toy, *more):
+  """The command in a process that lives and is not ready yet, and its URL."""
   process = subprocess.Popen(
     [
-      sys.executable,
-      "-c",
-      COMMAND,
-      *arguments(toy, "--prompts", f"{toy}/runs"),
+      *(sys.executable, "-c", COMMAND),
+      *arguments(toy, "--prompts", str(toy / "runs"), *more),
     ],
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -109,33 +106,23 @@ def test_a_server_stopped_while_it_compiles_ends_in_order(toy, number, is_live):
     found = re.match(r"Listening at (http://\S+:\d+), compiling\.", line)
     assert found, line + process.stdout.read()
     assert asking.Client(found[1])("/v2/health/live").status == 200
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    yield process, found[1]
   finally:
     process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_stopped_while_it_compiles_ends_in_order(toy, number):
+  with serving(toy) as (process, _):
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
   assert said.startswith("Stopped; what was accepted is answered.\n")
   assert "terminate" not in said and process.returncode == 0
 
 
 def test_sigterm_under_load_answers_what_was_accepted(toy):
-  process = subprocess.Popen(
-    [
-      *(sys.executable, "-c", COMMAND),
-      *arguments(toy, "--prompts", str(toy / "runs")),
-      *("--prompt", f"other={toy / 'runs' / 'p1'}"),
-    ],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env={**os.environ, "PYTHONPATH": str(places.ROOT)},
-  )
-  try:
-    line = process.stdout.readline()
-    found = re.match(r"Listening at (http://\S+:\d+), compiling\.", line)
-    assert found, line + process.stdout.read()
-    url = found[1]
-    # It lives, and is not ready before its programs are compiled.
-    assert asking.Client(url)("/v2/health/live").status == 200
+  other = ("--prompt", f"other={toy / 'runs' / 'p1'}")
+  with serving(toy, *other) as (process, url):
     line = process.stdout.readline()
     assert re.match(
       r"Ready after .* \(\d+ programs\): other, p0, p1, toy", line
@@ -161,8 +148,6 @@ def test_sigterm_under_load_answers_what_was_accepted(toy):
       process.send_signal(signal.SIGTERM)
       ended = list(running)
     rest = process.communicate(timeout=60)[0]
-  finally:
-    process.kill()
   assert process.returncode == 0, rest
   assert "Stopped; what was accepted is answered." in rest
   assert rest.splitlines()[-1] == "loaded:"
