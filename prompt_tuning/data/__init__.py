@@ -2,6 +2,7 @@
 
 `registry`: all the tasks -> `splits`: ids -> `batches`: [N * B, P + T]
                                           -> `layout`: parts without padding
+                                             (`packing`: several in a row)
 predictions -> `scoring` -> metrics
 texts -> `text` by `objectives` -> batches to pre-train on
 """
@@ -12,6 +13,7 @@ __all__ = [
   "batches",
   "layout",
   "objectives",
+  "packing",
   "registry",
   "scoring",
   "splits",

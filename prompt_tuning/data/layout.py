@@ -15,11 +15,13 @@ are chosen when the run begins, from the lengths in its first steps.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import os
 
 import numpy as np
 
+from prompt_tuning.data import packing
 from prompt_tuning.model import inject
-from prompt_tuning.shapes import PAD, Int, rounded
+from prompt_tuning.shapes import PAD, rounded
 
 Batch = Mapping[str, np.ndarray]
 Parts = Sequence[Batch]
@@ -32,6 +34,7 @@ LAYOUTS = (AUTO, PADDED, GROUPS, PACKED)
 
 _FIRST_STEPS = 64  # whose lengths decide which shapes there are
 _INPUT_WIDTHS, _TARGET_WIDTHS = 8, 2  # at most
+_PLACES_OF_A_PART = 64  # computed while a part reads the weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +103,12 @@ class Layout:
       layout = GROUPS if platform == "cpu" else PACKED
     if layout == PADDED:
       return lambda step: _divided(batches(step), devices)
-    lengths = [Lengths.of(batches(step)) for step in range(_FIRST_STEPS)]
-    limit = self.microbatch_tokens or devices * suiting(platform, emb_dim)
+    lengths = [
+      packing.Lengths.of(batches(step)) for step in range(_FIRST_STEPS)
+    ]
+    cache = last_cache() if devices == 1 else 0  # hosts may differ in it
+    suits = devices * suiting(platform, emb_dim, cache)
+    limit = self.microbatch_tokens or suits
     make = _groups if layout == GROUPS else _packed
     arranged = make(lengths, limit, self.num_microbatches)
 
@@ -112,32 +119,21 @@ class Layout:
     return parts
 
 
-def suiting(platform: str, emb_dim: int) -> int:
+def last_cache() -> int:
+  """Bytes of this machine's last level of cache; 0 where it does not say."""
+  name = "SC_LEVEL3_CACHE_SIZE"
+  return max(0, os.sysconf(name)) if name in os.sysconf_names else 0
+
+
+def suiting(platform: str, emb_dim: int, cache: int = 0) -> int:
   """The places of a part that a device computes fastest.
 
-  On a CPU the activations of a part should stay in its cache, and the weights
-  are read once a part (docs/benchmarks.md).
+  On a CPU the activations of a part should stay in its cache of so many bytes,
+  and the weights are read once a part (docs/benchmarks.md).
   """
   if platform != "cpu":
     return 1 << 14
-  return max(512, (1 << 19) // emb_dim)
-
-
-@dataclasses.dataclass(frozen=True)
-class Lengths:
-  """The lengths of the examples of a step, the prompt's places included."""
-
-  inputs: Int[np.ndarray, "B"]
-  targets: Int[np.ndarray, "B"]
-
-  @classmethod
-  def of(cls, batch: Batch) -> "Lengths":
-    """Up to the last token that is no padding, 1 at least."""
-
-    def length(tokens):
-      return 1 + np.where(tokens != PAD, np.arange(tokens.shape[1]), 0).max(1)
-
-    return cls(length(batch["inputs"]), length(batch["targets"]))
+  return max(512, min(max(1 << 19, cache // 128), 1 << 20) // emb_dim)
 
 
 def _divided(batch: Batch, devices: int) -> Batch:
@@ -200,29 +196,32 @@ def _filled(column: np.ndarray, rows: int) -> np.ndarray:
   return np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1))
 
 
-def _groups(lengths: Sequence[Lengths], limit: int, num_parts: int):
+def _groups(lengths: Sequence[packing.Lengths], limit: int, num_parts: int):
   """Parts of so many examples each, next to each other in length."""
   mean = np.mean([each.inputs.mean() for each in lengths])
   rows = len(lengths[0].inputs)
-  size = (
-    -(-rows // num_parts) if num_parts else _part_rows(rows, int(limit // mean))
-  )
 
-  def parts(of: Lengths) -> list[np.ndarray]:
+  def parts(of: packing.Lengths, size: int) -> list[np.ndarray]:
     order = np.lexsort((of.targets, of.inputs))
     return [order[at : at + size] for at in range(0, len(order), size)]
 
-  found = [(each, part) for each in lengths for part in parts(each)]
+  def cost(size: int) -> int:
+    found = [of.inputs[part] for of in lengths for part in parts(of, size)]
+    return sum(size * int(f.max()) + _PLACES_OF_A_PART for f in found)
+
+  sizes = [_part_rows(rows, int(limit // mean / by)) for by in (1, 2)]
+  size = -(-rows // num_parts) if num_parts else min(sizes, key=cost)
+  found = [(each, part) for each in lengths for part in parts(each, size)]
   widths = few([int(each.inputs[p].max()) for each, p in found], _INPUT_WIDTHS)
   target_widths = few(
     [int(each.targets[p].max()) for each, p in found], _TARGET_WIDTHS
   )
 
   def arrange(batch: Batch) -> list[Batch]:
-    of = Lengths.of(batch)
+    of = packing.Lengths.of(batch)
     inputs, targets = batch["inputs"], batch["targets"]
     made = []
-    for part in parts(of):
+    for part in parts(of, size):
       width = _at_least(widths, int(of.inputs[part].max()), inputs.shape[1])
       target_width = _at_least(
         target_widths, int(of.targets[part].max()), targets.shape[1]
@@ -240,7 +239,7 @@ def _groups(lengths: Sequence[Lengths], limit: int, num_parts: int):
   return arrange
 
 
-def _packed(lengths: Sequence[Lengths], limit: int, num_parts: int):
+def _packed(lengths: Sequence[packing.Lengths], limit: int, num_parts: int):
   """Parts of rows of one length, each with as many examples as fit."""
   longest = max(each.inputs.max() for each in lengths)
   mean = np.mean([each.inputs.mean() for each in lengths])
@@ -250,8 +249,8 @@ def _packed(lengths: Sequence[Lengths], limit: int, num_parts: int):
     int(max(targets.max(), np.ceil(targets.mean() * width / mean)))
   )
 
-  def rows(of: Lengths) -> list[list[int]]:
-    return first_fit(of, (width, target_width))
+  def rows(of: packing.Lengths) -> list[list[int]]:
+    return packing.first_fit(of, (width, target_width))
 
   usual = max(len(rows(each)) for each in lengths)
   size = max(1, min(usual, limit // width))
@@ -259,7 +258,7 @@ def _packed(lengths: Sequence[Lengths], limit: int, num_parts: int):
     size = -(-usual // num_parts)
 
   def arrange(batch: Batch) -> list[Batch]:
-    of = Lengths.of(batch)
+    of = packing.Lengths.of(batch)
     packed = rows(of)
     # What the first steps had no example of has the batch's own width.
     wide, wide_targets = width, target_width
@@ -269,63 +268,15 @@ def _packed(lengths: Sequence[Lengths], limit: int, num_parts: int):
       wide_targets = batch["targets"].shape[1]
     made = []
     for at in range(0, len(packed), size):
-      part = _empty(size, wide, wide_targets)
+      part = packing.empty(size, wide, wide_targets)
       for row, members in enumerate(packed[at : at + size]):
-        _fill(part, row, [_cut(batch, of, member) for member in members])
+        packing.fill(
+          part, row, [packing.cut(batch, of, member) for member in members]
+        )
       made.append({**part, "tokens": batch["tokens"]})
     return made
 
   return arrange
-
-
-def first_fit(of: Lengths, width: tuple[int, int]) -> list[list[int]]:
-  """Rows of examples, longest first, each into the first row with room for it.
-
-  An example that is longer than a row has one of its own.
-  """
-  rows: list[list[int]] = []
-  room: list[np.ndarray] = []
-  for example in np.argsort(-of.inputs, kind="stable"):
-    need = np.array([of.inputs[example], of.targets[example]])
-    at = next((i for i, left in enumerate(room) if (left >= need).all()), None)
-    if at is None:
-      at = len(rows)
-      rows.append([])
-      room.append(np.array(width))
-    rows[at].append(int(example))
-    room[at] = room[at] - need
-  return rows
-
-
-def _empty(rows: int, width: int, target_width: int) -> dict[str, np.ndarray]:
-  names = {
-    "inputs": width,
-    "input_segments": width,
-    "targets": target_width,
-    "target_segments": target_width,
-    "prompt_id": target_width,
-  }
-  return {k: np.zeros((rows, wide), np.int32) for k, wide in names.items()}
-
-
-def _cut(batch: Batch, of: Lengths, example: int):
-  """An example without padding: inputs, targets, and its prompt."""
-  inputs = batch["inputs"][example, : of.inputs[example]]
-  targets = batch["targets"][example, : of.targets[example]]
-  return inputs, targets, batch["prompt_id"][example]
-
-
-def _fill(part: dict[str, np.ndarray], row: int, examples) -> None:
-  """Writes examples into a row, one behind the other; segments from 1 on."""
-  at = at_targets = 0
-  for segment, (inputs, targets, prompt_id) in enumerate(examples, 1):
-    place = slice(at, at := at + len(inputs))
-    part["inputs"][row, place] = inputs
-    part["input_segments"][row, place] = segment
-    place = slice(at_targets, at_targets := at_targets + len(targets))
-    part["targets"][row, place] = targets
-    part["target_segments"][row, place] = segment
-    part["prompt_id"][row, place] = prompt_id
 
 
 def computed(batch: Batch | Parts) -> tuple[int, int]:

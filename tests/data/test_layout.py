@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_t5
 
-from prompt_tuning.data import layout
+from prompt_tuning.data import layout, packing
 from prompt_tuning.model import freeze, inject
 from prompt_tuning.prompts import prompt
 from prompt_tuning.training import optimizers, step
@@ -143,7 +143,7 @@ def test_the_shapes_of_a_run_are_few(chosen):
 
 def test_a_part_is_within_its_limit():
   """Of the places that the mean example has; its longest may have more."""
-  mean = np.mean([layout.Lengths.of(batches(i)).inputs for i in range(64)])
+  mean = np.mean([packing.Lengths.of(batches(i)).inputs for i in range(64)])
   for part in arranged(layout.Layout("groups", microbatch_tokens=64))(0):
     assert len(part["inputs"]) * mean <= 64
   for part in arranged(layout.Layout("packed", microbatch_tokens=64))(0):
@@ -177,6 +177,32 @@ def test_a_part_is_smaller_where_fewer_rows_are_then_empty():
   assert layout._part_rows(32, 6) == 4  # not 6 parts of 6
   assert layout._part_rows(16, 3) == 2  # not 6 parts of 3
   assert layout._part_rows(13, 12) == 7  # not 2 parts of 12
+
+
+def _of_lengths(lengths, cache: int, monkeypatch) -> list[int]:
+  """Rows of each part of a step, on a machine with such a cache."""
+  monkeypatch.setattr(layout, "last_cache", lambda: cache)
+  inputs = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(int)
+  rows = len(lengths)
+  batch = {
+    "inputs": 2 * inputs,
+    "targets": np.full((rows, 4), 2),
+    "prompt_id": np.zeros(rows, int),
+  }
+  parts = layout.Layout("groups").arrange(
+    lambda _: batch, num_prompts=1, emb_dim=512
+  )
+  return [len(part["inputs"]) for part in parts(0)]
+
+
+def test_parts_are_larger_in_a_large_cache_if_that_leaves_little_unfilled(
+  monkeypatch,
+):
+  alike, spread = [128] * 16, [16 * (n + 1) for n in range(16)]
+  small, large = 32 << 20, 256 << 20
+  assert _of_lengths(alike, small, monkeypatch) == [8] * 2
+  assert _of_lengths(alike, large, monkeypatch) == [16]
+  assert _of_lengths(spread, large, monkeypatch) == [4] * 4
 
 
 def test_lengths_that_the_first_steps_did_not_have_bring_one_width_more():
@@ -223,8 +249,8 @@ def test_few_widths_cost_least(values, count):
 )
 @settings(max_examples=50, deadline=None)
 def test_packed_rows_hold_every_example_within_their_length(lengths):
-  of = layout.Lengths(*np.array(lengths).T)
-  rows = layout.first_fit(of, (24, 12))
+  of = packing.Lengths(*np.array(lengths).T)
+  rows = packing.first_fit(of, (24, 12))
   assert sorted(e for row in rows for e in row) == list(range(len(lengths)))
   for row in rows:
     fits = of.inputs[row].sum() <= 24 and of.targets[row].sum() <= 12
