@@ -130,13 +130,14 @@ def environment(devices: int = 1) -> dict[str, str]:
 
 
 def launch(script: str, files, *, devices: int = 1, fails=False, **bindings):
-  """Runs a launcher; what it printed, if it fails as expected."""
+  """Runs a launcher to its end; what it printed, if it fails as expected."""
   done = subprocess.run(
     command(script, files, **bindings),
     env=environment(devices),
     capture_output=True,
     text=True,
     check=False,
+    timeout=800,
   )
   assert bool(done.returncode) == fails, done.stderr[-4000:]
   return done.stderr

@@ -7,9 +7,12 @@ checkpoint stood, a global batch is the same on one host and on many, and both
 engines see the same batches.
 """
 
+import atexit
 from collections.abc import Iterator, Mapping
 import functools
+import gc
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,6 +85,7 @@ def get_dataset(
       "The seed of the training data is None, so a resumed run would see other "
       "examples. Set SEEDS=(0,)."
     )
+  _end_with_the_run()
   parts = examples(
     str(cfg.mixture_or_task_name),
     cfg.split,
@@ -109,6 +113,25 @@ def get_dataset(
   )
   batches = batches.skip(step) if cfg.pack else batches
   return batches.prefetch(tf.data.AUTOTUNE)
+
+
+@functools.cache
+def _end_with_the_run() -> None:
+  """Has the data set taken down while Python still runs.
+
+  A run that ends by an error keeps its iterator in the error's frames, up to
+  where the interpreter is taken down. TensorFlow's threads that ask `_rows` for
+  more can no longer enter Python then, the iterator waits for them, and the
+  process never ends. Functions of `atexit` are called just before.
+  """
+
+  def let_go() -> None:
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+      if hasattr(sys, name):
+        delattr(sys, name)
+    gc.collect()
+
+  atexit.register(let_go)
 
 
 def _every(shard: int, shards: int):

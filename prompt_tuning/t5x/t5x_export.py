@@ -10,7 +10,7 @@ from t5x import export_lib
 import tensorflow as tf
 
 from prompt_tuning.model import inject
-from prompt_tuning.t5x import t5x_features, t5x_macros
+from prompt_tuning.t5x import t5x_features
 
 
 def create_preprocessor(
@@ -32,7 +32,6 @@ def create_preprocessor(
     prompt_length: P.
     placing: where the prompt stands.
   """
-  t5x_macros.check()
   preprocess, signature = export_lib.create_preprocessor(
     batch_size, output_features, task_feature_lengths, tokenized_inputs
   )

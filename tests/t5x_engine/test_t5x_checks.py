@@ -423,4 +423,6 @@ def test_a_method_that_a_later_file_takes_back_is_said(monkeypatch):
   with pytest.raises(
     ValueError, match="methods/ stands in front of the model's"
   ):
-    macros.check()
+    macros.checked("the model")
+  said = ""
+  assert macros.checked("the model") == "the model"
