@@ -1,8 +1,8 @@
 """The frozen model: a path -> weights, configuration and vocabulary.
 
     path (`remote`) -> `model_folder`, `huggingface` (of `weight_files`,
-                       `special_ids`, `t5gemma`) or `t5x_checkpoints` (of
-                       `zarr_arrays`)
+                       `special_ids`, `t5gemma`), `t5x_checkpoints` or
+                       `t5gemma.flax_checkpoints` (both of `zarr_arrays`)
                     -> `stored_model`, not read yet -> `pretrained.load`
                     -> one device, or several (`placement`)
 

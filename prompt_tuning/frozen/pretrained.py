@@ -3,8 +3,9 @@
     path -> open_model -> StoredModel -> load -> FrozenModel -> save
 
 A path is a folder of this project (`model_folder`), of transformers
-(`huggingface`) or of t5x (`t5x_checkpoints`), here, under gs:// or on the hub
-(`remote`). The model that ships with the package is called `microworld`.
+(`huggingface`), of t5x (`t5x_checkpoints`) or of gemma (`t5gemma`), here, under
+gs:// or on the hub (`remote`). The model that ships with the package is called
+`microworld`.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from prompt_tuning.frozen import (
   placement,
   remote,
   stored_model,
+  t5gemma,
   t5x_checkpoints,
 )
 from prompt_tuning.model import forms, freeze, t5
@@ -73,8 +75,8 @@ class FrozenModel:
       raise ValueError(
         f"The model {self.source} has no vocabulary. Put its SentencePiece "
         f"model into its folder as {model_folder.VOCABULARY} (or "
-        f"{huggingface.VOCABULARY}), or its {model_folder.TOKENIZER}, or set "
-        "VOCABULARY_PATH."
+        f"{huggingface.VOCABULARY}; a T5Gemma's as {huggingface.GEMMA}), or "
+        f"its {model_folder.TOKENIZER}, or set VOCABULARY_PATH."
       )
     return self.vocabulary
 
@@ -124,6 +126,10 @@ def open_model(
     folder = shipped_folder()
   if not folder.exists():
     folder = remote.local(path)
+  tree = t5gemma.flax_checkpoints.find(folder)
+  if tree is not None:
+    own = expected if isinstance(expected, T5GemmaConfig) else None
+    return t5gemma.flax_checkpoints.read(tree, folder, own)
   checkpoint = t5x_checkpoints.find(folder)
   if checkpoint is not None:
     return t5x_checkpoints.read(checkpoint, _of_t5x(expected, checkpoint))
@@ -145,7 +151,7 @@ def _of_t5x(config: t5.Config | None, where) -> t5.T5Config | None:
     raise ValueError(
       f"{where} would be a T5Gemma in a checkpoint of t5x, which has no such "
       "network. A T5Gemma is read and written as a folder of Hugging Face or "
-      "of this project."
+      "of this project, and read as a checkpoint of gemma."
     )
   return config
 
@@ -163,11 +169,13 @@ def load(
   """Loads a frozen T5 of any format; which one is seen from its files.
 
   Args:
-    path: a folder of this project, of transformers or of t5x (native or Orbax),
-      on this machine or under gs://; a name on the Hugging Face hub such as
-      'google/t5-small-lm-adapt'; or 'microworld' for the model that ships.
+    path: a folder of this project, of transformers, of t5x (native or Orbax) or
+      of gemma (a T5Gemma in Orbax), on this machine or under gs://; a name on
+      the Hugging Face hub such as 'google/t5-small-lm-adapt'; or 'microworld'
+      for the model that ships.
     config: the shape that the model is expected to have; None takes what the
-      folder says. A t5x checkpoint takes from it what shapes do not tell.
+      folder says. A checkpoint of t5x or of gemma takes from it what shapes do
+      not tell.
     dtype: cast the weights to 'float32', 'bfloat16' or 'float16', or hold them
       as 'int8' or 'int4' with scales (see `forms.quantized`); None means
       float32 for weights stored in float16, else what is stored.
@@ -187,15 +195,7 @@ def load(
   stored = open_model(path, config)
   own = stored.config
   if config is not None:
-    # How it computes is the run's choice, and no sign of another model.
-    chosen = {"dtype": own.dtype, "dropout_rate": own.dropout_rate}
-    want = {**dataclasses.asdict(config), **chosen}
-    have = dataclasses.asdict(own).items()
-    if other := [f"{k} {v}, not {want[k]}" for k, v in have if v != want[k]]:
-      raise ValueError(
-        f"{stored.path} holds another T5 than the run asks for: "
-        f"{'; '.join(other)}. Use the gin file of this model."
-      )
+    stored_model.check_expected(own, config, stored.path)
   if activation_dtype is None and jax.default_backend() == "gpu":
     activation_dtype = "bfloat16"
   if activation_dtype is not None:

@@ -1,6 +1,7 @@
 """A model on disk before it is read, whatever its format.
 
-    model_folder, huggingface, t5x_checkpoints -> StoredModel -> read -> params
+    model_folder, huggingface, t5x_checkpoints, t5gemma
+      -> StoredModel -> read -> params
 
 Tensors have the paths and shapes of `t5.T5`; each is read, hashed and cast when
 its turn comes, so that a model never needs more memory than itself and one
@@ -36,7 +37,8 @@ class StoredModel:
 
   Attributes:
     path: its folder.
-    format: 'prompt-tuning', 'Hugging Face', 't5x native' or 't5x Orbax'.
+    format: 'prompt-tuning', 'Hugging Face', 't5x native', 't5x Orbax' or
+      'Gemma Orbax'.
     config: its shape.
     tensors: its weights by the parameter paths of `t5.T5`.
     vocabulary: the one beside the weights, if there is one.
@@ -256,6 +258,27 @@ def check_tree(tree: PyTree, config: t5.Config, where) -> None:
 
 def _where(leaf, where) -> str:
   return leaf.where if isinstance(leaf, StoredTensor) else str(where)
+
+
+def check_expected(own: t5.Config, expected: t5.Config, where) -> None:
+  """Refuses a model of another shape than a run asks for.
+
+  Raises:
+    ValueError: the message names what differs.
+  """
+  kinds = [type(config).__name__ for config in (own, expected)]
+  other = [f"{kinds[0]}, not {kinds[1]}"]
+  if kinds[0] == kinds[1]:
+    # How it computes is the run's choice, and no sign of another model.
+    chosen = {"dtype": own.dtype, "dropout_rate": own.dropout_rate}
+    want = {**dataclasses.asdict(expected), **chosen}
+    have = dataclasses.asdict(own).items()
+    other = [f"{k} {v}, not {want[k]}" for k, v in have if v != want[k]]
+  if other:
+    raise ValueError(
+      f"{where} holds another T5 than the run asks for: {'; '.join(other)}. "
+      "Use the gin file of this model."
+    )
 
 
 def config_of(settings: json_files.Fields) -> t5.Config:

@@ -10,7 +10,6 @@ Such a folder has no configuration: all of it but the maximal distance of the
 relative positions follows from the tensors' shapes.
 """
 
-import ast
 from collections.abc import Mapping
 import dataclasses
 import functools
@@ -25,13 +24,14 @@ from flax import serialization, traverse_util
 import numpy as np
 
 from prompt_tuning import json_files, storage
-from prompt_tuning.frozen import stored_model, zarr_arrays
+from prompt_tuning.frozen import stored_model, t5gemma, zarr_arrays
 from prompt_tuning.model import t5
 from prompt_tuning.shapes import PyTree
 from prompt_tuning.storage import StoredTensor
 
 NATIVE, ORBAX = "t5x native", "t5x Orbax"
-INDEX, METADATA, STATE = "checkpoint", "_METADATA", "state"
+INDEX, STATE = "checkpoint", "state"
+METADATA = zarr_arrays.METADATA
 HASHES = "tensor_sha256.json"
 _STEP = re.compile(r"checkpoint_(\d+)")
 _STACKED = re.compile(r"(encoder|decoder)/\1/(.+)")
@@ -63,8 +63,12 @@ def is_native(folder: pathlib.Path) -> bool:
 
 
 def is_orbax(folder: pathlib.Path) -> bool:
-  """Whether a folder is an Orbax checkpoint, or its `state`."""
-  return any((f / METADATA).is_file() for f in (folder, folder / STATE))
+  """Whether a folder is an Orbax checkpoint, or its `state`.
+
+  That of a T5Gemma is another library's.
+  """
+  trees = [f for f in (folder, folder / STATE) if (f / METADATA).is_file()]
+  return bool(trees) and not t5gemma.flax_checkpoints.is_gemma(trees[0])
 
 
 def read(
@@ -254,27 +258,20 @@ def orbax_tensors(
     only: open this one alone.
   """
   shown = state.removeprefix("file://")
-  driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
-  keys = [ast.literal_eval(key) for key in metadata["tree_metadata"]]
-  root = next(
-    (name for name in ("target", "params") if any(k[0] == name for k in keys)),
-    None,
-  )
+  every = zarr_arrays.leaves(metadata, shown)
+  roots = {keys[0] for keys in every}
+  root = next((name for name in ("target", "params") if name in roots), None)
   if root is None:
     raise ValueError(
       f"{shown} is an Orbax checkpoint without 'target' or 'params'; it has "
-      f"{', '.join(sorted({str(key[0]) for key in keys}))}."
+      f"{', '.join(sorted(roots))}."
     )
-  opened = {}
-  for key in keys:
-    path, name = "/".join(map(str, key[1:])), ".".join(map(str, key))
-    if key[0] != root or only not in (None, path):
-      continue
-    kvstore: Any = f"{state}/{name}/"
-    if metadata.get("use_ocdbt", True):
-      kvstore = {"driver": "ocdbt", "base": f"{state}/", "path": f"{name}/"}
-    opened[path] = zarr_arrays.opened(driver, kvstore, f"{shown}: {name}")
-  return opened
+  return {
+    path: zarr_arrays.leaf(state, metadata, name)
+    for keys, name in every.items()
+    if (path := "/".join(keys[1:])) and keys[0] == root
+    if only in (None, path)
+  }
 
 
 def save(

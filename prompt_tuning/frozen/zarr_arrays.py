@@ -1,23 +1,86 @@
-"""Arrays in zarr, as t5x stores them: read and written by TensorStore."""
+"""Arrays in zarr, and trees of them in Orbax: read and written by TensorStore.
 
+_METADATA           a tree's leaves, each by the keys on the way to it
+manifest.ocdbt, d/  their arrays, zarr in OCDBT
+"""
+
+import ast
+from collections.abc import Mapping
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorstore
 
+from prompt_tuning import json_files
 from prompt_tuning.storage import StoredTensor
+
+METADATA = "_METADATA"
+"""The file by which a folder is a tree of Orbax."""
+
+Keys = tuple[str, ...]
+"""The way to a leaf of a tree."""
 
 _CHUNK = 1 << 24  # numbers in a chunk
 
 
-def opened(driver: str, kvstore: dict | str, where: str) -> StoredTensor:
+def leaves(metadata: Mapping[str, Any], where: str) -> dict[Keys, str]:
+  """The leaves of a tree of Orbax, and what their arrays are called.
+
+  Args:
+    metadata: what its file _METADATA says.
+    where: the tree, for messages.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  tree = json_files.Fields(metadata, f"{where}/{METADATA}").table(
+    "tree_metadata"
+  )
+  try:
+    keys = [tuple(map(str, ast.literal_eval(key))) for key in tree]
+  except (SyntaxError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"{where}/{METADATA} names a leaf that cannot be read ({error}). It is "
+      "damaged: restore the checkpoint from a copy."
+    ) from error
+  return {key: ".".join(key) for key in keys if key}
+
+
+def leaf(
+  tree: str, metadata: Mapping[str, Any], name: str, index: Any = None
+) -> StoredTensor:
+  """An array of a tree of Orbax, not read yet.
+
+  Args:
+    tree: its URL (file:// or gs://).
+    metadata: what its file _METADATA says.
+    name: what the array is called, see `leaves`.
+    index: a part of it, see `opened`.
+
+  Raises:
+    ValueError: there is none, or it is damaged.
+  """
+  driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+  kvstore: Any = f"{tree}/{name}/"
+  if metadata.get("use_ocdbt", True):
+    kvstore = {"driver": "ocdbt", "base": f"{tree}/", "path": f"{name}/"}
+  where = f"{tree.removeprefix('file://')}: {name}"
+  return opened(driver, kvstore, where, index)
+
+
+def opened(
+  driver: str, kvstore: dict | str, where: str, index: Any = None
+) -> StoredTensor:
   """An array that is not read yet.
 
   Args:
     driver: 'zarr' or 'zarr3'.
     kvstore: where it is, as TensorStore says it.
     where: the same for messages.
+    index: the part of it to read, a number or a slice of the first axis; None
+      for all.
 
   Raises:
     ValueError: there is none, or it is damaged.
@@ -45,8 +108,9 @@ def opened(driver: str, kvstore: dict | str, where: str) -> StoredTensor:
       f"{where} has the shape {tuple(array.shape)}, so it holds no number. The "
       "checkpoint is damaged: restore it from a copy."
     )
+  strict = strict if index is None else strict[index]
   return StoredTensor(
-    tuple(array.shape),
+    tuple(strict.shape),
     array.dtype.name,
     functools.partial(checked, lambda: strict.read().result()),
     where,
