@@ -42,7 +42,7 @@ def local(path: str | os.PathLike) -> pathlib.Path:
     return _from_hub(text)
   raise FileNotFoundError(
     f"There is no model at {text!r}. Give a folder with config.json and "
-    "weights, a checkpoint of t5x, or 'microworld' for the model that ships."
+    "weights, a checkpoint of t5x or gemma, or 'microworld', which ships."
   )
 
 

@@ -17,7 +17,7 @@ import places
 import pytest
 import tiny_t5
 
-from prompt_tuning import configuration, storage
+from prompt_tuning import configuration, storage, vocabulary
 from prompt_tuning.cli import inspection
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.frozen.t5gemma import flax_checkpoints, flax_sizes, flax_tree
@@ -376,6 +376,21 @@ def test_without_a_vocabulary_it_says_what_to_do(folders):
   model = pretrained.load(folders["shared"][0])
   with pytest.raises(ValueError, match=r"tokenizer\.model.*VOCABULARY_PATH"):
     model.require_vocabulary()
+
+
+@pytest.mark.parametrize("extra_ids", [0, 100])
+def test_a_vocabulary_from_elsewhere_has_no_sentinels(
+  folders, tmp_path, extra_ids
+):
+  given = vocabulary.at(tiny_t5.gemma_pieces(tmp_path), extra_ids)
+  if extra_ids:
+    with pytest.raises(ValueError, match="100 sentinels among.*EXTRA_IDS"):
+      pretrained.load(folders["shared"][0], vocabulary=given)
+    return
+  model = pretrained.load(folders["shared"][0], vocabulary=given)
+  found = model.require_vocabulary()
+  assert found.special == GEMMA_IDS
+  assert found.decode(found.encode("the cat sat")) == "the cat sat"
 
 
 def test_several_checkpoints_at_a_path_are_none(folders, tmp_path):

@@ -35,11 +35,10 @@ _GEMMA = re.compile(r"(.+/)?(embedder/input_embedding|attn/attn_vec_einsum)")
 
 def is_gemma(tree: pathlib.Path) -> bool:
   """Whether a folder is a tree of Orbax with the names of gemma."""
-  if not (tree / zarr_arrays.METADATA).is_file():
-    return False
   try:
-    return any(_GEMMA.fullmatch(name) for name in _leaves(tree))
-  except ValueError:
+    is_tree = (tree / zarr_arrays.METADATA).is_file()
+    return is_tree and any(_GEMMA.fullmatch(name) for name in _leaves(tree))
+  except (OSError, ValueError):
     return False  # said when it is read as whatever else it may be
 
 
@@ -54,8 +53,7 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
   for tree in (path, path / _INSIDE):
     if is_gemma(tree):
       return tree
-  has_other = any([*path.glob(name)] for name in _OTHER_WEIGHTS)
-  if not path.is_dir() or has_other:
+  if not path.is_dir() or any([*path.glob(name)] for name in _OTHER_WEIGHTS):
     return None
   found = [
     tree
