@@ -193,7 +193,7 @@ def test_every_library_that_is_imported_is_declared():
   tests = sorted((places.ROOT / "tests").rglob("*.py"))
   own = {"prompt_tuning", "golden", *(path.stem for path in tests)}
   # Used where they are; t5x brings absl.
-  peers = {"absl", "openai", "peft", "t5", "t5x", "transformers"}
+  peers = {"absl", "gemma", "openai", "peft", "t5", "t5x", "transformers"}
   undeclared = []
   for path in [*test_house.sources(), *tests]:
     for line, name in test_house.imported(path):

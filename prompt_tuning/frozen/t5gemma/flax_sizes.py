@@ -108,7 +108,7 @@ def sizes_of(shapes: Mapping[str, Shape], where: str) -> Sizes:
     except ValueError as error:
       raise ValueError(f"{where}, the {stack}: {error}") from error
   rows = axes(f"{STACKS[0]}/{TABLE}", 2)[0]
-  return Sizes(rows, *(stacks[stack] for stack in STACKS), layouts)
+  return Sizes(rows, stacks["encoder"], stacks["decoder"], layouts)
 
 
 def config_of(
