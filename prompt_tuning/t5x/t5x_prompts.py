@@ -170,7 +170,7 @@ def class_labels(
 
 
 def source(
-  prompt_path: str | os.PathLike | None, checkpoint: str | os.PathLike
+  prompt_path: str | os.PathLike | None, checkpoint: str | os.PathLike | None
 ) -> str | os.PathLike | None:
   """The prompt's file: PROMPT_PATH, or what a run wrote beside a checkpoint.
 
@@ -180,7 +180,7 @@ def source(
     ValueError: the checkpoint has the parameters of a method, and no file is
       beside it.
   """
-  if prompt_path:
+  if prompt_path or checkpoint is None:
     return prompt_path
   found = checkpoint
   if "://" not in str(checkpoint):
@@ -200,7 +200,7 @@ def source(
 
 
 def length(
-  prompt_path: str | os.PathLike | None, checkpoint: str | os.PathLike
+  prompt_path: str | os.PathLike | None, checkpoint: str | os.PathLike | None
 ) -> int:
   """P of a saved prompt, or else of the prompt in a checkpoint; 0 for none."""
   if prompt_path:
@@ -211,7 +211,7 @@ def length(
 
 def _prompt_shapes(checkpoint) -> dict[str, tuple[int, ...]]:
   """The prompt's parameters in a checkpoint; those in a bucket stay unread."""
-  if "://" in str(checkpoint):
+  if checkpoint is None or "://" in str(checkpoint):
     return {}
   folder = t5x_checkpoints.find(pathlib.Path(checkpoint))
   tensors = t5x_checkpoints.tensors(folder) if folder else {}

@@ -66,7 +66,7 @@ def for_training(
 
 
 def for_inference(
-  path: str | os.PathLike,
+  path: str | os.PathLike | None,
   prompt_path: str | os.PathLike | None = None,
   dtype: str | None = None,
 ) -> "utils.RestoreCheckpointConfig":
@@ -85,6 +85,12 @@ def for_inference(
       f"WEIGHTS_DTYPE={dtype!r}, but t5x holds weights as "
       f"{', '.join(pretrained.FLOATS)}. The same prompt with int8 or int4 is "
       "what prompt-tuning eval and infer take."
+    )
+  if path is None:
+    raise ValueError(
+      "There is no checkpoint. Set INITIAL_CHECKPOINT_PATH to the base, with "
+      "PROMPT_PATH, or CHECKPOINT_PATH to a checkpoint that was tuned, on the "
+      "command line or behind the run's gin file."
     )
   new = prompt_path is not None
   restore = Restore(path, new_prompt=new, keep_step=True)

@@ -387,6 +387,14 @@ def test_a_missing_checkpoint_is_named(job, tmp_path):
     restore(tmp_path / "nowhere", str(tmp_path))
 
 
+@pytest.mark.parametrize("prompt", [None, "run"])
+def test_predictions_need_a_checkpoint(prompt):
+  source = t5x_prompts.source(prompt, None)
+  assert source == prompt
+  with pytest.raises(ValueError, match="Set INITIAL_CHECKPOINT_PATH to the"):
+    t5x_restore.for_inference(None, source)
+
+
 @pytest.mark.parametrize("dtype", [None, "float32", "bfloat16"])
 def test_weights_are_float32_by_default(dtype, monkeypatch):
   """What t5x is told, by the names that golden/t5x_configurables.json has."""

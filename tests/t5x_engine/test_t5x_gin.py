@@ -150,13 +150,38 @@ def combinations() -> list:
   return found
 
 
+NEEDED = {
+  "train": ("INITIAL_CHECKPOINT_PATH", "MIXTURE_OR_TASK_NAME", "MODEL_DIR"),
+  "eval": ("MIXTURE_OR_TASK_NAME", "EVAL_OUTPUT_DIR"),
+  "infer": ("MIXTURE_OR_TASK_NAME", "INFER_OUTPUT_DIR"),
+  "export": ("MODEL_OUTPUT_DIR",),
+}
+"""What gin asks for; a checkpoint to predict with is asked for by for_inference
+of t5x_restore."""
+
+
+def without() -> list:
+  """A launcher's files with all that it needs but one."""
+  files = {script: files for script, files, _ in combinations()}
+  return [
+    (script, files[script], [f for f in FLAGS if not f.startswith(name)])
+    for script, names in NEEDED.items()
+    for name in names
+  ]
+
+
 @pytest.fixture(scope="module")
-def results() -> tuple[list, list]:
-  """Of the files as they are, and of wrong bindings."""
-  right = combinations()
+def results() -> tuple[list, list, list]:
+  """Of the files as they are, of wrong bindings, and without a needed one."""
+  right, less = combinations(), without()
   wrong = [("train", right[0][1], [*FLAGS, binding]) for binding in WRONG]
-  found = parsed([*right, *wrong])
-  return list(zip(right, found, strict=False)), found[len(right) :]
+  found = parsed([*right, *wrong, *less])
+  first, last = len(right), len(right) + len(wrong)
+  return (
+    list(zip(right, found, strict=False)),
+    found[first:last],
+    found[last:],
+  )
 
 
 def test_every_file_of_gin_t5x_is_parsed(results):
@@ -176,6 +201,14 @@ def test_a_renamed_binding_is_found(results):
   for binding, error in zip(WRONG, results[1], strict=True):
     name = binding.partition(" ")[0].split(".")
     assert error and (name[1] in error or name[2] in error), binding
+
+
+def test_what_a_run_needs_is_asked_for_in_a_line(results):
+  """gin would put its sentence in front of the whole configuration."""
+  names = [name for names in NEEDED.values() for name in names]
+  for name, said in zip(names, results[2], strict=True):
+    assert said.startswith(f"ValueError: {name}/macro.value set to `%gin.")
+    assert "\n" not in said
 
 
 @t5x_peer.needed(

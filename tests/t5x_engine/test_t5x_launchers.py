@@ -409,6 +409,10 @@ WRONG = {
     {"INITIAL_CHECKPOINT_PATH": "/nowhere"},
     "There is no checkpoint of t5x at '/nowhere'",
   ),
+  "no base": (
+    {"INITIAL_CHECKPOINT_PATH": "%gin.REQUIRED"},
+    "INITIAL_CHECKPOINT_PATH/macro.value set to `%gin.REQUIRED` but not",
+  ),
   "labels without room": (
     {"PROMPT_LENGTH": 1},
     "has no room for 2 class labels",
