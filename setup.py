@@ -71,6 +71,7 @@ EXTRAS = {
     "pytest-xdist",
     "setuptools>=77",  # a test builds the wheel
   ],
+  "processes": ["orbax-checkpoint"],  # model tuning across several
   "serve": ["prometheus-client", "starlette>=1", "uvicorn>=0.40"],
   "dev": ["pre-commit", "pyright[nodejs]", "ruff"],
   "torch": ["torch"],

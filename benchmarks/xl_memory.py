@@ -1,18 +1,19 @@
-"""A T5 1.1 XL or XXL of random weights: load, two steps, save, predict.
+"""A large model of random weights: load, two steps, save, predict.
 
     python benchmarks/xl_memory.py [--size xxl] [--dtype int8] [--layers 24]
                                    [--folder runs/xl] [--apart]
 
 Writes the model once in bfloat16, as a Hugging Face folder in shards (5.7 GB of
-disk, XXL 22 GB), a shard at a time; its numbers are taken from a pool of drawn
-ones. Then it prints memory and time of each stage, with the layers under a scan
-and computed again for the gradient, or with --apart as a smaller model
-computes. Memory is what the process holds itself (RssAnon); at the end stands
-the largest of all (VmHWM), with pages of the weight files that the system keeps
-cached.
+disk, XXL 22 GB, T5Gemma 2B-2B 11 GB), a shard at a time; its numbers are taken
+from a pool of drawn ones. Then it prints memory and time of each stage, with
+the layers under a scan and computed again for the gradient, or with --apart as
+a smaller model computes. Memory is what the process holds itself (RssAnon); at
+the end stands the largest of all (VmHWM), with pages of the weight files that
+the system keeps cached.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import threading
 import time
@@ -30,7 +31,8 @@ from prompt_tuning.frozen import (
   pretrained,
   weight_files,
 )
-from prompt_tuning.model import decode, freeze, inject, t5
+from prompt_tuning.frozen import t5gemma as stored_t5gemma
+from prompt_tuning.model import decode, freeze, inject, t5, t5gemma
 from prompt_tuning.prompts import checkpoints, prompt
 from prompt_tuning.training import optimizers, step
 
@@ -38,14 +40,28 @@ P, B, T, L = 20, 1, 64, 4
 GIB = 1 << 30
 
 
-SIZES = {
-  "xl": (32128, 2048, 32, 64, 5120),
-  "xxl": (32128, 4096, 64, 64, 10240),
+_STACK = t5gemma.Stack(2304, 8, 4, 256, 9216, 26)
+SIZES: dict[str, t5.Config] = {
+  "xl": t5.T5Config(32128, 2048, 32, 64, 5120, 24, 24),
+  "xxl": t5.T5Config(32128, 4096, 64, 64, 10240, 24, 24),
+  "t5gemma_2b_2b": t5gemma.T5GemmaConfig(256000, _STACK, _STACK),
 }
 
 
-def write(folder: pathlib.Path, config: t5.T5Config) -> None:
-  """Random weights of T5's sizes."""
+def shortened(config: t5.Config, layers: int) -> t5.Config:
+  """The model with so many layers in each of its stacks."""
+  if isinstance(config, t5.T5Config):
+    of_stack = dict.fromkeys(
+      ("num_encoder_layers", "num_decoder_layers"), layers
+    )
+    return dataclasses.replace(config, **of_stack)
+  stack = dataclasses.replace(_STACK, num_layers=layers, layer_types=())
+  return dataclasses.replace(config, encoder=stack, decoder=stack)
+
+
+def write(folder: pathlib.Path, config: t5.Config) -> None:
+  """Random weights of these sizes."""
+  of_gemma = isinstance(config, t5gemma.T5GemmaConfig)
   abstract = storage.flatten(t5.abstract_parameters(config))
   names = huggingface.tensor_names(config)
   paths = {names[path]: path for path in abstract}
@@ -55,9 +71,13 @@ def write(folder: pathlib.Path, config: t5.T5Config) -> None:
     path = paths[name]
     shape, scale = abstract[path].shape, 1.0
     if path.endswith("scale"):
-      return np.ones(shape, ml_dtypes.bfloat16)
+      return np.full(shape, not of_gemma, ml_dtypes.bfloat16)
+    if of_gemma and path.endswith("embedding"):
+      scale = shape[1] ** -0.5
     if path.endswith("kernel"):
-      scale = shape[0] ** -0.5 * (0.125 if "query" in path else 1)
+      scale = shape[0] ** -0.5
+      if "query" in path and not of_gemma:
+        scale /= 8
     values = (pool * np.float32(scale)).astype(ml_dtypes.bfloat16)
     start = zlib.crc32(name.encode()) % values.size
     drawn = np.resize(np.roll(values, start), shape)
@@ -65,7 +85,10 @@ def write(folder: pathlib.Path, config: t5.T5Config) -> None:
 
   sizes = {names[path]: 2 * leaf.size for path, leaf in abstract.items()}
   weight_files.write(folder, sizes, tensor, weight_files.SHARD_BYTES)
-  settings = huggingface_config.settings_of(config, "bfloat16")
+  if isinstance(config, t5gemma.T5GemmaConfig):
+    settings = stored_t5gemma.settings_of(config, "bfloat16")
+  else:
+    settings = huggingface_config.settings_of(config, "bfloat16")
   storage.write_json(folder / huggingface.CONFIG, settings)
 
 
@@ -90,7 +113,7 @@ def held(kind: str = "RssAnon") -> int:
   raise RuntimeError(f"/proc/self/status has no {kind}")
 
 
-def check_room(config: t5.T5Config, dtype: str | None) -> None:
+def check_room(config: t5.Config, dtype: str | None) -> None:
   """Ends before the machine would be short of memory."""
   size = sum(
     leaf.size for leaf in jax.tree.leaves(t5.abstract_parameters(config))
@@ -112,12 +135,14 @@ def main() -> None:
   parser.add_argument("--size", default="xl", choices=SIZES)
   parser.add_argument("--dtype", help="WEIGHTS_DTYPE; bfloat16 by default")
   parser.add_argument("--folder", type=pathlib.Path, help="default: runs/SIZE")
-  parser.add_argument("--layers", default=24, type=int)
+  parser.add_argument("--layers", type=int, help="default: all of them")
   parser.add_argument(
     "--apart", action="store_true", help="STACK_LAYERS=False, REMAT=False"
   )
   flags = parser.parse_args()
-  config = t5.T5Config(*SIZES[flags.size], flags.layers, flags.layers)
+  config = SIZES[flags.size]
+  if flags.layers:
+    config = shortened(config, flags.layers)
   flags.folder = flags.folder or pathlib.Path("runs") / flags.size
   model_folder = flags.folder / "model"
   if not (model_folder / huggingface.CONFIG).is_file():

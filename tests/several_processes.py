@@ -19,7 +19,7 @@ from prompt_tuning import processes
 from prompt_tuning.data import layout
 from prompt_tuning.frozen import placement
 from prompt_tuning.inference import infer
-from prompt_tuning.model import forms, freeze
+from prompt_tuning.model import forms, freeze, t5
 from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.training import interruption, loop, optimizers, step
@@ -35,6 +35,61 @@ PLAN = loop.Plan(
 
 def batch(at: int) -> dict[str, np.ndarray]:
   return tiny_t5.batch_of_two(at, P)
+
+
+def tuned(folder, *, mesh: dict[str, int] | None = None) -> dict:
+  """Model tuning, which trains the whole network.
+
+  Returns:
+    Losses; of the leaves that were trained last and that were kept, sums of
+    their absolute numbers; how many numbers of them this process holds itself.
+  """
+  devices = placement.devices_of(mesh, CONFIG)
+  put = devices.put if devices else forms.on_device
+  leaves = tiny_t5.storage.flatten(tiny_t5.weights(CONFIG))
+  params = {path: put(path, leaf) for path, leaf in leaves.items()}
+  params = tiny_t5.storage.unflatten(params)
+  arranged = layout.Layout("padded").arrange(
+    lambda at: {**batch(at), "inputs": batch(at)["inputs"][:, P:]},
+    num_prompts=1,
+    emb_dim=CONFIG.emb_dim,
+    devices=devices.data if devices else 1,
+  )
+
+  def evaluate(params):
+    mean = processes.on_host(params["token_embedder"]["embedding"]).mean()
+    score = float(np.sin(1e4 * mean))
+    return [score], [{"score": score}]
+
+  def batches(at: int) -> dict[str, np.ndarray]:
+    return {**arranged(at), "prompt_id": np.zeros(6, np.int32)}
+
+  with RunFolder(folder, {"TASK": "a"}).alone() as run:
+    fitted = loop.fit(
+      step.Problem(
+        t5.T5(CONFIG), optimizers.adafactor(0.01), 1, devices=devices
+      ),
+      freeze.split(params, jax.tree.map(lambda _: True, params)),
+      batches,
+      plan=PLAN,
+      folder=run,
+      names=("",),
+      evaluate=evaluate,
+    )
+    lines = run.metrics() if run.writes else []
+
+  def sums(tree) -> list[float]:
+    leaves = jax.tree.leaves(processes.on_host(tree))
+    return [float(np.abs(leaf).sum(dtype=np.float64)) for leaf in leaves]
+
+  own = jax.tree.leaves(processes.own_parts(fitted.last))
+  return {
+    "last": sums(fitted.last),
+    "kept": sums(fitted.trained),
+    "best": fitted.best.steps if fitted.best else None,
+    "losses": [line["loss"] for line in lines if "loss" in line],
+    "holds": sum(np.size(leaf) for leaf in own),
+  }
 
 
 def outcome(
@@ -139,7 +194,11 @@ def main(asked: dict) -> int:
   written, folder = writes(), asked.pop("folder")
   try:
     with processes.together():
-      found = outcome(folder, **asked)
+      tunes = asked.pop("tunes", False)
+      if tunes:
+        found = tuned(folder, mesh=asked["mesh"])
+      else:
+        found = outcome(folder, **asked)
   except interruption.Stopped as stopped:
     print(stopped, file=sys.stderr)
     return 128 + stopped.number

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning.processes import joining, watch
@@ -88,9 +89,42 @@ def on_host(tree: PyTree) -> PyTree:
   return jax.tree.map(_on_host, tree)
 
 
-def _on_host(leaf: Any) -> np.ndarray:
+def on_first(tree: PyTree) -> PyTree:
+  """As `on_host`, leaf by leaf; in all but process 0 the leaves are None."""
+
+  def gathered(leaf: Any) -> np.ndarray | None:
+    whole = _on_host(leaf)
+    return whole if joining.is_first() else None
+
+  return jax.tree.map(gathered, tree)
+
+
+def kept(tree: PyTree) -> PyTree:
+  """A copy that no step overwrites: on the host, but of what is spread there.
+
+  Leaves that lie across processes stay where they are.
+  """
+
+  def copy(leaf: Any) -> Any:
+    return jnp.copy(leaf) if _lies_apart(leaf) else np.asarray(leaf)
+
+  return jax.tree.map(copy, tree)
+
+
+def is_spread(tree: PyTree) -> bool:
+  """Whether a leaf lies across processes, so that none has the whole."""
+  return any(map(_lies_apart, jax.tree.leaves(tree)))
+
+
+def _lies_apart(leaf: Any) -> bool:
   is_array = isinstance(leaf, jax.Array)
-  if is_array and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+  return is_array and not (
+    leaf.is_fully_addressable or leaf.is_fully_replicated
+  )
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+  if _lies_apart(leaf):
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
   return np.asarray(leaf)
 

@@ -159,7 +159,7 @@ class _Run:
     # The state is donated to each dispatch, so it must not share the caller's.
     trained = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
     self.state = step.initial_state(problem, trained)
-    self.kept = processes.on_host(trained)
+    self.kept = processes.kept(trained)
     self.best = Best.none(len(names))
     self.pending: list[dict[str, np.ndarray]] = []
     self.is_due = False
@@ -327,7 +327,7 @@ def _choose(improved: np.ndarray, new: PyTree, old: PyTree) -> PyTree:
   One row of a bank's leaves is one prompt; a single problem is chosen whole.
   """
   if improved.all():
-    return processes.on_host(new)
+    return processes.kept(new)
   if not improved.any():
     return old
 

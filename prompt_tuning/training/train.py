@@ -151,8 +151,7 @@ def report(
 
   Of several processes all score and gather, and the first writes.
   """
-  best = processes.on_host(outcome.trained)
-  params = freeze.merge(best, prepared.frozen)
+  params = freeze.merge(processes.kept(outcome.trained), prepared.frozen)
 
   # Every split is answered by the best of each member.
   results: list[list[evaluate.Result]] = [[] for _ in prepared.members]
@@ -195,11 +194,13 @@ def _save_model(
   model = prepared.model
   source, stored_hash = model.source, model.stored_hash
   if not prepared.trains_prompts_only:
-    network = processes.on_host(
+    network = processes.on_first(
       {k: v for k, v in params.items() if k != prompt.NAME}
     )
     source = str(folder.path / "model")
-    stored_hash = stored_model.weights_hash(network)
+    stored_hash = processes.told(
+      lambda: stored_model.weights_hash(network).encode()
+    ).decode()
     if folder.writes:
       model_folder.save(
         source, model.config, network, vocabulary=model.vocabulary

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import several_processes
 
 from prompt_tuning import processes
-from prompt_tuning.run_folder import RunFolder
+from prompt_tuning.run_folder import RunFolder, spread
 
 SCRIPT = str(places.TESTS / "several_processes.py")
 
@@ -29,10 +30,19 @@ def free_port() -> int:
 
 
 class Together:
-  """The processes of a run; each but the first is told of another folder."""
+  """The processes of a run; each but the first is told of another folder.
+
+  Unless all `share` the first one's.
+  """
 
   def __init__(
-    self, folder: pathlib.Path, count: int = 2, *, of_one=None, **asked
+    self,
+    folder: pathlib.Path,
+    count: int = 2,
+    *,
+    of_one=None,
+    share: bool = False,
+    **asked,
   ):
     address = f"127.0.0.1:{free_port()}"
     self.folder, self.go = folder, folder.with_name("go")
@@ -44,7 +54,9 @@ class Together:
           *(sys.executable, SCRIPT),
           json.dumps(
             {
-              "folder": str(self.others[number] if number else folder),
+              "folder": str(
+                self.others[number] if number and not share else folder
+              ),
               "number": number,
               "count": count,
               "coordinator": address,
@@ -70,8 +82,7 @@ class Together:
 
   def steps(self) -> list[int]:
     """The checkpoints."""
-    names = (self.folder / "checkpoints").glob("step_*.safetensors")
-    return sorted(int(path.stem.removeprefix("step_")) for path in names)
+    return RunFolder(self.folder).checkpoint_steps()
 
   def ends(self) -> list[tuple[int, str]]:
     """The exit codes and what was said; the others' folders are not there."""
@@ -83,7 +94,7 @@ class Together:
     """What each prints."""
     printed = [each.communicate(timeout=400) for each in self.all]
     for each, (_, errors) in zip(self.all, printed, strict=True):
-      assert each.returncode == 0, errors[-3000:]
+      assert each.returncode == 0, errors[:3000]
     assert not any(path.exists() for path in self.others)
     return [json.loads(out.splitlines()[-1]) for out, _ in printed]
 
@@ -138,6 +149,69 @@ def test_two_processes_are_stopped_and_come_to_what_one_does(tmp_path, alone):
     assert f"Stopped at step {stopped}, which is saved in" in said
   assert 5 <= stopped <= 9
   assert_equal(Together(tmp_path / "run"), alone)
+
+
+def assert_tuned_alike(found: dict, alone: dict) -> None:
+  np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-5)
+  for name in ("last", "kept"):
+    np.testing.assert_allclose(found[name], alone[name], rtol=1e-4)
+  assert found["best"] == alone["best"]
+
+
+def test_a_network_that_lies_across_processes_is_saved_by_all_of_them(tmp_path):
+  """And a process alone goes on from it; none has held the whole."""
+  alone = several_processes.tuned(tmp_path / "alone", mesh={"data": 1})
+  run = Together(tmp_path / "run", mesh={"model": 2}, tunes=True, share=True)
+  for found in (founds := run.found()):
+    assert found["holds"] < 0.7 * alone["holds"]
+  assert founds[0]["last"] == founds[1]["last"]
+  assert_tuned_alike(founds[0], alone)
+  assert run.steps() == [15, 20]
+
+  folder = run.folder / "checkpoints"
+  assert all((folder / f"step_000000{n}").is_dir() for n in run.steps())
+  shutil.rmtree(folder / "step_00000020")
+  resumed = several_processes.tuned(run.folder, mesh={"data": 1})
+  assert_tuned_alike(resumed, alone)
+  assert (folder / "step_00000020.safetensors").is_file()
+
+  # A part of the arrays is lost.
+  (folder / "step_00000020.safetensors").unlink()
+  for file in (folder / "step_00000015" / "arrays").rglob("d/*"):
+    file.unlink()
+  before = (run.folder / "metrics.jsonl").read_bytes()
+  with pytest.raises(ValueError, match=r"step_00000015 cannot be read.*Remove"):
+    several_processes.tuned(run.folder, mesh={"data": 1})
+  assert (run.folder / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_four_processes_go_on_from_what_two_saved(tmp_path):
+  alone = several_processes.tuned(tmp_path / "alone", mesh={"data": 1})
+  mesh = {"data": 2, "model": 2}
+  asked = {"tunes": True, "share": True}
+  two = Together(tmp_path / "run", mesh={"model": 2}, **asked)
+  two.found()
+  shutil.rmtree(two.folder / "checkpoints" / "step_00000020")
+  unfinished = two.folder / "checkpoints" / "step_00000020.orbax-checkpoint-tmp"
+  unfinished.mkdir()
+  four = Together(two.folder, 4, mesh=mesh, **asked)
+  assert_tuned_alike(four.found()[0], alone)
+  assert four.steps() == [15, 20] and not unfinished.exists()
+
+
+@pytest.mark.slow
+def test_what_all_write_needs_a_folder_that_all_see(tmp_path):
+  run = Together(tmp_path / "run", mesh={"model": 2}, tunes=True)
+  for code, said in run.ends():
+    assert code, said
+  assert "is not the same folder in all processes" in said
+
+
+def test_without_orbax_it_says_what_to_install(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+  with pytest.raises(ValueError, match="pip install orbax-checkpoint"):
+    spread.check(tmp_path)
 
 
 @pytest.mark.slow

@@ -1,18 +1,4 @@
-"""A run's folder: metrics, TensorBoard events and resumable checkpoints.
-
-    config.gin            the operative configuration, by the command line
-                          (eval.gin and infer.gin of those commands)
-    metrics.jsonl         one line per logged step and prompt
-    events.out.tfevents*  the same for TensorBoard
-    settings.json         what the run depends on
-    checkpoints/step_*.safetensors
-                          step, trained leaves, optimizer state, best so far
-
-A checkpoint holds the trained part only. Running the same command again goes
-on from the last one; metrics logged after it are dropped and logged again. One
-run at a time trains into a folder, and with the same settings each time. Of its
-processes (`processes`) the first reads and writes, and tells the others.
-"""
+"""One run's folder, as the run knows it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
@@ -21,18 +7,14 @@ import json
 import logging
 import os
 import pathlib
-import re
 import time
 from typing import Any
 
-import jax
-import numpy as np
-
 from prompt_tuning import json_files, locks, processes, storage
+from prompt_tuning.run_folder import checkpoints, spread
 from prompt_tuning.shapes import PyTree
 
 SETTINGS = "settings.json"
-_STEP = re.compile(r"step_(\d{8,})\.safetensors")
 _NO_PLACE = (
   *(errno.EEXIST, errno.ENOTDIR, errno.ENOENT),
   *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -135,6 +117,7 @@ class RunFolder:
       for part in ("", "checkpoints", "model", "predictions", "prompts/*"):
         for folder in self.path.glob(part) if part else [self.path]:
           storage.remove_unfinished(folder)
+      checkpoints.remove_unfinished(self._checkpoints)
       self._drop_oldest()
       if self.settings:
         self._check_settings()
@@ -153,13 +136,11 @@ class RunFolder:
 
   def checkpoint_steps(self) -> list[int]:
     """The steps that have a checkpoint, oldest first."""
-    folder = self.path / "checkpoints"
-    names = folder.iterdir() if folder.is_dir() else ()
-    found = (_STEP.fullmatch(entry.name) for entry in names)
-    return sorted(int(match[1]) for match in found if match)
+    return [*checkpoints.of_steps(self._checkpoints)]
 
-  def _checkpoint(self, step: int) -> pathlib.Path:
-    return self.path / "checkpoints" / f"step_{step:08d}.safetensors"
+  @property
+  def _checkpoints(self) -> pathlib.Path:
+    return self.path / "checkpoints"
 
   def save(self, step: int, arrays: PyTree, record: Mapping[str, Any]) -> None:
     """Writes a checkpoint atomically, then removes the oldest ones.
@@ -169,18 +150,16 @@ class RunFolder:
       arrays: a pytree of arrays.
       record: JSON values that travel with it.
     """
-    on_host = processes.on_host(arrays)  # by all processes
-    if not self.writes:
-      return
-    tree = dict(_leaves(on_host))
-    metadata = {"settings": self.settings, "record": dict(record)}
+    about = {"settings": self.settings, "record": dict(record)}
     with self.writing():
-      storage.save_tree(self._checkpoint(step), tree, metadata)
-    self._drop_oldest()
+      checkpoints.save(self._checkpoints, step, arrays, about)  # by all
+    if self.writes:
+      self._drop_oldest()
 
   def _drop_oldest(self) -> None:
-    for old in self.checkpoint_steps()[: -self.keep]:
-      self._checkpoint(old).unlink(missing_ok=True)
+    found = checkpoints.of_steps(self._checkpoints)
+    for old in list(found)[: -self.keep]:
+      checkpoints.remove(found[old])
 
   def restore(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
     """The last checkpoint as (step, arrays, record); None if there is none.
@@ -189,29 +168,35 @@ class RunFolder:
       like: a pytree of the structure that was saved.
 
     Raises:
-      ValueError: it is damaged, or belongs to a run with other settings.
+      ValueError: it is damaged, or belongs to a run with other settings; or
+        what lies across processes has no folder that all of them see.
     """
+    if processes.is_spread(like):
+      spread.check(self.path)
+    last = json.loads(processes.told(lambda: json.dumps(self._last()).encode()))
+    if last and last[1]:
+      return self._read(like)  # by all
     return processes.known(lambda: self._read(like), like)
+
+  def _last(self) -> tuple[int, bool] | None:
+    """The step of the last checkpoint, and whether all processes read it."""
+    found = checkpoints.of_steps(self._checkpoints)
+    return (max(found), found[max(found)].is_dir()) if found else None
 
   def _read(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
     steps = self.checkpoint_steps()
-    if not steps:
-      self._drop_metrics_after(0)
-      return None
-    path = self._checkpoint(steps[-1])
-    try:
-      tree, metadata = storage.load_tree(path)
-    except ValueError as error:
+    last = steps[-1] if steps else 0
+    record: dict = {}
+    if steps:
+      path = checkpoints.of_steps(self._checkpoints)[last]
       older = (
         f"to go on from step {steps[-2]}" if steps[1:] else "to start anew"
       )
-      raise ValueError(f"{error} Remove it {older}.") from error
-    if not {"settings", "record"} <= metadata.keys():
-      raise ValueError(f"{path} is no checkpoint of a run. Remove it.")
-    self._compare(metadata["settings"], path)
-    arrays = _fill(like, storage.flatten(tree), path)
-    self._drop_metrics_after(steps[-1])
-    return steps[-1], arrays, metadata["record"]
+      tensors, about = checkpoints.read(path, like, self._compare, older)
+      like, record = checkpoints.filled(like, tensors, path), about["record"]
+    if self.writes:
+      self._drop_metrics_after(last)
+    return (last, like, record) if steps else None
 
   def _compare(self, found: Mapping[str, Any], path) -> None:
     # Folders of before do not tell what a start was built with.
@@ -317,34 +302,3 @@ def _metrics_row(line: bytes) -> dict | None:
   is_row = isinstance(row, dict) and isinstance(row.get("prompt"), str)
   step = row.get("step") if is_row else None
   return row if isinstance(step, int) and not isinstance(step, bool) else None
-
-
-def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
-  """Leaves of any pytree, with their paths as text."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return [
-    (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
-    for path, leaf in leaves
-  ]
-
-
-def _fill(like: PyTree, tensors: Mapping[str, np.ndarray], where) -> PyTree:
-  """`like` with its leaves replaced by the tensors of their paths."""
-  paths = [path for path, _ in _leaves(like)]
-  lost = [path for path in paths if path not in tensors]
-  if lost or len(paths) != len(tensors):
-    name = (lost or [path for path in tensors if path not in paths])[0]
-    raise ValueError(
-      f"{where} does not fit this run: the tensor {name} is in only one of "
-      "the two. Choose another MODEL_DIR, or remove the folder to start anew."
-    )
-  for path, leaf in _leaves(like):
-    if tensors[path].shape != np.shape(leaf):
-      raise ValueError(
-        f"{where} does not fit this run: the tensor {path} has shape "
-        f"{tensors[path].shape} there and {np.shape(leaf)} here. Choose "
-        "another MODEL_DIR, or remove the folder to start anew."
-      )
-  return jax.tree.unflatten(
-    jax.tree.structure(like), [tensors[path] for path in paths]
-  )

@@ -1,0 +1,125 @@
+"""Checkpoints of a run: a file each, or a folder if all processes write it."""
+
+from collections.abc import Callable, Mapping
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from prompt_tuning import processes, storage
+from prompt_tuning.run_folder import spread
+from prompt_tuning.shapes import PyTree
+
+_STEP = re.compile(r"step_(\d{8,})(\.safetensors)?")
+
+
+def of_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
+  """The checkpoints in a folder by their steps, oldest first."""
+  entries = folder.iterdir() if folder.is_dir() else ()
+  found = {int(m[1]): e for e in entries if (m := _STEP.fullmatch(e.name))}
+  return dict(sorted(found.items()))
+
+
+def save(
+  folder: pathlib.Path, step: int, arrays: PyTree, about: Mapping[str, Any]
+) -> None:
+  """Writes a checkpoint atomically; called by all processes.
+
+  Args:
+    folder: of the checkpoints.
+    step: updates done.
+    arrays: a pytree of arrays.
+    about: JSON values that travel with it.
+  """
+  name = f"step_{step:08d}"
+  if processes.is_spread(arrays):
+    spread.save(folder / name, dict(_leaves(arrays)), about)
+    return
+  on_host = processes.on_host(arrays)
+  if processes.is_first():
+    file = folder / f"{name}.safetensors"
+    storage.save_tree(file, dict(_leaves(on_host)), about)
+
+
+def read(
+  path: pathlib.Path,
+  like: PyTree,
+  check: Callable[[Mapping[str, Any], pathlib.Path], None],
+  older: str,
+) -> tuple[dict[str, Any], dict]:
+  """Tensors by path and what travels with them; of a folder, by all processes.
+
+  Args:
+    path: of a checkpoint.
+    like: a pytree of the structure that was saved.
+    check: raises if the settings are those of another run, before any tensor
+      of a folder is read.
+    older: what removing the checkpoint leads to.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  try:
+    if path.is_dir():
+      about = spread.about(path)
+    else:
+      tree, about = storage.load_tree(path)
+  except ValueError as error:
+    raise ValueError(f"{error} Remove it {older}.") from error
+  if not {"settings", "record"} <= about.keys():
+    raise ValueError(f"{path} is no checkpoint of a run. Remove it.")
+  check(about["settings"], path)
+  if not path.is_dir():
+    return storage.flatten(tree), about
+  try:
+    return spread.load(path, dict(_leaves(like))), about
+  except ValueError as error:
+    raise ValueError(f"{error} Remove it {older}.") from error
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+  """Removes folders that killed processes left half-written."""
+  for path in folder.glob(f"step_*{spread.UNFINISHED}"):
+    remove(path)
+
+
+def remove(path: pathlib.Path) -> None:
+  """Removes a checkpoint, if it is there."""
+  if path.is_dir():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
+
+
+def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
+  """Leaves of any pytree, with their paths as text."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return [
+    (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+    for path, leaf in leaves
+  ]
+
+
+def filled(like: PyTree, tensors: Mapping[str, Any], where) -> PyTree:
+  """`like` with its leaves replaced by the tensors of their paths."""
+  paths = [path for path, _ in _leaves(like)]
+  lost = [path for path in paths if path not in tensors]
+  if lost or len(paths) != len(tensors):
+    name = (lost or [path for path in tensors if path not in paths])[0]
+    raise ValueError(
+      f"{where} does not fit this run: the tensor {name} is in only one of "
+      "the two. Choose another MODEL_DIR, or remove the folder to start anew."
+    )
+  for path, leaf in _leaves(like):
+    if tensors[path].shape != np.shape(leaf):
+      raise ValueError(
+        f"{where} does not fit this run: the tensor {path} has shape "
+        f"{tensors[path].shape} there and {np.shape(leaf)} here. Choose "
+        "another MODEL_DIR, or remove the folder to start anew."
+      )
+  return jax.tree.unflatten(
+    jax.tree.structure(like), [tensors[path] for path in paths]
+  )
