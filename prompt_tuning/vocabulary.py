@@ -24,6 +24,10 @@ from prompt_tuning.shapes import EOS, PAD, UNK
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
+_NO_WORD = re.compile(r"<[^<>]*>|\[[^\[\]]+\]|[\s\u2581]*")
+"""Pieces of a Gemma that are marks for the model, or blank."""
+
+
 class Vocabulary:
   """A vocabulary file, the sentinels behind its pieces, and added tokens.
 
@@ -134,6 +138,18 @@ class Vocabulary:
     if self.is_json:
       return self._pieces.count(self._own.values())
     return self._pieces.get_piece_size() - self.extra_ids
+
+  @functools.cached_property
+  def words(self) -> tuple[int, ...]:
+    """The pieces that a text is made of, in the order of the file.
+
+    Behind the special ones; a Gemma has many more of those in front (`<mask>`,
+    `<unused0>`, bytes, tags, blanks), which no text or hardly one has.
+    """
+    ids = range(UNK + 1, self.num_pieces)
+    if self.special != GEMMA_IDS:
+      return tuple(ids)
+    return tuple(i for i in ids if not _NO_WORD.fullmatch(self._name(i)))
 
   @functools.cached_property
   def size(self) -> int:

@@ -37,12 +37,15 @@ class Source:
     encode: text to ids, without EOS.
     num_pieces: pieces of the vocabulary, sentinels not counted.
     labels: the class labels of the task.
+    words: the pieces that may be drawn, the most common first; () for all but
+      the special ones.
   """
 
   embedding: np.ndarray
   encode: Callable[[str], list[int]]
   num_pieces: int
   labels: Sequence[str] = ()
+  words: Sequence[int] = ()
 
 
 Initializer = Callable[[Array, int, Source], Float[Array, "P E"]]
@@ -102,8 +105,9 @@ def _check_most_common(most_common) -> None:
 def from_vocabulary(most_common: int = 5000) -> Initializer:
   """Embeddings of different pieces drawn from the `most_common` first.
 
-  A SentencePiece vocabulary is in the order of frequency. PAD, EOS, UNK and
-  sentinels are left out. A prompt longer than that repeats pieces.
+  A SentencePiece vocabulary is in the order of frequency. PAD, EOS, UNK,
+  sentinels and the marks of a Gemma are left out. A prompt longer than that
+  repeats pieces.
 
   Raises:
     ValueError: `most_common` is no whole number of 1 or more.
@@ -111,13 +115,13 @@ def from_vocabulary(most_common: int = 5000) -> Initializer:
   _check_most_common(most_common)
 
   def initializer(key, length: int, source: Source):
-    end = min(SPECIAL + most_common, source.num_pieces)
-    if end <= SPECIAL:
+    words = source.words or range(SPECIAL, source.num_pieces)
+    pieces = np.asarray(words[:most_common])
+    if not len(pieces):
       raise ValueError(
         f"There is no piece to draw from: most_common={most_common}, the "
         f"vocabulary has {source.num_pieces} pieces."
       )
-    pieces = np.arange(SPECIAL, end)
     repeat = length > len(pieces)
     drawn = jax.random.choice(key, pieces, (length,), replace=repeat)
     return _rows(source, np.asarray(drawn))

@@ -315,6 +315,7 @@ def _sources(
       vocabulary.encode,
       vocabulary.num_pieces,
       tuple(sorted(targets)),
+      vocabulary.words,
     )
     found += [source] * copies
   return found

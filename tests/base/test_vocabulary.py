@@ -295,6 +295,19 @@ def test_a_gemmas_tokenizer_has_tokens_in_front_of_its_pieces(gemma):
   assert found.decode(ids) == "t\nh"
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_gemmas_marks_and_blanks_are_no_words(gemma, name):
+  found = Vocabulary(str(gemma / name), 0, special=GEMMA_IDS)
+  words = [found.piece(i) for i in found.words]
+  assert len(words) > 20 and not {*words} & {"<mask>", "\n", "<unk>", "\u2581"}
+  assert found.encode("cat")[-1] in found.words
+
+
+def test_a_t5s_words_are_all_pieces_behind_the_special_ones():
+  found = tiny_t5.vocabulary()
+  assert [*found.words] == [*range(3, found.num_pieces)]
+
+
 def test_a_t5s_vocabulary_is_none_of_a_gemma(gemma):
   with pytest.raises(ValueError, match="unk 2 .*its model has .* unk 3"):
     Vocabulary(tiny_t5.vocabulary().path, 0, special=GEMMA_IDS).encode("a")

@@ -67,6 +67,13 @@ def test_vocabulary_leaves_out_special_pieces_and_sentinels():
   assert min(rows) >= 3 and max(rows) < vocabulary.num_pieces
 
 
+def test_vocabulary_draws_from_the_words_that_the_source_names():
+  words = (7, 30, 11, 50)
+  named = dataclasses.replace(source(), words=words)
+  rows = rows_of(initializers.from_vocabulary(3)(KEY, 3, named))
+  assert sorted(rows) == [7, 11, 30]
+
+
 def test_a_class_label_is_the_mean_of_its_pieces_and_the_rest_is_sampled():
   labels = ("yes", "the red house")
   prompt = initializers.from_class_labels(labels)(KEY, 6, source())
