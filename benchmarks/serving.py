@@ -1,19 +1,21 @@
 """Measures the server on the loopback: throughput, fairness, memory, peers.
 
     python benchmarks/serving.py
-    python benchmarks/serving.py --requests 100000 --peft /tmp/peft/bin/python
+    python benchmarks/serving.py --requests 100000 --only memory
+    python benchmarks/serving.py --peft /tmp/peft/bin/python
 
 A server of the model that ships, with 50 prompts of words' rows, runs in a
 process of its own; the clients are threads of this one. Cases:
 
     throughput  the same requests one after another and by 64 clients
     fairness    how long a short request takes alone, and while long ones run
-    memory      of the server's process after 1,000 requests and at the end
+    memory      of the server's process after 1,000, 10,000 … requests
     peft        the same prompts by transformers with PEFT, which changes its
                 adapter for every batch: beside the 64 clients, in turns
 
 Whatever else the machine does meets the clients as well: nothing should run
-meanwhile.
+meanwhile. The time of the processor that the server has used is beside each
+rate, and depends less on that.
 """
 
 import argparse
@@ -35,6 +37,7 @@ import numpy as np
 
 PROMPTS, POSITIONS, CLIENTS, ROWS, LONGEST = 50, 20, 64, 64, 32
 TURNS = 3
+CASES = ("throughput", "fairness", "memory")
 
 
 def texts(count: int) -> list[str]:
@@ -80,6 +83,13 @@ class Server:
     assert found, "the server did not start"
     self.address = (found[1], int(found[2]))
     print(out.readline()[:60].strip(), "…")
+
+  @property
+  def processor(self) -> float:
+    """Milliseconds of the processor that its process has used."""
+    about = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text()
+    user, system = about.rpartition(")")[2].split()[11:13]
+    return 1e3 * (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
   @property
   def memory(self) -> float:
@@ -156,23 +166,29 @@ def long_requests(clients: Clients, count: int) -> list[dict]:
   return [long[n % len(long)] for n in range(count)]
 
 
-def throughput(clients: Clients, count: int) -> None:
+def throughput(server: Server, clients: Clients, count: int) -> None:
   """One after another, and by 64 clients; the answers have to be the same."""
   cases = (requests(count, 1), requests(count), long_requests(clients, count))
   for bodies in cases:
-    rates, ratios, different = [], [], 0
+    rates, ratios, used, different = [], [], [], 0
     for _ in range(TURNS):
+      begin = server.processor
       alone, first = clients.all(bodies, 1)
+      middle = server.processor
       together, second = clients.all(bodies, CLIENTS)
+      end = server.processor
+      used.append(((middle - begin) / count, (end - middle) / count))
       pairs = zip(answers(first), answers(second), strict=True)
       different += sum(a != b for a, b in pairs)
       ratios.append(alone / together)
       rates.append((count / alone, count / together))
     written = [r["usage"]["completion_tokens"] for _, r in first]
     one, many = map(statistics.median, zip(*rates, strict=True))
+    own, shared = map(statistics.median, zip(*used, strict=True))
     print(
       f"answers of {statistics.mean(written):.1f} tokens: {one:.0f} requests/s "
       f"one after another, {many:.0f} by {CLIENTS} clients: {spread(ratios)}; "
+      f"{own:.2f} and {shared:.2f} ms of the server's processor a request; "
       f"{different} answers differ",
       flush=True,
     )
@@ -214,18 +230,19 @@ def fairness(clients: Clients, count: int) -> None:
 
 
 def memory(server: Server, clients: Clients, count: int) -> None:
-  """The process after 1,000 requests and after all."""
-  clients.all(requests(1000, 4), CLIENTS)
-  first = server.memory
-  bodies = requests(1000, 4)
-  for _ in range(count // 1000 - 1):
+  """The process after 1,000 requests, after 10,000 and so on, and after all."""
+  bodies = requests(1000, 1)
+  first, begin = 0.0, time.perf_counter()
+  for done in range(1000, count + 1, 1000):
     clients.all(bodies, CLIENTS)
-  last = server.memory
-  print(
-    f"memory: {first:.0f} MiB after 1,000 requests, {last:.0f} MiB after "
-    f"{count:,} ({100 * (last / first - 1):+.1f} %)",
-    flush=True,
-  )
+    first = first or server.memory
+    if done in (1000, 10_000, 50_000) or done + 1000 > count:
+      now, taken = server.memory, time.perf_counter() - begin
+      print(
+        f"memory after {done:,} requests ({taken:.0f} s): {now:.0f} MiB "
+        f"({100 * (now / first - 1):+.1f} %)",
+        flush=True,
+      )
 
 
 def peft(clients: Clients, python: str, folder: pathlib.Path) -> None:
@@ -324,6 +341,7 @@ def main() -> None:
   parser.add_argument("--requests", type=int, default=20_000, help="for memory")
   parser.add_argument("--count", type=int, default=512, help="for throughput")
   parser.add_argument("--peft", help="a python with torch and peft")
+  parser.add_argument("--only", choices=CASES)
   parser.add_argument("--as_peft", type=pathlib.Path, help=argparse.SUPPRESS)
   flags = parser.parse_args()
   if flags.as_peft:
@@ -337,11 +355,14 @@ def main() -> None:
     try:
       clients = Clients(server)
       clients.all(requests(256), CLIENTS)  # connections, caches
-      throughput(clients, flags.count)
-      fairness(clients, flags.count)
+      if flags.only in (None, "throughput"):
+        throughput(server, clients, flags.count)
+      if flags.only in (None, "fairness"):
+        fairness(clients, flags.count)
       if flags.peft:
         peft(clients, flags.peft, folder)
-      memory(server, clients, flags.requests)
+      if flags.only in (None, "memory"):
+        memory(server, clients, flags.requests)
       compiled = server.metric("compilations_after_ready_total")
       size = server.metric("step_rows_total") / server.metric("steps_total")
       print(f"{compiled:.0f} compilations after ready; {size:.1f} rows a step")

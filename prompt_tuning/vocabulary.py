@@ -180,13 +180,15 @@ class Vocabulary:
 
   def encode(self, text: str) -> list[int]:
     """Ids of a text, without EOS."""
-    return self.encode_all([text])[0]
+    if self._splits is None:
+      return self._pieces.encode(text)  # a list would start threads each time
+    return [*self._ids(text, self._splits)]
 
   def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
     """Ids of many texts."""
     if self._splits is None:
       return self._pieces.encode(list(texts), num_threads=2)
-    return [[*self._ids(text, self._splits)] for text in texts]
+    return [self.encode(text) for text in texts]
 
   def _ids(self, text: str, splits: re.Pattern) -> Iterator[int]:
     """The ids of a text with added tokens; what is between begins a word."""

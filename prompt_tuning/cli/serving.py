@@ -1,10 +1,16 @@
 """`prompt-tuning serve`: its flags, and what it says while it runs."""
 
 import argparse
+import gc
 import importlib.util
+import sys
 from typing import Any
 
 _NEEDED = ("prometheus_client", "starlette", "uvicorn")
+
+_SWITCH = 5e-4
+"""Seconds after which a thread lets another run: the engine's thread and that
+of the connections take turns several times a step, and each waits so long."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +74,7 @@ def serve(chosen: Any, flags: argparse.Namespace) -> None:
   """
   from prompt_tuning.serving import server
 
+  sys.setswitchinterval(_SWITCH)
   if flags.prompts is None and not flags.prompt:
     raise ValueError(
       "Name what to serve: --prompts FOLDER, or --prompt NAME=PATH."
@@ -86,6 +93,9 @@ def serve(chosen: Any, flags: argparse.Namespace) -> None:
   print(f"Listening at {running.url}, compiling.", flush=True)
 
   def told(count: int, seconds: float) -> None:
+    # What is there stays: looking through all of it would stop every request.
+    gc.collect()
+    gc.freeze()
     print(
       f"Ready after {seconds:.1f} s ({count} programs): {names}", flush=True
     )

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 
 from flax import linen as nn
+import jax
 import numpy as np
 
 from prompt_tuning.frozen import placement, pretrained
@@ -59,7 +60,7 @@ class Prompted:
     standing = [placing.place for placing in self.placings]
     at = inject.columns(tokens, standing, prompt_id)
     tokens = inject.reserve(tokens, prompt_id, self.places, own, at=at)
-    return inside.mark(tokens, prompt_id) if self._inside.is_marked else tokens
+    return inside.mark(tokens, prompt_id) if self._inside[0] else tokens
 
   def framed(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A batch to train on that has the prompts' places among its inputs.
@@ -67,22 +68,30 @@ class Prompted:
     It gets what parts inside the network ask for: marks, and the places of a
     prompt for the decoder in front of the targets.
     """
-    framed, found = dict(batch), self._inside
-    if found.is_marked:
+    framed, (is_marked, length) = dict(batch), self._inside
+    if is_marked:
       framed["inputs"] = inside.mark(batch["inputs"], batch["prompt_id"])
-    if found.rows is not None:
-      length = found.rows.shape[1]
+    if length:
       framed["targets"] = inject.reserve(
         batch["targets"], batch["prompt_id"], length
       )
     return framed
 
   @functools.cached_property
-  def _inside(self) -> inside.Inside:
+  def _inside(self) -> tuple[bool, int]:
+    """Whether examples need a mark, and the rows in front of a target."""
     module = self.network.prompt
     if module is None:
-      return inside.of(None)
-    return nn.apply(inside.of, module)({"params": self.params[prompt.NAME]})
+      return False, 0
+    about = []
+
+    def look(params):
+      found = nn.apply(inside.of, module)({"params": params})
+      length = 0 if found.rows is None else found.rows.shape[1]
+      about.append((found.is_marked, length))
+
+    jax.eval_shape(look, self.params[prompt.NAME])  # computes nothing
+    return about[0]
 
   @property
   def bank(self) -> Float[Array, "N {self.places} E"] | None:

@@ -258,34 +258,28 @@ class Engine:
     count = power_of_two(len(rows))
     here = self._rows[:count]
     last = [row.ids[-1] if row and row.ids else PAD for row in here]
-    place = [len(row.ids) if row else 0 for row in here]
-    self._slots, logits = self._programs.step(
-      self._slots,
-      max(row.width for row in rows),
-      np.array(last, np.int32),
-      np.array(place, np.int32),
-    )
+    place = [row.before + len(row.ids) if row else 0 for row in here]
     given = [picking.FREE] * count
     for at, row in enumerate(here):
       if row and (token := row.next_given) is not None:
         given[at] = token
-    picked = self._programs.pick(
-      logits, np.array(given, np.int32), _draws(here)
+    self._slots, picked = self._programs.step(
+      self._slots,
+      max(row.width for row in rows),
+      *(np.array(each, np.int32) for each in (last, place, given)),
+      draws=_draws(here),
     )
-    token, log_p = np.asarray(picked.token), np.asarray(picked.log_p)
-    likely = None
-    if picked.likely is not None:
-      likely = np.asarray(picked.likely), np.asarray(picked.likely_log_p)
+    tokens, log_p = picked.token.tolist(), picked.log_p.tolist()
     self.counts.steps += 1
     self.counts.rows += len(rows)
     self.counts.tokens += len(rows)
     for at, row in enumerate(here):
       if row is not None:
         # The log-probability last: who reads it finds the others there.
-        if likely and row.writing.likely:
-          row.likely.append((likely[0][at], likely[1][at]))
-        row.ids.append(int(token[at]))
-        row.log_p.append(float(log_p[at]))
+        if row.writing.likely:
+          row.likely.append((picked.likely[at], picked.likely_log_p[at]))
+        row.ids.append(tokens[at])
+        row.log_p.append(log_p[at])
         self._written(at, row)
 
   def _written(self, at: int, row: Row) -> None:

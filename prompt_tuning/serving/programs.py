@@ -1,6 +1,6 @@
 """The programs of a server, compiled ahead: what was not compiled cannot run.
 
-    every (rows, width) of `Sizes` -> encode, step; every rows -> copy, pick
+    every (rows, width) of `Sizes` -> encode, step; every rows -> copy, draw
 
 A program is for fixed shapes and never compiles when it is called. How many
 prompts there are is a shape too, of the encoder alone: a bank that grows gets
@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.model import t5
 from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.serving import picking
 from prompt_tuning.serving.sizes import Sizes
 from prompt_tuning.serving.slots import Rows, Slots
-from prompt_tuning.shapes import Array, Float, Int
+from prompt_tuning.shapes import Int
 
 
 class GivenUp(Exception):
@@ -43,8 +42,7 @@ class Programs:
   def __init__(self, model: pretrained.FrozenModel, sizes: Sizes):
     self.sizes = sizes
     self._params = model.params
-    network = t5.T5(model.config)
-    self._rows = Rows(network, model.params, sizes)
+    self._rows = Rows(model.config, model.params, sizes)
     self._vocab = model.config.vocab_size
     self._compiled: dict[tuple, Any] = {}
     self.is_given_up = False
@@ -69,11 +67,10 @@ class Programs:
       self._add(("copy", count), rows.copy, slots, ids, ids)
       for width in self.sizes.widths:
         step = functools.partial(rows.step, width)
-        self._add(("step", count, width), step, slots, self._params, ids, ids)
+        self._add(
+          ("step", count, width), step, slots, self._params, ids, ids, ids
+        )
       logits = jax.ShapeDtypeStruct((count, self._vocab), jnp.float32)
-      self._add(
-        ("likeliest", count), picking.likeliest, logits, ids, donated=()
-      )
       draws = jax.tree.map(_shape, draws_of(count))
       self._add(("drawn", count), picking.drawn, logits, ids, draws, donated=())
 
@@ -120,21 +117,21 @@ class Programs:
     width: int,
     last: Int[np.ndarray, "B"],
     place: Int[np.ndarray, "B"],
-  ) -> tuple[Slots, Float[Array, "B V"]]:
-    """`Rows.step`; the slots that are given are used up."""
-    key = ("step", len(last), width)
-    return self._compiled[key](slots, self._params, last, place)
-
-  def pick(
-    self,
-    logits: Float[Array, "B V"],
     given: Int[np.ndarray, "B"],
-    draws: picking.Draws | None,
-  ) -> picking.Picked:
-    """`picking.drawn`, or the likeliest where nothing is drawn."""
-    if draws is None:
-      return self._compiled["likeliest", len(given)](logits, given)
-    return self._compiled["drawn", len(given)](logits, given, draws)
+    draws: picking.Draws | None = None,
+  ) -> tuple[Slots, picking.Picked]:
+    """`Rows.step` and the tokens of its place, on the host.
+
+    The slots that are given are used up. The tokens are the likeliest, in the
+    same program, or `picking.drawn`.
+    """
+    key = ("step", len(last), width)
+    slots, logits, picked = self._compiled[key](
+      slots, self._params, last, place, given
+    )
+    if draws is not None:
+      picked = self._compiled["drawn", len(given)](logits, given, draws)
+    return slots, jax.device_get(picked)
 
 
 def draws_of(count: int) -> picking.Draws:

@@ -74,6 +74,7 @@ class Row:
     writing: how the answer is written.
     told: is called in the engine's thread when the row has ended, and after
       every token if `each`.
+    before: how many rows its prompt has in front of the answer.
     each: see `told`.
     stops: whether the answer ends behind the ids so far.
     deadline: of `time.monotonic`.
@@ -94,13 +95,14 @@ class Row:
     writing: Writing,
     *,
     told: Callable[["Row"], None],
+    before: int = 0,
     each: bool = False,
     stops: Callable[[Sequence[int]], bool] | None = None,
     deadline: float = float("inf"),
   ):
     self.prompted, self.tokens, self.writing = prompted, tokens, writing
     self.told, self.each, self.stops = told, each, stops
-    self.deadline = deadline
+    self.before, self.deadline = before, deadline
     self.ids: list[int] = []
     self.log_p: list[float] = []
     self.likely: list[tuple[np.ndarray, np.ndarray]] = []
@@ -108,6 +110,11 @@ class Row:
     self.times = Times(asked=time.monotonic())
     self.is_wanted = True
     self.width = 0  # padded length of the input; the engine sets it
+
+  @property
+  def read(self) -> int:
+    """Tokens of the input, the prompt's places among them, but no mark."""
+    return len(self.tokens) - int(self.tokens[0] < 0)
 
   @property
   def next_given(self) -> int | None:

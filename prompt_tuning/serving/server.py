@@ -64,6 +64,7 @@ class Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks where a request is from
         timeout_keep_alive=_IDLE,
         h11_max_incomplete_event_size=1 << 16,
       )

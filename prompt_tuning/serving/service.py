@@ -17,8 +17,10 @@ import time
 import weakref
 
 import jax
+import numpy as np
 
 from prompt_tuning.prompts import checkpoints
+from prompt_tuning.prompts.inner import tensors
 from prompt_tuning.serving import bank as banks
 from prompt_tuning.serving import shelf as shelves
 from prompt_tuning.serving.engine import Engine
@@ -75,13 +77,12 @@ class Service:
     for name, (_, stamp) in read.items():
       self._served(name, stamp)
     saved = {name: one for name, (one, _) in read.items()}
-    lengths = [len(one.values) for one in saved.values()]
-    longest, sizes = settings.sizes(lengths)
+    room = settings.room([*saved.values()])
     own = own_name(settings.model.source)
-    self.bank = banks.empty(settings.model, own, longest).changed(saved)
+    self.bank = banks.empty(settings.model, own, room).changed(saved)
     self.since[own] = int(time.time())
-    self.sizes = sizes
-    self._programs = Programs(settings.model, sizes)
+    self.sizes = settings.sizes(room)
+    self._programs = Programs(settings.model, self.sizes)
     self._engine: Engine | None = None
     self._changing = threading.Lock()
     self._is_counting = False
@@ -95,7 +96,6 @@ class Service:
       self.settings.model,
       allow_other_model=self.settings.allow_other_model,
     )
-    saved.plain("a server")
     json.dumps(saved.record, ensure_ascii=False).encode()  # as it will be sent
     return saved, stamp
 
@@ -173,18 +173,19 @@ class Service:
       before = self.bank.named.get(name)
       saved, stamp = self._read(self._shelf.path(name))
       changed = self.bank.changed({name: saved})
-      if self._engine is not None:
-        self._programs.add_bank(changed.prompted)
-      self.bank = changed
+      self._serve(changed)
       self._served(name, stamp)
     return saved, (
       before is None
       or before.record != saved.record
-      or bool(
-        (before.values.shape != saved.values.shape)
-        or (before.values != saved.values).any()
-      )
+      or not _are_equal(before, saved)
     )
+
+  def _serve(self, bank: banks.Bank) -> None:
+    """Serves another bank, once there are its programs."""
+    if self._engine is not None:
+      self._programs.add_bank(bank.prompted)
+    self.bank = bank
 
   def unload(self, name: str) -> None:
     """Forgets a prompt; requests that have begun are answered.
@@ -193,7 +194,7 @@ class Service:
       KeyError: it is not loaded.
     """
     with self._changing:
-      self.bank = self.bank.changed({name: None})
+      self._serve(self.bank.changed({name: None}))
       self._stamps.pop(name, None)
       self.since.pop(name, None)
 
@@ -207,6 +208,16 @@ class Service:
   def loadable(self) -> list[str]:
     """Names in the folder."""
     return sorted(self._shelf.paths()) if self._shelf else []
+
+
+def _are_equal(one: checkpoints.SavedPrompt, other) -> bool:
+  """Whether two prompts have the same numbers."""
+  first, second = (
+    each.tensors or {tensors.ROWS: each.values} for each in (one, other)
+  )
+  return first.keys() == second.keys() and all(
+    np.array_equal(array, second[name]) for name, array in first.items()
+  )
 
 
 def _listen(service: Service) -> None:

@@ -1,6 +1,6 @@
 """What a server is started with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -8,8 +8,11 @@ import jax
 
 from prompt_tuning.data import layout
 from prompt_tuning.frozen import pretrained
-from prompt_tuning.serving.sizes import Sizes
+from prompt_tuning.prompts.checkpoints import SavedPrompt
+from prompt_tuning.prompts.inner import tensors
+from prompt_tuning.serving.sizes import Room, Sizes
 
+_OF_SUITING = 4  # a call encodes a part of what suits training on a CPU
 _LONGEST = 100  # positions, where no prompt says another number
 
 
@@ -67,16 +70,27 @@ class Settings:
         "the likeliest answer."
       )
 
-  def sizes(self, lengths: list[int]) -> tuple[int, Sizes]:
-    """The positions of a prompt at most, and all shapes.
+  def room(self, prompts: Sequence[SavedPrompt]) -> Room:
+    """What a prompt may have, where these are served from the start."""
+    longest = max((len(one.values) for one in prompts), default=_LONGEST)
+    every = [one.tensors for one in prompts]
+    before = max(tensors.lengths_of(every, tensors.DECODER_ROWS), default=0)
+    vectors = any(tensors.has_vectors(one) for one in every)
+    return Room(self.longest_prompt or longest, before, vectors)
 
-    Args:
-      lengths: of the prompts that there are.
-    """
-    longest = self.longest_prompt or max(lengths, default=_LONGEST)
-    encoded = layout.suiting(jax.default_backend(), self.model.config.emb_dim)
-    inputs = longest + self.task_feature_lengths["inputs"]
-    return longest, Sizes(self.rows, inputs, self.target_length, encoded)
+  def sizes(self, room: Room) -> Sizes:
+    """All shapes."""
+    platform = jax.default_backend()
+    encoded = layout.suiting(platform, self.model.config.emb_dim)
+    if platform == "cpu":
+      # As fast by the row (docs/benchmarks.md), and what decodes waits less.
+      encoded = max(512, encoded // _OF_SUITING)
+    inputs = room.mark + room.rows + self.task_feature_lengths["inputs"]
+    return Sizes(
+      *(self.rows, inputs, self.target_length, encoded),
+      before=room.before,
+      vectors=room.vectors,
+    )
 
 
 def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:

@@ -8,6 +8,26 @@ _NARROWEST = 32  # less saves next to nothing
 
 
 @dataclasses.dataclass(frozen=True)
+class Room:
+  """What a prompt may have; memory and programs are laid out for it.
+
+  Attributes:
+    rows: positions in front of an input at most.
+    before: rows in front of an answer at most.
+    vectors: whether it may have vectors in the layers (IA3).
+  """
+
+  rows: int
+  before: int = 0
+  vectors: bool = False
+
+  @property
+  def mark(self) -> int:
+    """Places of an input that tell prompts apart where its own do not."""
+    return int(self.vectors or self.before > 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Sizes:
   """How many and how long.
 
@@ -17,18 +37,22 @@ class Sizes:
     targets: tokens of an answer at most, EOS included.
     encoded: places of input that one call encodes at most, unless one input
       alone has more. What is decoding waits for that call.
+    before: rows of a prompt in front of an answer at most.
+    vectors: whether rows have vectors of their prompts in every layer.
   """
 
   rows: int
   inputs: int
   targets: int
   encoded: int
+  before: int = 0
+  vectors: bool = False
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
+    for name in ("rows", "inputs", "targets", "encoded"):
+      value = getattr(self, name)
       if value < 1:
-        raise ValueError(f"{field.name} must be at least 1, got {value}.")
+        raise ValueError(f"{name} must be at least 1, got {value}.")
     if self.rows != power_of_two(self.rows):
       raise ValueError(
         f"The rows that decode at once (EVAL_BATCH_SIZE) are a power of two, "

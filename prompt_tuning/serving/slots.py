@@ -6,16 +6,22 @@ A slot has the keys and values of its input in every layer, and those of what
 is written so far. A row's place is its own: rows that began at different times
 take their next place in one step. That is the network's cached decoding of one
 row, mapped over the slots.
+
+What the row's prompt has for the decoder is kept with it (see `inside`): rows
+in front of the answer are the first of the cache, vectors are one more leaf. So
+a row decodes as with a bank of its own prompt alone.
 """
 
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 from prompt_tuning import storage
-from prompt_tuning.model import forms, t5
+from prompt_tuning.model import t5
+from prompt_tuning.prompts import prompt
+from prompt_tuning.prompts.inner import tensors
+from prompt_tuning.serving import picking
 from prompt_tuning.serving.sizes import Sizes
 from prompt_tuning.shapes import Array, Float, Int, PyTree
 
@@ -27,20 +33,23 @@ class Slots(NamedTuple):
 
   Attributes:
     real: [R, S], which of the S places of an input are no padding.
-    keys_values: of every layer's cross-attention, leaves [R, …].
+    keys_values: of every layer's cross-attention, leaves [R, …, H, D, S]: the
+      order in which a step reads them, which would turn all of them otherwise.
     cache: keys and values of what is written, by path, leaves [R, …].
+    vectors: of the row's prompt for the decoder, by name, [R, 1, layers, _].
   """
 
   real: PyTree
   keys_values: PyTree
   cache: dict[str, Any]
+  vectors: dict[str, Any]
 
 
 class Rows:
   """The functions of a network over its slots; see `programs` for calling them.
 
   Args:
-    network: a T5 without prompt, which writes.
+    config: the network's shape.
     params: its parameters.
     sizes: of the slots.
 
@@ -48,18 +57,28 @@ class Rows:
     slots: their shapes.
   """
 
-  def __init__(self, network: t5.T5, params: PyTree, sizes: Sizes):
-    self._network, self._targets = network, sizes.targets
-    # Where the places of an input are in a leaf of `keys_values`.
-    self._axis = forms.AXIS + 1 if forms.is_stacked(params) else 1
+  def __init__(self, config: t5.Config, params: PyTree, sizes: Sizes):
+    self._before, self._span = sizes.before, sizes.before + sizes.targets
+    shapes = {
+      name: shape
+      for name, shape in tensors.vector_shapes(config).items()
+      if name.startswith("decoder") and sizes.vectors
+    }
+    alone = tensors.Bank(0, config.emb_dim, 1, tuple(shapes.items()))
+    self._network = t5.T5(config, prompt=alone if shapes else None)
+    vectors = {
+      name: jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+      for name, shape in shapes.items()
+    }
     tokens = jax.ShapeDtypeStruct((1, sizes.widths[-1]), jnp.int32)
-    ids = jax.ShapeDtypeStruct((1, sizes.targets), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, self._span), jnp.int32)
 
-    def one(params, tokens, ids):
-      source = _read(network, params, tokens)
-      return source, self._write({"params": params}, source, ids)[1]
+    def one(params, vectors, tokens, ids):
+      params = {**params, prompt.NAME: vectors}
+      source = _read(self._network, params, tokens)
+      return source, self._write(self._network, params, source, ids)[1]
 
-    source, cache = jax.eval_shape(one, params, tokens, ids)
+    source, cache = jax.eval_shape(one, params, vectors, tokens, ids)
     flat = storage.flatten(cache)
     self._indices = {k: x.shape for k, x in flat.items() if k.endswith(_INDEX)}
 
@@ -68,21 +87,31 @@ class Rows:
 
     self.slots = Slots(
       of_all(source.real, source.real.shape[1:]),
-      jax.tree.map(lambda x: of_all(x, x.shape[1:]), source.keys_values),
+      jax.tree.map(
+        lambda x: of_all(x, (*x.shape[1:-3], *x.shape[-2:], x.shape[-3])),
+        source.keys_values,
+      ),
       {
         k: of_all(x, x.shape) for k, x in flat.items() if k not in self._indices
       },
+      {k: of_all(x, x.shape) for k, x in vectors.items()},
     )
 
-  def _write(self, variables, source, ids):
-    return self._network.apply(
-      variables,
+  def _write(self, network, params, source, ids, cache=None):
+    """Logits of the places of `ids`, and the cache with them."""
+    return network.apply(
+      {"params": params, **(cache or {})},
       source,
       ids,
-      cache_length=self._targets,
+      cache_length=self._span,
       mutable=["cache"],
       method="write",
     )
+
+  def _cache(self, kept: dict[str, Any], place) -> PyTree:
+    """The cache of one row of which `place` places are written."""
+    here = {k: jnp.full(shape, place) for k, shape in self._indices.items()}
+    return storage.unflatten({**kept, **here})
 
   def empty(self) -> Slots:
     """Slots that hold nothing."""
@@ -108,14 +137,48 @@ class Rows:
     source = _read(prompted, params, tokens)
     behind = slots.real.shape[1] - tokens.shape[1]
     real = jnp.pad(source.real, ((0, 0), (0, behind)))
-    before = (slice(None),) * (self._axis - 1)
-    inside = (places, *before, slice(0, tokens.shape[1]))
+    inside = (places, ..., slice(0, tokens.shape[1]))
+    if self._before:
+      cache = self._begun(prompted, params, source)
+      put = {k: x.at[places].set(cache[k]) for k, x in slots.cache.items()}
+      slots = slots._replace(cache=put)
+    vectors = {
+      name: all_of.at[places, 0].set(
+        params[prompt.NAME][name][source.prompt_id[:, 0]]
+      )
+      for name, all_of in slots.vectors.items()
+    }
     return slots._replace(
+      vectors=vectors,
       real=slots.real.at[places].set(real),
       keys_values=jax.tree.map(
-        lambda all_of, new: all_of.at[inside].set(new),
+        lambda all_of, new: all_of.at[inside].set(jnp.moveaxis(new, -3, -1)),
         *(slots.keys_values, source.keys_values),
       ),
+    )
+
+  def _begun(self, network, params, source: t5.Source) -> dict[str, Any]:
+    """The caches of rows whose prompts' rows in front of the answer are read.
+
+    The source's places are filled: every prompt of the bank has as many rows.
+    """
+
+    def of_row(real, keys_values, prompt_id, before):
+      parts = jax.tree.map(
+        lambda x: x[None], (real, None, keys_values, prompt_id, before)
+      )
+      nothing = {
+        k: jnp.zeros(x.shape[1:], x.dtype) for k, x in self.slots.cache.items()
+      }
+      after = self._write(
+        *(network, params, t5.Source(jnp.zeros((1, len(real), 1)), *parts)),
+        *(before[None], self._cache(nothing, 0)),
+      )[1]
+      after = storage.flatten(after)
+      return {k: after[k] for k in nothing}
+
+    return jax.vmap(of_row)(
+      source.real, source.keys_values, source.prompt_id, source.before
     )
 
   @staticmethod
@@ -130,43 +193,50 @@ class Rows:
     params: PyTree,
     last: Int[Array, "B"],
     place: Int[Array, "B"],
-  ) -> tuple[Slots, Float[Array, "B V"]]:
-    """The first B slots one place further, and the logits of that place.
+    given: Int[Array, "B"],
+  ) -> tuple[Slots, Float[Array, "B V"], picking.Picked]:
+    """The first B slots one place further.
 
     Args:
       width: places of the inputs that are looked at.
       slots: all of them.
       params: of the network.
       last: the token that each row wrote last; PAD at its first place.
-      place: how many tokens each row has written.
+      place: how many places of its cache each row has written.
+      given: see `picking.likeliest`.
+
+    Returns:
+      The slots, the logits of that place, and its likeliest tokens.
     """
     count = len(last)
 
-    def of_row(real, keys_values, cache, last, place):
+    def of_row(real, keys_values, cache, vectors, last, place):
       real, keys_values = jax.tree.map(lambda x: x[None], (real, keys_values))
-      here = {k: jnp.full(shape, place) for k, shape in self._indices.items()}
-      cache = storage.unflatten({**cache, **here})
       # Where there are keys and values, `encoded` is not looked at.
       source = t5.Source(jnp.zeros((1, width, 1)), real, None, keys_values)
-      variables = {"params": params, **cache}
-      logits, after = self._write(variables, source, last[None, None])
+      logits, after = self._write(
+        *(self._network, {**params, prompt.NAME: vectors}, source),
+        *(last[None, None], self._cache(cache, place)),
+      )
       after = storage.flatten(after)
       return logits[0, 0], {k: after[k] for k in slots.cache}
 
     def looked_at(leaf):
-      return lax.slice_in_dim(leaf[:count], 0, width, axis=self._axis)
+      return jnp.moveaxis(leaf[:count, ..., :width], -1, -3)
 
     logits, after = jax.vmap(of_row)(
       slots.real[:count, :width],
       jax.tree.map(looked_at, slots.keys_values),
       {k: leaf[:count] for k, leaf in slots.cache.items()},
+      {k: leaf[:count] for k, leaf in slots.vectors.items()},
       last,
       place,
     )
     cache = {
       k: leaf.at[:count].set(after[k]) for k, leaf in slots.cache.items()
     }
-    return slots._replace(cache=cache), logits
+    picked = picking.likeliest(logits, given)
+    return slots._replace(cache=cache), logits, picked
 
 
 def _read(

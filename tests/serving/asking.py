@@ -1,15 +1,17 @@
-"""A client of a few lines, and a folder of prompts to serve."""
+"""A client of a few lines, rows of an engine, a folder of prompts to serve."""
 
 import http.client
 import json
 import pathlib
 import socket
+import threading
 import urllib.parse
 
 import tiny_t5
 import toy_tasks
 
 from prompt_tuning.prompts import checkpoints
+from prompt_tuning.serving import rows
 
 TEXTS = (
   "the cat sat",
@@ -88,3 +90,31 @@ class Client:
     return socket.create_connection(
       (self.address.hostname, self.address.port), timeout=60
     )
+
+
+class Request:
+  """Rows of one request to an engine, and waiting for all of them."""
+
+  def __init__(self, running, bank, asked, **options):
+    self._left, self._ended = len(asked), threading.Event()
+    self.rows = [
+      rows.Row(
+        bank.prompted,
+        bank.tokens(name, text),
+        writing,
+        told=self._told,
+        before=bank.before(name),
+        **options,
+      )
+      for name, text, writing in asked
+    ]
+    running.submit(self.rows)
+
+  def _told(self, row):
+    self._left -= row.ending is not None
+    if not self._left:
+      self._ended.set()
+
+  def wait(self):
+    assert self._ended.wait(60)
+    return self.rows

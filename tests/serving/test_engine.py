@@ -1,6 +1,7 @@
 import dataclasses
 import threading
 
+import asking
 import numpy as np
 import pytest
 import tiny_t5
@@ -32,7 +33,7 @@ PROMPTS.append(
 
 @pytest.fixture(scope="module")
 def bank():
-  none = banks.empty(toy_tasks.model(), "toy", 7)
+  none = banks.empty(toy_tasks.model(), "toy", sizes.Room(7))
   return none.changed({f"p{n}": one for n, one in enumerate(PROMPTS)})
 
 
@@ -49,33 +50,6 @@ def running(compiled):
   made = engine.Engine(compiled, most_waiting=200)
   yield made
   made.close()
-
-
-class Request:
-  """Rows of one request, and waiting for all of them."""
-
-  def __init__(self, running, bank, asked, **options):
-    self._left, self._ended = len(asked), threading.Event()
-    self.rows = [
-      rows.Row(
-        bank.prompted,
-        bank.tokens(name, text),
-        writing,
-        told=self._told,
-        **options,
-      )
-      for name, text, writing in asked
-    ]
-    running.submit(self.rows)
-
-  def _told(self, row):
-    self._left -= row.ending is not None
-    if not self._left:
-      self._ended.set()
-
-  def wait(self):
-    assert self._ended.wait(60)
-    return self.rows
 
 
 def expected(name: str, **settings) -> PromptedModel:
@@ -103,7 +77,7 @@ def test_rows_of_all_prompts_decode_together_as_they_do_alone(
 ):
   decoded = tiny_t5.vocabulary().decode
   requests = [
-    Request(running, bank, [(name, text, rows.Writing(8))])
+    asking.Request(running, bank, [(name, text, rows.Writing(8))])
     for name, text in answers
   ]
   found = [decoded(request.wait()[0].ids) for request in requests]
@@ -124,13 +98,13 @@ def test_a_server_of_quantised_weights_answers_as_predictions_do():
   plain = toy_tasks.model()
   params = forms.stacked(toy_tasks.held(plain.params, "int8"))
   model = dataclasses.replace(plain, params=params)
-  own = banks.empty(model, "toy", 7).changed({"p0": PROMPTS[0]})
+  own = banks.empty(model, "toy", sizes.Room(7)).changed({"p0": PROMPTS[0]})
   made = programs.Programs(model, SIZES)
   made.compile()
   made.add_bank(own.prompted)
   running = engine.Engine(made, most_waiting=20)
   asked = [("p0", text, rows.Writing(8)) for text in TEXTS]
-  found = Request(running, own, asked).wait()
+  found = asking.Request(running, own, asked).wait()
   running.close()
   decoding = infer.Decoding(max_length=8)
   wanted = PromptedModel(model, PROMPTS[0], decoding).predict(TEXTS)
@@ -138,7 +112,9 @@ def test_a_server_of_quantised_weights_answers_as_predictions_do():
 
 
 def test_log_probabilities_are_those_of_predictions(running, bank):
-  one = Request(running, bank, [("p1", TEXTS[1], rows.Writing(8))]).wait()[0]
+  one = asking.Request(
+    running, bank, [("p1", TEXTS[1], rows.Writing(8))]
+  ).wait()[0]
   answer = expected("p1", scores=True).answers([TEXTS[1]])[0]
   assert sum(one.log_p) == pytest.approx(answer.log_probability, abs=1e-4)
 
@@ -153,8 +129,8 @@ def test_samples_are_those_of_predictions_whatever_decodes_beside(
   )
   wanted = sorted(a.text for a in model.answers(TEXTS[:2])[1].several)
   noise = [("toy", text, rows.Writing(8)) for text in TEXTS]
-  Request(running, bank, noise)
-  found = Request(
+  asking.Request(running, bank, noise)
+  found = asking.Request(
     running,
     bank,
     [
@@ -173,7 +149,7 @@ def test_answers_to_one_input_are_encoded_once(running, bank):
     ("p2", TEXTS[0], rows.Writing(4, temperature=2.0, choice=n))
     for n in range(4)
   ]
-  Request(running, bank, asked).wait()
+  asking.Request(running, bank, asked).wait()
   assert running.counts.encoded == before + 1
 
 
@@ -181,7 +157,7 @@ def test_given_tokens_have_the_log_probability_of_a_label(running, bank):
   labels = ("yes", "no", "the red house")
   encode = tiny_t5.vocabulary().encode
   given = [(*encode(label), 1) for label in labels]
-  found = Request(
+  found = asking.Request(
     running,
     bank,
     [("p0", TEXTS[3], rows.Writing(len(g), given=g)) for g in given],
@@ -196,7 +172,7 @@ def test_given_tokens_have_the_log_probability_of_a_label(running, bank):
 
 def test_the_likeliest_tokens_come_with_their_log_probabilities(running, bank):
   writing = rows.Writing(3, likely=True)
-  one = Request(running, bank, [("p0", TEXTS[0], writing)]).wait()[0]
+  one = asking.Request(running, bank, [("p0", TEXTS[0], writing)]).wait()[0]
   assert len(one.likely) == len(one.ids)
   for token, log_p, (ids, several) in zip(
     one.ids, one.log_p, one.likely, strict=True
@@ -207,27 +183,31 @@ def test_the_likeliest_tokens_come_with_their_log_probabilities(running, bank):
 
 def test_a_short_answer_does_not_wait_for_long_ones(running, bank):
   long = [("toy", text, rows.Writing(8, given=(5,) * 8)) for text in TEXTS[:3]]
-  long = Request(running, bank, long * 4)
-  short = Request(running, bank, [("p0", "mat", rows.Writing(1))]).wait()[0]
+  long = asking.Request(running, bank, long * 4)
+  short = asking.Request(
+    running, bank, [("p0", "mat", rows.Writing(1))]
+  ).wait()[0]
   rest = long.wait()
   # In front of it are those that were asked for earlier, and no others.
   assert short.times.ended < max(row.times.ended for row in rest)
 
 
 def test_a_row_that_nobody_waits_for_is_let_go(running, bank, answers):
-  gone = Request(running, bank, [("p0", TEXTS[0], rows.Writing(8))] * 30)
+  gone = asking.Request(running, bank, [("p0", TEXTS[0], rows.Writing(8))] * 30)
   for row in gone.rows:
     row.is_wanted = False
   ended = [row.ending for row in gone.wait()]
   assert ended.count(rows.Ending.GONE) > 15
-  after = Request(running, bank, [("p0", TEXTS[0], rows.Writing(8))]).wait()
+  after = asking.Request(
+    running, bank, [("p0", TEXTS[0], rows.Writing(8))]
+  ).wait()
   decoded = tiny_t5.vocabulary().decode(after[0].ids)
   assert decoded == answers["p0", TEXTS[0]]
   assert (running.running, running.waiting) == (0, 0)
 
 
 def test_a_row_that_takes_too_long_is_ended(running, bank):
-  late = Request(
+  late = asking.Request(
     running, bank, [("p0", TEXTS[0], rows.Writing(8))] * 9, deadline=0.0
   )
   assert {row.ending for row in late.wait()} == {rows.Ending.LATE}
@@ -236,13 +216,15 @@ def test_a_row_that_takes_too_long_is_ended(running, bank):
 def test_more_than_may_wait_are_refused_whole(compiled, bank):
   small = engine.Engine(compiled, most_waiting=3)
   with pytest.raises(engine.Full):
-    Request(small, bank, [("p0", TEXTS[0], rows.Writing(8))] * 4)
+    asking.Request(small, bank, [("p0", TEXTS[0], rows.Writing(8))] * 4)
   assert small.waiting == 0
-  accepted = Request(small, bank, [("p0", TEXTS[0], rows.Writing(8))] * 3)
+  accepted = asking.Request(
+    small, bank, [("p0", TEXTS[0], rows.Writing(8))] * 3
+  )
   small.close()  # answers what it has taken
   assert all(row.ending for row in accepted.rows)
   with pytest.raises(engine.Closed):
-    Request(small, bank, [("p0", TEXTS[0], rows.Writing(8))])
+    asking.Request(small, bank, [("p0", TEXTS[0], rows.Writing(8))])
 
 
 def test_a_failing_step_ends_its_rows_and_no_others(running, bank, answers):
@@ -256,7 +238,9 @@ def test_a_failing_step_ends_its_rows_and_no_others(running, bank, answers):
   failed = threading.Event()
   running.submit([bad])
   assert failed.wait(60) and bad.ending is rows.Ending.FAILED
-  after = Request(running, bank, [("p1", TEXTS[0], rows.Writing(8))]).wait()
+  after = asking.Request(
+    running, bank, [("p1", TEXTS[0], rows.Writing(8))]
+  ).wait()
   decoded = tiny_t5.vocabulary().decode(after[0].ids)
   assert decoded == answers["p1", TEXTS[0]]
 
@@ -272,12 +256,12 @@ def test_without_new_slots_it_takes_no_rows_and_nobody_waits(
   for name in ("encode", "empty"):
     monkeypatch.setattr(compiled, name, fails)
   asked = [("p0", TEXTS[0], rows.Writing(8))] * 40  # more than decode at once
-  lost = Request(own, bank, asked).wait()
+  lost = asking.Request(own, bank, asked).wait()
   assert {row.ending for row in lost} == {rows.Ending.FAILED}
   own.close()  # returns
   assert own.is_closed and not own.waiting
   with pytest.raises(engine.Closed):
-    Request(own, bank, asked)
+    asking.Request(own, bank, asked)
 
 
 def test_a_bank_grows_while_rows_of_the_smaller_one_decode(
@@ -285,9 +269,9 @@ def test_a_bank_grows_while_rows_of_the_smaller_one_decode(
 ):
   before = len(compiled)
   larger = bank.changed({f"p{n}": PROMPTS[n % 4] for n in range(16)})
-  old = Request(running, bank, [("p1", TEXTS[1], rows.Writing(8))] * 8)
+  old = asking.Request(running, bank, [("p1", TEXTS[1], rows.Writing(8))] * 8)
   compiled.add_bank(larger.prompted)
-  new = Request(running, larger, [("p13", TEXTS[1], rows.Writing(8))])
+  new = asking.Request(running, larger, [("p13", TEXTS[1], rows.Writing(8))])
   texts = {tuple(row.ids) for row in [*old.wait(), *new.wait()]}
   assert len(texts) == 1 and len(larger.prompted.lengths) == 32
   assert len(compiled) > before

@@ -60,7 +60,7 @@ def test_two_tasks_train_a_bank_and_its_prompts_answer(tmp_path, model):
 def test_the_server_says_what_predictions_say(model):
   values = [3 * tiny_t5.rows(length, 16, seed=length) for length in (4, 2)]
   prompts = [checkpoints.SavedPrompt(v, {}, "p") for v in values]
-  bank = banks.empty(model, "toy", 4).changed(
+  bank = banks.empty(model, "toy", sizes.Room(4)).changed(
     {f"p{n}": one for n, one in enumerate(prompts)}
   )
   made = programs.Programs(

@@ -75,6 +75,11 @@ NAMES = frozenset(
 """Of all tensors that a prompt may have."""
 
 
+def has_vectors(found: Tensors) -> bool:
+  """Whether there are some of IA3's among a prompt's tensors."""
+  return any(name.endswith(inside.DECODER_VECTORS) for name in found)
+
+
 def check(found: Tensors, path) -> None:
   """Checks tensors that came from outside.
 

@@ -120,6 +120,7 @@ async def answer(
           likely=bool(asked.logprobs),
         ),
         told=waiting.told,
+        before=bank.before(asked.model),
         each=asked.stream,
         stops=text.stopped if asked.stop else None,
         deadline=deadline,
@@ -166,7 +167,7 @@ class _Made:
 
   def _usage(self) -> dict[str, int]:
     several = self._asked.best_of
-    read = sum(len(row.tokens) for row in self._rows[::several])
+    read = sum(row.read for row in self._rows[::several])
     return self._serving.metrics.used(self._asked.model, read, self._rows)
 
   def _choice(self, index: int, at: int, text: str) -> dict[str, Any]:

@@ -60,11 +60,11 @@ def tokens(
     raise ApiError(400, "A text is empty.", param=param)
   most = serving.service.settings.task_feature_lengths["inputs"]
   ids = bank.tokens(model, text)
-  own = 0 if model == bank.own else len(bank.named[model].values)
-  if len(ids) - own > most:
+  own = len(ids) - bank.beside(model)
+  if own > most:
     raise ApiError(
       400,
-      f"A text has {len(ids) - own} tokens, its end included, and the server "
+      f"A text has {own} tokens, its end included, and the server "
       f"takes {most} at most (TASK_FEATURE_LENGTHS).",
       param=param,
       code="context_length_exceeded",
