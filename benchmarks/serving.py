@@ -10,8 +10,8 @@ process of its own; the clients are threads of this one. Cases:
     throughput  the same requests one after another and by 64 clients
     fairness    how long a short request takes alone, and while long ones run
     memory      of the server's process after 1,000, 10,000 … requests
-    peft        the same prompts by transformers with PEFT, which changes its
-                adapter for every batch: beside the 64 clients, in turns
+    peft        the same prompts by transformers with PEFT (`serving_peft`),
+                beside the 64 clients, in turns
 
 Whatever else the machine does meets the clients as well: nothing should run
 meanwhile. The time of the processor that the server has used is beside each
@@ -34,9 +34,10 @@ import threading
 import time
 
 import numpy as np
+from serving_peft import LONGEST, TURNS, beside, spread
+from serving_peft import TOGETHER as CLIENTS
 
-PROMPTS, POSITIONS, CLIENTS, ROWS, LONGEST = 50, 20, 64, 64, 32
-TURNS = 3
+PROMPTS, POSITIONS, ROWS = 50, 20, 64
 CASES = ("throughput", "fairness", "memory")
 
 
@@ -194,11 +195,6 @@ def throughput(server: Server, clients: Clients, count: int) -> None:
     )
 
 
-def spread(ratios: list[float]) -> str:
-  low, high = min(ratios), max(ratios)
-  return f"{statistics.median(ratios):.1f} x ({low:.1f} to {high:.1f})"
-
-
 def fairness(clients: Clients, count: int) -> None:
   """Short requests alone, and while eight clients want long answers."""
   short = requests(count, 2)
@@ -245,108 +241,13 @@ def memory(server: Server, clients: Clients, count: int) -> None:
       )
 
 
-def peft(clients: Clients, python: str, folder: pathlib.Path) -> None:
-  """The same requests by transformers and PEFT, in turns."""
-  from prompt_tuning.frozen import pretrained
-  from prompt_tuning.prompts import checkpoints
-
-  place = folder.parent
-  model = pretrained.load(pretrained.SHIPPED)
-  pretrained.save(place / "base", model, "huggingface")
-  for n in range(PROMPTS):
-    checkpoints.convert(
-      checkpoints.load_prompt(folder / f"p{n}"),
-      *(place / "adapters" / f"p{n}", "peft", str(place / "base")),
-    )
-  bodies = requests(512)
-  encode = model.require_vocabulary().encode
-  ids = [[*encode(body["prompt"]), 1] for body in bodies]
-  (place / "work.json").write_text(
-    json.dumps({"names": [b["model"] for b in bodies], "ids": ids})
-  )
-  peer = subprocess.Popen(
-    [python, __file__, "--as_peft", str(place)],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  assert peer.stdin and peer.stdout
-  assert peer.stdout.readline() == "ready\n"
-  ratios, rates, said = [], [], []
-  for _ in range(TURNS):
-    ours, said = clients.all(bodies, CLIENTS)
-    print("go", file=peer.stdin, flush=True)
-    theirs = json.loads(peer.stdout.readline())
-    ratios.append(theirs["seconds"] / ours)
-    rates.append((len(bodies) / ours, len(bodies) / theirs["seconds"]))
-  print("end", file=peer.stdin, flush=True)
-  peer.wait()
-  decoded = [model.require_vocabulary().decode(x) for x in theirs["ids"]]
-  same = sum(a == b for a, b in zip(answers(said), decoded, strict=True))
-  one, other = map(statistics.median, zip(*rates, strict=True))
-  print(
-    f"{one:.0f} requests/s over HTTP by {CLIENTS} clients, {other:.0f} by "
-    f"transformers with PEFT, without HTTP: {spread(ratios)}; {same} of "
-    f"{len(bodies)} answers are the same",
-    flush=True,
-  )
-
-
-def as_peft(place: pathlib.Path) -> None:
-  """In the peer's interpreter: 64 requests at a time, a batch per adapter."""
-  import peft
-  import torch
-  import transformers
-
-  base = transformers.T5ForConditionalGeneration.from_pretrained(place / "base")
-  model = None
-  for n in range(PROMPTS):
-    where, name = str(place / "adapters" / f"p{n}"), f"p{n}"
-    if model is None:
-      model = peft.PeftModel.from_pretrained(base, where, adapter_name=name)
-    else:
-      model.load_adapter(where, adapter_name=name)
-  assert model is not None
-  model.eval()
-  work = json.loads((place / "work.json").read_text())
-  print("ready", flush=True)
-  while sys.stdin.readline().strip() == "go":
-    found: list[list[int]] = [[] for _ in work["ids"]]
-    begin = time.perf_counter()
-    for first in range(0, len(found), CLIENTS):
-      here = range(first, min(first + CLIENTS, len(found)))
-      for name in sorted({work["names"][i] for i in here}):
-        own = [i for i in here if work["names"][i] == name]
-        width = max(len(work["ids"][i]) for i in own)
-        tokens = torch.zeros((len(own), width), dtype=torch.long)
-        for row, i in enumerate(own):
-          tokens[row, : len(work["ids"][i])] = torch.tensor(work["ids"][i])
-        model.set_adapter(name)
-        with torch.inference_mode():
-          said = model.generate(
-            input_ids=tokens,
-            attention_mask=(tokens > 0).long(),
-            max_new_tokens=LONGEST,
-            do_sample=False,
-            num_beams=1,
-          )
-        for row, i in enumerate(own):
-          found[i] = said[row, 1:].tolist()
-    seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, "ids": found}), flush=True)
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--requests", type=int, default=20_000, help="for memory")
   parser.add_argument("--count", type=int, default=512, help="for throughput")
   parser.add_argument("--peft", help="a python with torch and peft")
   parser.add_argument("--only", choices=CASES)
-  parser.add_argument("--as_peft", type=pathlib.Path, help=argparse.SUPPRESS)
   flags = parser.parse_args()
-  if flags.as_peft:
-    as_peft(flags.as_peft)
-    return
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name) / "prompts"
@@ -360,7 +261,8 @@ def main() -> None:
       if flags.only in (None, "fairness"):
         fairness(clients, flags.count)
       if flags.peft:
-        peft(clients, flags.peft, folder)
+        bodies = requests(512)
+        beside(lambda: clients.all(bodies, CLIENTS), bodies, flags.peft, folder)
       if flags.only in (None, "memory"):
         memory(server, clients, flags.requests)
       compiled = server.metric("compilations_after_ready_total")
