@@ -35,7 +35,7 @@ class Slots(NamedTuple):
     real: [R, S], which of the S places of an input are no padding.
     keys_values: of every layer's cross-attention, leaves [R, …, H, D, S]: the
       order in which a step reads them, which would turn all of them otherwise.
-    cache: keys and values of what is written, by path, leaves [R, …].
+    cache: keys and values of what is written, by path, leaves likewise.
     vectors: of the row's prompt for the decoder, by name, [R, 1, layers, _].
   """
 
@@ -92,7 +92,9 @@ class Rows:
         source.keys_values,
       ),
       {
-        k: of_all(x, x.shape) for k, x in flat.items() if k not in self._indices
+        k: of_all(x, (*x.shape[:-3], *x.shape[-2:], x.shape[-3]))
+        for k, x in flat.items()
+        if k not in self._indices
       },
       {k: of_all(x, x.shape) for k, x in vectors.items()},
     )
@@ -111,7 +113,13 @@ class Rows:
   def _cache(self, kept: dict[str, Any], place) -> PyTree:
     """The cache of one row of which `place` places are written."""
     here = {k: jnp.full(shape, place) for k, shape in self._indices.items()}
-    return storage.unflatten({**kept, **here})
+    turned = {k: jnp.moveaxis(x, -1, -3) for k, x in kept.items()}
+    return storage.unflatten({**turned, **here})
+
+  def _kept(self, cache: PyTree) -> dict[str, Any]:
+    """What a slot keeps of a row's cache."""
+    flat = storage.flatten(cache)
+    return {k: jnp.moveaxis(flat[k], -3, -1) for k in self.slots.cache}
 
   def empty(self) -> Slots:
     """Slots that hold nothing."""
@@ -174,8 +182,7 @@ class Rows:
         *(network, params, t5.Source(jnp.zeros((1, len(real), 1)), *parts)),
         *(before[None], self._cache(nothing, 0)),
       )[1]
-      after = storage.flatten(after)
-      return {k: after[k] for k in nothing}
+      return self._kept(after)
 
     return jax.vmap(of_row)(
       source.real, source.keys_values, source.prompt_id, source.before
@@ -218,8 +225,7 @@ class Rows:
         *(self._network, {**params, prompt.NAME: vectors}, source),
         *(last[None, None], self._cache(cache, place)),
       )
-      after = storage.flatten(after)
-      return logits[0, 0], {k: after[k] for k in slots.cache}
+      return logits[0, 0], self._kept(after)
 
     def looked_at(leaf):
       return jnp.moveaxis(leaf[:count, ..., :width], -1, -3)
