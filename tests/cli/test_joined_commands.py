@@ -93,7 +93,7 @@ def test_processes_of_different_commands_are_no_run(tmp_path):
     f"--gin.MODEL_DIR={tmp_path / 'run'}",
     of_second=["--gin.BATCH_SIZE=8"],
   )
-  assert second[0] == 2
+  assert second[0] == 2, second[2] + first[2]
   assert "Process 1 has other settings than process 0" in second[2]
   assert first[0] and "ends with process 1, which said: Process 1" in first[2]
 
