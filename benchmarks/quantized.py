@@ -1,13 +1,15 @@
 """What quantised frozen weights cost in score, on the microworld.
 
     python benchmarks/quantized.py [--steps 300] [--seeds 5] [--tasks mrpc …]
+    python benchmarks/quantized.py --sizes small base large
 
 For float32, int8 and int4: trains a prompt for every task and seed, all as one
 bank, and scores it on the test split with the weights that it was trained
 beside; the prompts of float32 are scored beside the others too, as of somebody
 who serves from a smaller card than he trains on. Beside it stands how far the
 logits of those prompts' targets are off, as a part of their own deviation. Run
-again, it goes on where it stopped.
+again, it goes on where it stopped. With --sizes it prints how far the logits of
+T5 1.1s of random weights are off, for random tokens.
 """
 
 import argparse
@@ -33,6 +35,12 @@ TASKS = ("mrpc", "qqp", "twofact", "rte", "sst2")
 DTYPES = ("float32", "int8", "int4")
 DECODING = infer.Decoding(max_length=LENGTHS["targets"])
 EXAMPLES = 64  # of each task, for the logits
+SIZES = {
+  "small": (512, 6, 1024, 8),
+  "base": (768, 12, 2048, 12),
+  "large": (1024, 16, 2816, 24),
+}
+"""Width, heads, width of the feed-forward part, layers of a stack."""
 
 
 def trained(model, runs: pathlib.Path, tasks, flags) -> list[float]:
@@ -90,6 +98,26 @@ def logits(model, prompts) -> np.ndarray:
   return np.concatenate(found)
 
 
+def off_at(size: str) -> dict[str, float]:
+  """How far the logits of a T5 1.1 of random weights are off, by type."""
+  width, heads, hidden, layers = SIZES[size]
+  config = t5.T5Config(32128, width, heads, 64, hidden, layers, layers)
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(3, 32000, (4, 64)).astype(np.int32)
+  targets = t5.shift_right(rng.integers(3, 32000, (4, 8)).astype(np.int32))
+  network, found = jax.jit(t5.T5(config).apply), {}
+  for dtype in DTYPES:
+    model = pretrained.random(config, dtype=dtype)
+    found[dtype] = np.asarray(
+      network({"params": model.params}, tokens, targets)
+    )
+  wanted = found.pop("float32")
+  return {
+    dtype: float(np.sqrt(np.mean((made - wanted) ** 2)) / wanted.std())
+    for dtype, made in found.items()
+  }
+
+
 def table(results: dict, tasks) -> str:
   """The results as Markdown."""
   lines = [
@@ -112,7 +140,15 @@ def main() -> None:
   parser.add_argument("--seeds", type=int, default=5)
   parser.add_argument("--steps", type=int, default=300)
   parser.add_argument("--runs", type=pathlib.Path, default="runs/quantized")
+  parser.add_argument(
+    "--sizes", nargs="*", choices=SIZES, help="of T5 1.1, for logits alone"
+  )
   flags = parser.parse_args()
+  if flags.sizes is not None:
+    for size in flags.sizes or SIZES:
+      made = {k: f"{100 * v:.1f} %" for k, v in off_at(size).items()}
+      print(size, made, flush=True)
+    return
   tasks = [f"microworld_{name}" for name in flags.tasks]
   file = flags.runs / "results.json"
   results = json.loads(file.read_text()) if file.is_file() else {}
