@@ -204,7 +204,7 @@ def main(asked: dict) -> int:
     return 128 + stopped.number
   except (ValueError, OSError) as error:
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    return 2
+    return processes.leave(2)
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
     cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
     written = [path for path in written if not path.startswith(cache)]

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if known.debug or not _is_for_users(error):
       raise
     print(f"prompt-tuning {command.name}: {_plain(error)}", file=sys.stderr)
-    return 2
+    joined = sys.modules.get("prompt_tuning.processes")  # slow to import
+    return joined.leave(2) if joined else 2
   except KeyboardInterrupt as stopped:
     hint = "Stopped."
     if command.resumes:

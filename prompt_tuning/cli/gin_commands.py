@@ -56,8 +56,8 @@ def _run(
     files, bindings = [*files, *more_files], [*more, *bindings]
   paths = [path for path in flags.gin_search_paths.split(",") if path]
   configuration.configure(files, bindings, paths)
-  configuration.join_processes(flags.command, is_possible=joins)
-  with processes.together():
+  with processes.together():  # who is refused as it joins tells the others
+    configuration.join_processes(flags.command, is_possible=joins)
     return _fill(flags.command, choose, folder, reads_tasks=reads_tasks)
 
 

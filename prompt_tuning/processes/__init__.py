@@ -32,7 +32,7 @@ from prompt_tuning.processes.joining import (
   said,
   together,
 )
-from prompt_tuning.processes.watch import LOST
+from prompt_tuning.processes.watch import LOST, leave
 
 __all__ = [
   "LOST",
@@ -47,6 +47,7 @@ __all__ = [
   "join",
   "kept",
   "known",
+  "leave",
   "number",
   "on_first",
   "on_host",

@@ -13,6 +13,7 @@ import ctypes
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -86,6 +87,7 @@ class _Watch:
 
 
 _watch: _Watch | None = None
+_has_told = False
 _left: list[Any] = []  # what must not be destroyed while the process lasts
 
 
@@ -126,10 +128,25 @@ def why(error: BaseException) -> str:
   return f"{_watch.lost} ({str(error).splitlines()[0][:200]})"
 
 
+def leave(code: int) -> int:
+  """Ends a process that has told the others; else the code, for the caller.
+
+  Once they are gone JAX aborts it, which it would in the seconds that a process
+  takes to come down.
+  """
+  if _has_told:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  return code
+
+
 def tell(message: str) -> None:
   """Tells the others that this one ends, and why."""
+  global _has_told
   if _watch is None:
     return
+  _has_told = True
   _watch.is_over.set()
   try:
     client().key_value_set(f"{_FOLDER}{_watch.number}", message)
