@@ -261,15 +261,17 @@ def _packed(lengths: Sequence[packing.Lengths], limit: int, num_parts: int):
     of = packing.Lengths.of(batch)
     packed = rows(of)
     # What the first steps had no example of has the batch's own width.
-    wide, wide_targets = width, target_width
+    wide, wide_targets, count = width, target_width, size
     if of.inputs.max() > width:
       wide = batch["inputs"].shape[1]
+      if not num_parts:  # as few rows as keep a part as large as it was
+        count = max(1, size * width // wide)
     if of.targets.max() > target_width:
       wide_targets = batch["targets"].shape[1]
     made = []
-    for at in range(0, len(packed), size):
-      part = packing.empty(size, wide, wide_targets)
-      for row, members in enumerate(packed[at : at + size]):
+    for at in range(0, len(packed), count):
+      part = packing.empty(count, wide, wide_targets)
+      for row, members in enumerate(packed[at : at + count]):
         packing.fill(
           part, row, [packing.cut(batch, of, member) for member in members]
         )

@@ -269,6 +269,24 @@ def test_an_example_longer_than_all_of_the_first_steps_has_room():
     assert layout.num_examples(arrange(70)) == N * B
 
 
+def test_a_part_that_is_widened_is_no_larger_than_the_others():
+  def source(at):
+    lengths = np.full(64, 6 if at < 64 else 5)
+    lengths[0] += 50 * (at == 70)
+    inputs = 2 * (np.arange(64) < lengths[:, None])
+    targets, prompt_id = np.full((64, 4), 2), np.zeros(64, int)
+    return {"inputs": inputs, "targets": targets, "prompt_id": prompt_id}
+
+  def parts(chosen):
+    return chosen.arrange(source, num_prompts=1, emb_dim=8, platform="gpu")(70)
+
+  found = parts(layout.Layout("packed", microbatch_tokens=256))
+  assert {part["inputs"].shape for part in found} == {(4, 64)}  # of (16, 16)
+  assert layout.num_examples(found) == 64
+  # As many parts as were asked for are made, whatever they hold.
+  assert len(parts(layout.Layout("packed", num_microbatches=2))) == 2
+
+
 @pytest.mark.parametrize(
   ("setting", "message"),
   [
