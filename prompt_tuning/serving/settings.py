@@ -27,7 +27,7 @@ class Settings:
     target_length: tokens of an answer at most (TARGET_LENGTH).
     rows: answers that are written at once (EVAL_BATCH_SIZE), a power of two.
     longest_prompt: positions of a prompt at most (LONGEST_PROMPT); None for
-      those of the longest that is there at the start.
+      those of the longest that is there at the start, 100 if none has any.
     most_waiting: answers that may wait (MOST_WAITING); others are refused.
     most_bytes: of a request's body (MOST_BYTES).
     most_seconds: of a request (MOST_SECONDS), waiting included.
@@ -72,7 +72,7 @@ class Settings:
 
   def room(self, prompts: Sequence[SavedPrompt]) -> Room:
     """What a prompt may have, where these are served from the start."""
-    longest = max((len(one.values) for one in prompts), default=_LONGEST)
+    longest = max((len(one.values) for one in prompts), default=0) or _LONGEST
     every = [one.tensors for one in prompts]
     before = max(tensors.lengths_of(every, tensors.DECODER_ROWS), default=0)
     vectors = any(tensors.has_vectors(one) for one in every)

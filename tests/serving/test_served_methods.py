@@ -153,6 +153,19 @@ def test_a_server_reads_them_from_a_folder_and_loads_them(tmp_path):
     assert said == expected.predict(TEXTS, [*own].index("plain"))
 
 
+def test_prompts_without_rows_leave_the_room_that_no_prompt_leaves():
+  model = toy_tasks.model(config=TWO)
+  own = prompts(TWO)
+  chosen = settings.Settings(model, {"inputs": 20}, target_length=6, rows=4)
+  free = chosen.room([]).rows
+  for name in ("vectors", "before_alone"):
+    room = chosen.room([own[name]])
+    assert room.rows == free > 0
+    start = banks.empty(model, "toy", room).changed({name: own[name]})
+    assert "short" in start.changed({"short": own["short"]}).names
+  assert chosen.room([own["vectors"], own["short"]]).rows == 1
+
+
 def test_what_there_is_no_room_for_is_refused_by_file_method_and_remedy():
   model = frozen("apart")
   own = prompts(model.config)
