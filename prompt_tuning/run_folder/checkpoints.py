@@ -19,6 +19,8 @@ _STEP = re.compile(r"step_(\d{8,})(\.safetensors)?")
 def of_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
   """The checkpoints in a folder by their steps, oldest first."""
   entries = folder.iterdir() if folder.is_dir() else ()
+  # A file behind a folder of its step: it was written later (`save`).
+  entries = sorted(entries, key=lambda entry: (entry.suffix, entry.name))
   found = {int(m[1]): e for e in entries if (m := _STEP.fullmatch(e.name))}
   return dict(sorted(found.items()))
 
@@ -36,12 +38,16 @@ def save(
   """
   name = f"step_{step:08d}"
   if processes.is_spread(arrays):
+    file = folder / f"{name}.safetensors"
+    if processes.is_first():  # or it would be taken for the newer one
+      file.unlink(missing_ok=True)
     spread.save(folder / name, dict(_leaves(arrays)), about)
     return
   on_host = processes.on_host(arrays)
   if processes.is_first():
     file = folder / f"{name}.safetensors"
     storage.save_tree(file, dict(_leaves(on_host)), about)
+    remove(folder / name)
 
 
 def read(
@@ -74,8 +80,9 @@ def read(
   check(about["settings"], path)
   if not path.is_dir():
     return storage.flatten(tree), about
+  _check(like, spread.shapes(about), path)
   try:
-    return spread.load(path, dict(_leaves(like))), about
+    return spread.load(path, dict(_leaves(like)), about), about
   except ValueError as error:
     raise ValueError(f"{error} Remove it {older}.") from error
 
@@ -105,21 +112,30 @@ def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
 
 def filled(like: PyTree, tensors: Mapping[str, Any], where) -> PyTree:
   """`like` with its leaves replaced by the tensors of their paths."""
+  _check(like, {path: tensors[path].shape for path in tensors}, where)
+  return jax.tree.unflatten(
+    jax.tree.structure(like), [tensors[path] for path, _ in _leaves(like)]
+  )
+
+
+def _check(like: PyTree, shapes: Mapping[str, tuple[int, ...]], where) -> None:
+  """Compares what was saved with what a run has.
+
+  Raises:
+    ValueError: the message names the first tensor that differs.
+  """
   paths = [path for path, _ in _leaves(like)]
-  lost = [path for path in paths if path not in tensors]
-  if lost or len(paths) != len(tensors):
-    name = (lost or [path for path in tensors if path not in paths])[0]
+  lost = [path for path in paths if path not in shapes]
+  if lost or len(paths) != len(shapes):
+    name = (lost or [path for path in shapes if path not in paths])[0]
     raise ValueError(
       f"{where} does not fit this run: the tensor {name} is in only one of "
       "the two. Choose another MODEL_DIR, or remove the folder to start anew."
     )
   for path, leaf in _leaves(like):
-    if tensors[path].shape != np.shape(leaf):
+    if shapes[path] != np.shape(leaf):
       raise ValueError(
         f"{where} does not fit this run: the tensor {path} has shape "
-        f"{tensors[path].shape} there and {np.shape(leaf)} here. Choose "
+        f"{shapes[path]} there and {np.shape(leaf)} here. Choose "
         "another MODEL_DIR, or remove the folder to start anew."
       )
-  return jax.tree.unflatten(
-    jax.tree.structure(like), [tensors[path] for path in paths]
-  )

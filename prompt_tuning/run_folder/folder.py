@@ -172,23 +172,30 @@ class RunFolder:
         what lies across processes has no folder that all of them see.
     """
     if processes.is_spread(like):
-      spread.check(self.path)
-    last = json.loads(processes.told(lambda: json.dumps(self._last()).encode()))
-    if last and last[1]:
-      return self._read(like)  # by all
-    return processes.known(lambda: self._read(like), like)
+      try:
+        spread.check(self.path)
+      except ValueError:
+        if self.writes and not self.checkpoint_steps():
+          (self.path / SETTINGS).unlink(missing_ok=True)  # of no step
+        raise
+    known = json.loads(
+      processes.told(lambda: json.dumps(self._known()).encode())
+    )
+    if known and known[-1][2]:
+      return self._read(known, like)  # by all
+    return processes.known(lambda: self._read(known, like), like)
 
-  def _last(self) -> tuple[int, bool] | None:
-    """The step of the last checkpoint, and whether all processes read it."""
+  def _known(self) -> list[tuple[int, str, bool]]:
+    """Of each checkpoint: step, name, and whether all processes read it."""
     found = checkpoints.of_steps(self._checkpoints)
-    return (max(found), found[max(found)].is_dir()) if found else None
+    return [(step, path.name, path.is_dir()) for step, path in found.items()]
 
-  def _read(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
-    steps = self.checkpoint_steps()
+  def _read(self, known, like: PyTree) -> tuple[int, PyTree, dict] | None:
+    steps = [step for step, *_ in known]
     last = steps[-1] if steps else 0
     record: dict = {}
     if steps:
-      path = checkpoints.of_steps(self._checkpoints)[last]
+      path = self._checkpoints / known[-1][1]
       older = (
         f"to go on from step {steps[-2]}" if steps[1:] else "to start anew"
       )

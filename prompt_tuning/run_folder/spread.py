@@ -9,13 +9,17 @@ checkpoint is one small file.
 """
 
 from collections.abc import Mapping
+import errno
 import importlib
 import logging
+import os
 import pathlib
 import secrets
+import shutil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import processes
@@ -23,7 +27,7 @@ from prompt_tuning import processes
 UNFINISHED = ".orbax-checkpoint-tmp"
 """How the name of a folder ends that is not whole yet."""
 
-_ARRAYS, _ABOUT = "arrays", "about"
+_ARRAYS, _ABOUT, _SUMS = "arrays", "about", "sums"
 
 
 def _orbax() -> Any:
@@ -71,19 +75,30 @@ def _mark(folder: pathlib.Path) -> str:
 def save(
   path: pathlib.Path, arrays: Mapping[str, Any], about: Mapping[str, Any]
 ) -> None:
-  """Writes the folder of a checkpoint; called by all processes."""
+  """Writes the folder of a checkpoint; called by all processes.
+
+  Raises:
+    OSError: the disk is full, or refuses.
+  """
   orbax = _orbax()
-  with _checkpointer(orbax) as checkpointer:
-    checkpointer.save(
-      path.resolve(),
-      args=orbax.args.Composite(
-        **{
-          _ARRAYS: orbax.args.StandardSave(dict(arrays)),
-          _ABOUT: orbax.args.JsonSave(dict(about)),
-        }
-      ),
-      force=True,
-    )
+  written = {**about, _SUMS: _sums(arrays)}
+  try:
+    with _checkpointer(orbax) as checkpointer:
+      checkpointer.save(
+        path.resolve(),
+        args=orbax.args.Composite(
+          **{
+            _ARRAYS: orbax.args.StandardSave(dict(arrays)),
+            _ABOUT: orbax.args.JsonSave(written),
+          }
+        ),
+        force=True,
+      )
+  except ValueError as error:  # what tensorstore says of a disk
+    if processes.is_first():
+      for half in path.parent.glob(f"{path.name}*{UNFINISHED}*"):
+        shutil.rmtree(half, ignore_errors=True)
+    raise _of_disk(error) or error from error
 
 
 def about(path: pathlib.Path) -> dict:
@@ -91,18 +106,27 @@ def about(path: pathlib.Path) -> dict:
 
   Raises:
     ValueError: the folder is damaged.
+    OSError: the disk refuses.
   """
   orbax = _orbax()
   return _restored(path, orbax, _ABOUT, orbax.args.JsonRestore())
 
 
-def load(path: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any]:
+def load(
+  path: pathlib.Path, like: Mapping[str, Any], about: Mapping[str, Any]
+) -> dict[str, Any]:
   """Arrays, each where that of `like` lies; called by all processes.
 
   Those that read may be fewer or more than those that wrote.
 
+  Args:
+    path: the folder.
+    like: arrays of the shapes that were saved, see `sizes`.
+    about: of the folder.
+
   Raises:
-    ValueError: the folder is damaged, or has other arrays.
+    ValueError: the folder is damaged.
+    OSError: the disk refuses.
   """
   orbax = _orbax()
   whole = {
@@ -112,7 +136,19 @@ def load(path: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any]:
     for name, leaf in like.items()
   }
   asked = orbax.args.StandardRestore(whole)
-  return dict(_restored(path, orbax, _ARRAYS, asked))
+  found = dict(_restored(path, orbax, _ARRAYS, asked))
+  sums = about.get(_SUMS, {})
+  if bad := [name for name, sum_ in _sums(found).items() if sum_ != sums[name]]:
+    raise ValueError(
+      f"{path} is damaged: the tensor {bad[0]} holds other numbers than were "
+      "written."
+    )
+  return found
+
+
+def shapes(about: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+  """What was saved, by name."""
+  return {name: tuple(made[1]) for name, made in about.get(_SUMS, {}).items()}
 
 
 def _restored(path: pathlib.Path, orbax: Any, name: str, asked: Any) -> Any:
@@ -120,11 +156,61 @@ def _restored(path: pathlib.Path, orbax: Any, name: str, asked: Any) -> Any:
     with _checkpointer(orbax) as checkpointer:
       args = orbax.args.Composite(**{name: asked})
       return checkpointer.restore(path.resolve(), args=args)[name]
+  except (MemoryError, OSError, jax.errors.JaxRuntimeError) as error:
+    if isinstance(error, FileNotFoundError):
+      raise _damaged(path, error) from error
+    raise
   except Exception as error:
     # Of the other arrays asyncio would say the same, each by itself.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    line = str(error).strip().splitlines() or [type(error).__name__]
-    raise ValueError(
-      f"{path} cannot be read ({line[0][:200]}): it is damaged, or of another "
-      "run."
-    ) from error
+    raise _of_disk(error) or _damaged(path, error) from error
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> ValueError:
+  line = str(error).strip().splitlines() or [type(error).__name__]
+  return ValueError(f"{path} cannot be read ({line[0][:200]}): it is damaged.")
+
+
+_OF_DISK = {
+  "RESOURCE_EXHAUSTED": errno.ENOSPC,
+  "PERMISSION_DENIED": errno.EACCES,
+}
+"""What tensorstore calls them."""
+
+
+def _of_disk(error: Exception) -> Exception | None:
+  """The error as one of the disk or the memory, if it is one."""
+  for name, number in _OF_DISK.items():
+    if name in str(error):
+      is_memory = "Out of memory" in str(error)
+      own = MemoryError(str(error)) if is_memory else None
+      return own or OSError(number, os.strerror(number))
+  return None
+
+
+def _sums(arrays: Mapping[str, Any]) -> dict[str, list]:
+  """Of each array: a sum of its bits, each weighted by its place; its shape.
+
+  It does not depend on how an array lies, nor on how many processes hold it.
+  """
+  return {
+    name: [int(_sum_of(leaf)), list(np.shape(leaf))]
+    for name, leaf in arrays.items()
+  }
+
+
+@jax.jit
+def _sum_of(leaf: Any) -> Any:
+  size = jnp.dtype(leaf.dtype).itemsize
+  bits = leaf.astype(jnp.uint32) if leaf.dtype == bool else leaf
+  if bits.dtype != jnp.uint32:
+    bits = jax.lax.bitcast_convert_type(leaf, _BITS[size]).astype(jnp.uint32)
+  place = jnp.uint32(0)
+  for axis, length in enumerate(bits.shape):
+    at = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    place = place * jnp.uint32(length) + at
+  weight = (place * jnp.uint32(2654435761)) | jnp.uint32(1)
+  return jnp.sum(bits * weight, dtype=jnp.uint32)
+
+
+_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}

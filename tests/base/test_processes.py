@@ -175,9 +175,20 @@ def test_a_network_that_lies_across_processes_is_saved_by_all_of_them(tmp_path):
   assert_tuned_alike(resumed, alone)
   assert (folder / "step_00000020.safetensors").is_file()
 
-  # A part of the arrays is lost.
+  # Of a folder and a file of one step the later one is left.
+  names = sorted(path.name for path in folder.iterdir())
+  assert names == ["step_00000015", "step_00000020.safetensors"]
+
+  # A byte is another one; then a part of the arrays is lost.
   (folder / "step_00000020.safetensors").unlink()
-  for file in (folder / "step_00000015" / "arrays").rglob("d/*"):
+  arrays = [*(folder / "step_00000015" / "arrays").rglob("d/*")]
+  largest = max(arrays, key=lambda file: file.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 64
+  largest.write_bytes(content)
+  with pytest.raises(ValueError, match=r"step_00000015 .*damaged.*Remove it"):
+    several_processes.tuned(run.folder, mesh={"data": 1})
+  for file in arrays:
     file.unlink()
   before = (run.folder / "metrics.jsonl").read_bytes()
   with pytest.raises(ValueError, match=r"step_00000015 cannot be read.*Remove"):
