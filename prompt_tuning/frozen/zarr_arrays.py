@@ -28,6 +28,9 @@ _CHUNK = 1 << 24  # numbers in a chunk
 def leaves(metadata: Mapping[str, Any], where: str) -> dict[Keys, str]:
   """The leaves of a tree of Orbax, and what their arrays are called.
 
+  None and an empty dictionary, list or tuple are left out: Orbax lists them
+  among the leaves, and writes no array for them.
+
   Args:
     metadata: what its file _METADATA says.
     where: the tree, for messages.
@@ -39,13 +42,23 @@ def leaves(metadata: Mapping[str, Any], where: str) -> dict[Keys, str]:
     "tree_metadata"
   )
   try:
-    keys = [tuple(map(str, ast.literal_eval(key))) for key in tree]
+    keys = [
+      tuple(map(str, ast.literal_eval(key)))
+      for key, entry in tree.items()
+      if not _is_empty(entry)
+    ]
   except (SyntaxError, TypeError, ValueError) as error:
     raise ValueError(
       f"{where}/{METADATA} names a leaf that cannot be read ({error}). It is "
       "damaged: restore the checkpoint from a copy."
     ) from error
   return {key: ".".join(key) for key in keys if key}
+
+
+def _is_empty(entry: Any) -> bool:
+  """Whether Orbax says of a leaf that there is nothing to read."""
+  about = entry.get("value_metadata") if isinstance(entry, Mapping) else None
+  return isinstance(about, Mapping) and about.get("skip_deserialize") is True
 
 
 def leaf(

@@ -336,7 +336,9 @@ def older(tree: dict) -> dict:
   return made
 
 
-@pytest.mark.parametrize("way", ["params", "older", "zarr3", "no_ocdbt"])
+@pytest.mark.parametrize(
+  "way", ["params", "older", "empty", "zarr3", "no_ocdbt"]
+)
 def test_a_tree_is_read_as_other_writers_leave_it(folders, tmp_path, way):
   import orbax.checkpoint as ocp
 
@@ -345,6 +347,8 @@ def test_a_tree_is_read_as_other_writers_leave_it(folders, tmp_path, way):
   content = older(tree) if way == "older" else storage.unflatten(tree)
   if way == "params":
     content = {"params": content, "step": np.int32(3), "opt_state": {}}
+  if way == "empty":
+    content |= {"lora": {}, "extra": None, "more": {"list": [], "tuple": ()}}
   handler = ocp.PyTreeCheckpointHandler(
     use_ocdbt=way != "no_ocdbt", use_zarr3=way == "zarr3"
   )
