@@ -172,6 +172,7 @@ def _pretrain(flags: argparse.Namespace, bindings: Settings) -> None:
 
   _, where = _run(flags, bindings, lambda: pretrain.pretrain, "MODEL_DIR")
   _print_folder(where)
+  print(f"The model is {where}/model: --gin.INITIAL_CHECKPOINT_PATH takes it.")
 
 
 def _print_folder(where: str | None) -> None:

@@ -170,6 +170,7 @@ def keys_in(path: str | os.PathLike) -> tuple[str, ...]:
   if not keys or min(map(len, keys)) < 8:
     raise ValueError(
       f"{path} (--api_key_file) must have keys of 8 letters or more, one on a "
-      f"line; it has {len(keys)}."
+      f"line; it has {len(keys)} keys, the shortest of "
+      f"{min(map(len, keys), default=0)} letters."
     )
   return tuple(keys)

@@ -140,6 +140,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
   about = f"{request.method} {request.url.path[:80]}"
   allowed = (error.headers or {}).get("Allow")
   hint = f" It takes {allowed}." if allowed else ""
+  if "chat" in request.url.path:
+    hint = " A T5 has no chat; POST /v1/completions takes a prompt."
   response = ApiError(
     error.status_code, f"There is no {about}.{hint}", code="no_route"
   ).response()
