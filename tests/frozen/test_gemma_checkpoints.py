@@ -360,7 +360,9 @@ def test_a_tree_is_read_as_other_writers_leave_it(folders, tmp_path, way):
   assert stored.hash() == pretrained.open_model(folders["shared"][1]).hash()
 
 
-@pytest.mark.parametrize("inside", ["", "default", "t5gemma-s-s", "a/default"])
+@pytest.mark.parametrize(
+  "inside", ["", "default", "t5gemma-s-s", "a/default", "checkpoint_5/state"]
+)
 def test_a_checkpoint_is_found_with_its_vocabulary(folders, tmp_path, inside):
   folder = tmp_path / "model"
   shutil.copytree(folders["shared"][0], folder / inside)
@@ -402,6 +404,16 @@ def test_several_checkpoints_at_a_path_are_none(folders, tmp_path):
     shutil.copytree(folders["shared"][0], tmp_path / name)
   with pytest.raises(ValueError, match=r"several.*one, .*two\. Give the path"):
     pretrained.open_model(tmp_path)
+
+
+def test_what_orbax_has_not_finished_is_no_checkpoint(folders, tmp_path):
+  source = folders["shared"][0]
+  unfinished = "default.orbax-checkpoint-tmp-123"
+  shutil.copytree(source, tmp_path / unfinished)
+  with pytest.raises(ValueError, match=f"{unfinished} is a .*not finished"):
+    pretrained.open_model(tmp_path)
+  shutil.copytree(source, tmp_path / "one")
+  assert pretrained.open_model(tmp_path).path == str(tmp_path / "one")
 
 
 def test_weights_of_another_format_stand_before_a_folder_inside(
@@ -496,6 +508,12 @@ def lost_table(tree):
   del tree["decoder/embedder/input_embedding"]
 
 
+def twice(tree):
+  for name, leaf in [*tree.items()]:
+    tree[f"params/{name}"] = tree.pop(name)
+    tree[f"params/transformer/{name}"] = 2 * leaf
+
+
 def surplus(tree):
   tree["encoder/layer_0/attn/_query_norm/scale"] = np.ones(6, np.float32)
 
@@ -546,6 +564,7 @@ def without_encoder(tree):
     (lost, "no tensor decoder/layer_1/cross_attn/kv_einsum .1 of 50 are"),
     (lost_layer, "no tensor encoder/layer_0/attn/attn_vec_einsum, so"),
     (lost_table, "no tensor decoder/embedder/input_embedding"),
+    (twice, r"twice, as params\.[de]ncoder.* as params\.transformer\."),
     (surplus, "encoder/layer_0/attn/_query_norm/scale that a T5Gemma has no"),
     (of_another_shape, r"kv_einsum has the shape .*, the others ask for"),
     (of_another_length, r"input_embedding has the shape \(59, 12\)"),

@@ -1,7 +1,8 @@
 """T5Gemmas as gemma (google-deepmind) stores them: read without it.
 
 folder/_METADATA, manifest.ocdbt, …    the tree, by Orbax; or in
-folder/default/, folder/NAME/
+folder/default/, folder/state/,        (what Orbax has not finished writing
+folder/NAME/, folder/NAME/default/ …   is passed over)
 folder/tokenizer.model                 the vocabulary, if it is there
 folder/config.json                     Hugging Face's, for other sizes than
                                        the published ones
@@ -25,7 +26,8 @@ from prompt_tuning.storage import StoredTensor
 from prompt_tuning.vocabulary import GEMMA_IDS, T5_IDS, Ids, Vocabulary
 
 FORMAT = "Gemma Orbax"
-_CONFIG, _INSIDE = "config.json", "default"
+_CONFIG, _INSIDE = "config.json", ("default", "state")
+_UNFINISHED = ".orbax-checkpoint-tmp"  # of a folder until it is whole
 _VOCABULARIES = ("tokenizer.model", "vocabulary.model", "tokenizer.json")
 _OTHER_WEIGHTS = ("*.safetensors", "*.bin", "checkpoint")
 # What may stand in front of a leaf's name: of a trainer, of older checkpoints.
@@ -37,7 +39,7 @@ def is_gemma(tree: pathlib.Path) -> bool:
   """Whether a folder is a tree of Orbax with the names of gemma."""
   try:
     is_tree = (tree / zarr_arrays.METADATA).is_file()
-    return is_tree and any(_GEMMA.fullmatch(name) for name in _leaves(tree))
+    return is_tree and any(_GEMMA.fullmatch(name) for name, _ in _named(tree))
   except (OSError, ValueError):
     return False  # said when it is read as whatever else it may be
 
@@ -45,12 +47,13 @@ def is_gemma(tree: pathlib.Path) -> bool:
 def find(path: pathlib.Path) -> pathlib.Path | None:
   """The folder of a tree with the names of gemma; None if there is none.
 
-  It is the path itself, `default` in it, or the one such folder in it.
+  It is the path itself, `default` or `state` in it, or the one such folder in
+  it.
 
   Raises:
-    ValueError: there are several.
+    ValueError: there are several, or none but one that is half written.
   """
-  for tree in (path, path / _INSIDE):
+  for tree in _places(path):
     if is_gemma(tree):
       return tree
   if not path.is_dir() or any([*path.glob(name)] for name in _OTHER_WEIGHTS):
@@ -58,15 +61,30 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
   found = [
     tree
     for folder in sorted(path.iterdir())
-    for tree in (folder, folder / _INSIDE)
+    for tree in _places(folder)
     if is_gemma(tree)
   ]
-  if len(found) > 1:
+  whole = [
+    tree
+    for tree in found
+    if not any(_UNFINISHED in name for name in tree.relative_to(path).parts)
+  ]
+  if found and not whole:
+    raise ValueError(
+      f"{found[0]} is a checkpoint that Orbax has not finished writing, and "
+      f"{path} holds no other. Give the path of a whole one."
+    )
+  if len(whole) > 1:
     raise ValueError(
       f"{path} holds several checkpoints: "
-      f"{', '.join(str(tree) for tree in found[:5])}. Give the path of one."
+      f"{', '.join(str(tree) for tree in whole[:5])}. Give the path of one."
     )
-  return found[0] if found else None
+  return whole[0] if whole else None
+
+
+def _places(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Where a checkpoint's tree may lie."""
+  return [folder, *(folder / name for name in _INSIDE)]
 
 
 def read(
@@ -113,18 +131,35 @@ def read(
 
 
 def _leaves(tree: pathlib.Path) -> dict[str, str]:
-  """What the array of every leaf is called, by its name in `flax_tree`."""
+  """What the array of every leaf is called, by its name in `flax_tree`.
+
+  Raises:
+    ValueError: two leaves have one name there.
+  """
+  found: dict[str, str] = {}
+  for name, array in _named(tree):
+    if name in found:
+      raise ValueError(
+        f"{tree} holds {name} twice, as {found[name]} and as {array}, so which "
+        "weights are the model's is open. Save those of one model."
+      )
+    found[name] = array
+  return found
+
+
+def _named(tree: pathlib.Path) -> list[tuple[str, str]]:
+  """Every leaf's name in `flax_tree`, and what its array is called."""
   metadata = json_files.read_object(tree / zarr_arrays.METADATA)
   every = zarr_arrays.leaves(metadata, str(tree))
   if any(keys[0] == "params" for keys in every):
     every = {k: name for k, name in every.items() if k[0] == "params"}
-  found = {}
+  found = []
   for keys, name in every.items():
     words = "/".join(keys).split("/")
     while words[0] in _ROOTS and len(words) > 1:
       words = words[1:]
     last = -1 if words[-1] == "w" else None
-    found["/".join(words[:last])] = name
+    found.append(("/".join(words[:last]), name))
   return found
 
 
