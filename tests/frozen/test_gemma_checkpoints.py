@@ -564,7 +564,7 @@ def without_encoder(tree):
     (lost, "no tensor decoder/layer_1/cross_attn/kv_einsum .1 of 50 are"),
     (lost_layer, "no tensor encoder/layer_0/attn/attn_vec_einsum, so"),
     (lost_table, "no tensor decoder/embedder/input_embedding"),
-    (twice, r"twice, as params\.[de]ncoder.* as params\.transformer\."),
+    (twice, r"twice, as params\.decoder.* as params\.transformer\."),
     (surplus, "encoder/layer_0/attn/_query_norm/scale that a T5Gemma has no"),
     (of_another_shape, r"kv_einsum has the shape .*, the others ask for"),
     (of_another_length, r"input_embedding has the shape \(59, 12\)"),
