@@ -126,10 +126,12 @@ def open_model(
     folder = shipped_folder()
   if not folder.exists():
     folder = remote.local(path)
+  own = expected if isinstance(expected, T5GemmaConfig) else None
   tree = t5gemma.flax_checkpoints.find(folder)
   if tree is not None:
-    own = expected if isinstance(expected, T5GemmaConfig) else None
     return t5gemma.flax_checkpoints.read(tree, folder, own)
+  if own is not None:
+    t5gemma.flax_checkpoints.check_index(folder)
   checkpoint = t5x_checkpoints.find(folder)
   if checkpoint is not None:
     return t5x_checkpoints.read(checkpoint, _of_t5x(expected, checkpoint))

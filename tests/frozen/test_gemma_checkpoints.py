@@ -592,6 +592,8 @@ def test_a_checkpoint_that_lost_its_data_is_refused(folders, tmp_path):
     pretrained.load(folder, SHARED)
 
 
+@pytest.mark.parametrize("expected", [None, SHARED], ids=["any", "expected"])
+@pytest.mark.parametrize("inside", ["", "state"])
 @pytest.mark.parametrize(
   "damage, message",
   [
@@ -601,9 +603,14 @@ def test_a_checkpoint_that_lost_its_data_is_refused(folders, tmp_path):
   ],
   ids=["cut", "keys", "empty"],
 )
-def test_a_damaged_index_is_refused(folders, tmp_path, damage, message):
-  folder = bare(folders, "shared", tmp_path)
-  text = (folder / "_METADATA").read_text()
-  (folder / "_METADATA").write_text(damage(text))
+def test_a_damaged_index_is_refused(
+  folders, tmp_path, damage, message, inside, expected
+):
+  tree = tmp_path / "model" / inside
+  shutil.copytree(bare(folders, "shared", tmp_path), tree)
+  text = (tree / "_METADATA").read_text()
+  (tree / "_METADATA").write_text(damage(text))
+  if expected is not None and damage(text) == "{}":
+    message = "_METADATA names no leaf. It is damaged"
   with pytest.raises(ValueError, match=message):
-    pretrained.load(folder)
+    pretrained.load(tmp_path / "model", expected)

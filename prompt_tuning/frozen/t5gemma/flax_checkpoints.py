@@ -82,6 +82,20 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
   return whole[0] if whole else None
 
 
+def check_index(path: pathlib.Path) -> None:
+  """Refuses a damaged index where `find` found no tree, and one was expected.
+
+  Raises:
+    ValueError: the file _METADATA there cannot be read or names no leaf.
+  """
+  for tree in _places(path):
+    if (tree / zarr_arrays.METADATA).is_file() and not _named(tree):
+      raise ValueError(
+        f"{tree / zarr_arrays.METADATA} names no leaf. It is damaged: restore "
+        "the checkpoint from a copy."
+      )
+
+
 def _places(folder: pathlib.Path) -> list[pathlib.Path]:
   """Where a checkpoint's tree may lie."""
   return [folder, *(folder / name for name in _INSIDE)]
