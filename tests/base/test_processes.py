@@ -17,7 +17,7 @@ import pytest
 import several_processes
 
 from prompt_tuning import processes
-from prompt_tuning.run_folder import RunFolder, spread
+from prompt_tuning.run_folder import RunFolder, checkpoints, spread
 
 SCRIPT = str(places.TESTS / "several_processes.py")
 
@@ -82,7 +82,7 @@ class Together:
 
   def steps(self) -> list[int]:
     """The checkpoints."""
-    return RunFolder(self.folder).checkpoint_steps()
+    return [*checkpoints.of_steps(self.folder / "checkpoints")]
 
   def ends(self) -> list[tuple[int, str]]:
     """The exit codes and what was said; the others' folders are not there."""
