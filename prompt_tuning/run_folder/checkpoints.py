@@ -1,6 +1,7 @@
 """Checkpoints of a run: a file each, or a folder if all processes write it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import pathlib
 import re
 import shutil
@@ -50,13 +51,13 @@ def save(
     remove(folder / name)
 
 
-def read(
+def load(
   path: pathlib.Path,
   like: PyTree,
   check: Callable[[Mapping[str, Any], pathlib.Path], None],
   older: str,
-) -> tuple[dict[str, Any], dict]:
-  """Tensors by path and what travels with them; of a folder, by all processes.
+) -> tuple[PyTree, dict]:
+  """The arrays, and what travels with them; of a folder, by all processes.
 
   Args:
     path: of a checkpoint.
@@ -66,23 +67,32 @@ def read(
     older: what removing the checkpoint leads to.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: it is damaged, or another run's.
   """
-  try:
-    if path.is_dir():
+  is_folder, tensors = path.is_dir(), {}
+  with _advised(older):
+    if is_folder:
       about = spread.about(path)
     else:
       tree, about = storage.load_tree(path)
-  except ValueError as error:
-    raise ValueError(f"{error} Remove it {older}.") from error
+      tensors = storage.flatten(tree)
   if not {"settings", "record"} <= about.keys():
     raise ValueError(f"{path} is no checkpoint of a run. Remove it.")
   check(about["settings"], path)
-  if not path.is_dir():
-    return storage.flatten(tree), about
-  _check(like, spread.shapes(about), path)
+  shapes = {name: tensor.shape for name, tensor in tensors.items()}
+  _check_shapes(like, spread.shapes(about) if is_folder else shapes, path)
+  if is_folder:
+    with _advised(older):
+      tensors = spread.load(path, dict(_leaves(like)), about)
+  leaves = [tensors[name] for name, _ in _leaves(like)]
+  return jax.tree.unflatten(jax.tree.structure(like), leaves), about
+
+
+@contextlib.contextmanager
+def _advised(older: str) -> Iterator[None]:
+  """Inside, an error of a damaged checkpoint says what removing it does."""
   try:
-    return spread.load(path, dict(_leaves(like)), about), about
+    yield
   except ValueError as error:
     raise ValueError(f"{error} Remove it {older}.") from error
 
@@ -110,15 +120,9 @@ def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
   ]
 
 
-def filled(like: PyTree, tensors: Mapping[str, Any], where) -> PyTree:
-  """`like` with its leaves replaced by the tensors of their paths."""
-  _check(like, {path: tensors[path].shape for path in tensors}, where)
-  return jax.tree.unflatten(
-    jax.tree.structure(like), [tensors[path] for path, _ in _leaves(like)]
-  )
-
-
-def _check(like: PyTree, shapes: Mapping[str, tuple[int, ...]], where) -> None:
+def _check_shapes(
+  like: PyTree, shapes: Mapping[str, tuple[int, ...]], where
+) -> None:
   """Compares what was saved with what a run has.
 
   Raises:

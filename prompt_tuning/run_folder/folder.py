@@ -199,8 +199,8 @@ class RunFolder:
       older = (
         f"to go on from step {steps[-2]}" if steps[1:] else "to start anew"
       )
-      tensors, about = checkpoints.read(path, like, self._compare, older)
-      like, record = checkpoints.filled(like, tensors, path), about["record"]
+      like, about = checkpoints.load(path, like, self._compare, older)
+      record = about["record"]
     if self.writes:
       self._drop_metrics_after(last)
     return (last, like, record) if steps else None

@@ -121,7 +121,7 @@ def load(
 
   Args:
     path: the folder.
-    like: arrays of the shapes that were saved, see `sizes`.
+    like: arrays of the shapes that were saved, see `shapes`.
     about: of the folder.
 
   Raises:
@@ -180,11 +180,11 @@ _OF_DISK = {
 
 def _of_disk(error: Exception) -> Exception | None:
   """The error as one of the disk or the memory, if it is one."""
+  if "Out of memory" in str(error):
+    return MemoryError(str(error))
   for name, number in _OF_DISK.items():
     if name in str(error):
-      is_memory = "Out of memory" in str(error)
-      own = MemoryError(str(error)) if is_memory else None
-      return own or OSError(number, os.strerror(number))
+      return OSError(number, os.strerror(number))
   return None
 
 
@@ -201,16 +201,13 @@ def _sums(arrays: Mapping[str, Any]) -> dict[str, list]:
 
 @jax.jit
 def _sum_of(leaf: Any) -> Any:
-  size = jnp.dtype(leaf.dtype).itemsize
-  bits = leaf.astype(jnp.uint32) if leaf.dtype == bool else leaf
-  if bits.dtype != jnp.uint32:
-    bits = jax.lax.bitcast_convert_type(leaf, _BITS[size]).astype(jnp.uint32)
+  if leaf.dtype == bool:
+    leaf = leaf.astype(jnp.uint8)
+  own = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+  bits = jax.lax.bitcast_convert_type(leaf, own).astype(jnp.uint32)
   place = jnp.uint32(0)
   for axis, length in enumerate(bits.shape):
     at = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
     place = place * jnp.uint32(length) + at
   weight = (place * jnp.uint32(2654435761)) | jnp.uint32(1)
   return jnp.sum(bits * weight, dtype=jnp.uint32)
-
-
-_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
