@@ -2,10 +2,13 @@
 
     python benchmarks/serving.py
     python benchmarks/serving.py --requests 100000 --only memory
+    python benchmarks/serving.py --size small --count 64 --only throughput
     python benchmarks/serving.py --peft /tmp/peft/bin/python
 
 A server of the model that ships, with 50 prompts of words' rows, runs in a
-process of its own; the clients are threads of this one. Cases:
+process of its own; the clients are threads of this one. With --size it is a T5
+1.1 of that size and of random weights, whose answers have no end but their
+limit. Cases:
 
     throughput  the same requests one after another and by 64 clients
     fairness    how long a short request takes alone, and while long ones run
@@ -34,10 +37,11 @@ import threading
 import time
 
 import numpy as np
+from peers import SIZES, VOCABULARY
 from serving_peft import LONGEST, TURNS, beside, spread
 from serving_peft import TOGETHER as CLIENTS
 
-PROMPTS, POSITIONS, ROWS = 50, 20, 64
+PROMPTS, POSITIONS, ROWS, MOST = 50, 20, 64, 64
 CASES = ("throughput", "fairness", "memory")
 
 
@@ -49,12 +53,25 @@ def texts(count: int) -> list[str]:
   return [rows[n % len(rows)]["inputs"] for n in range(count)]
 
 
-def write_prompts(folder: pathlib.Path) -> None:
-  """Rows drawn among the words' spread, for the model that ships."""
+def write_model(folder: pathlib.Path, size: str) -> str:
+  """A T5 1.1 of random weights, which reads the microworld's words."""
+  from prompt_tuning.frozen import pretrained
+  from prompt_tuning.model import t5
+
+  width, heads, hidden, layers = SIZES[size]
+  shape = (VOCABULARY, width, heads, 64, hidden, layers, layers)
+  words = pretrained.shipped_vocabulary()
+  model = pretrained.random(t5.T5Config(*shape), vocabulary=words)
+  pretrained.save(folder, model)
+  return str(folder)
+
+
+def write_prompts(folder: pathlib.Path, place: str) -> None:
+  """Rows drawn among the words' spread, for the model at a place."""
   from prompt_tuning.frozen import pretrained
   from prompt_tuning.prompts import checkpoints
 
-  model = pretrained.load(pretrained.SHIPPED)
+  model = pretrained.load(place)
   words = model.embedding
   about = {"source": model.source, "hash": model.stored_hash}
   for n in range(PROMPTS):
@@ -67,12 +84,14 @@ def write_prompts(folder: pathlib.Path) -> None:
 class Server:
   """The command, in a process of its own."""
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: pathlib.Path, place: str, longest: int):
     self._process = subprocess.Popen(
       [
         *(sys.executable, "-m", "prompt_tuning.cli", "serve"),
-        *("--gin_file=models/microworld.gin", "--gin_file=runs/serve.gin"),
-        *(f"--gin.EVAL_BATCH_SIZE={ROWS}", f"--gin.TARGET_LENGTH={LONGEST}"),
+        *("--gin_file=models/pretrained.gin", "--gin_file=runs/serve.gin"),
+        f"--gin.INITIAL_CHECKPOINT_PATH={place}",
+        '--gin.TASK_FEATURE_LENGTHS={"inputs": 64, "targets": 8}',
+        *(f"--gin.EVAL_BATCH_SIZE={ROWS}", f"--gin.TARGET_LENGTH={longest}"),
         *("--prompts", str(folder), "--port=0"),
       ],
       stdout=subprocess.PIPE,
@@ -167,9 +186,15 @@ def long_requests(clients: Clients, count: int) -> list[dict]:
   return [long[n % len(long)] for n in range(count)]
 
 
-def throughput(server: Server, clients: Clients, count: int) -> None:
+def throughput(
+  server: Server, clients: Clients, count: int, is_random: bool
+) -> None:
   """One after another, and by 64 clients; the answers have to be the same."""
-  cases = (requests(count, 1), requests(count), long_requests(clients, count))
+  if is_random:
+    cases = (requests(count, tokens) for tokens in (1, 8, MOST))
+  else:
+    limits = (requests(count, 1), requests(count))
+    cases = (*limits, long_requests(clients, count))
   for bodies in cases:
     rates, ratios, used, different = [], [], [], 0
     for _ in range(TURNS):
@@ -247,17 +272,22 @@ def main() -> None:
   parser.add_argument("--count", type=int, default=512, help="for throughput")
   parser.add_argument("--peft", help="a python with torch and peft")
   parser.add_argument("--only", choices=CASES)
+  parser.add_argument("--size", choices=SIZES, help="of a T5 1.1 instead")
   flags = parser.parse_args()
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name) / "prompts"
-    write_prompts(folder)
-    server = Server(folder)
+    place, longest = "microworld", LONGEST
+    if flags.size:
+      longest = MOST
+      place = write_model(pathlib.Path(name) / "model", flags.size)
+    write_prompts(folder, place)
+    server = Server(folder, place, longest)
     try:
       clients = Clients(server)
       clients.all(requests(256), CLIENTS)  # connections, caches
       if flags.only in (None, "throughput"):
-        throughput(server, clients, flags.count)
+        throughput(server, clients, flags.count, bool(flags.size))
       if flags.only in (None, "fairness"):
         fairness(clients, flags.count)
       if flags.peft:

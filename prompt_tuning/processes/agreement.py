@@ -69,7 +69,10 @@ def agreed(value: int) -> int:
 
 
 def check_same(what: str, text: str) -> None:
-  """Compares a text with that of process 0.
+  """Compares a text with that of process 0, and waits until all have done so.
+
+  They also compute together for the first time: Gloo, which connects them on
+  CPUs, waits for 30 seconds and no longer for the last one to come.
 
   Raises:
     ValueError: they differ, and the run would not be one.
@@ -82,6 +85,8 @@ def check_same(what: str, text: str) -> None:
       f"Process {joining.number()} has {what} than process 0. Give every "
       "process the same command; only PROCESS_ID is each one's own."
     )
+  watch.client().wait_at_barrier("prompt_tuning/same", _DAY)
+  agreed(0)
 
 
 def on_host(tree: PyTree) -> PyTree:

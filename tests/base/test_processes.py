@@ -268,6 +268,36 @@ def test_an_error_of_one_process_is_known_to_all(number, tmp_path):
   assert f"process {number}, which said: the batch fell off the table" in said
 
 
+LATE = """
+import sys, time
+from prompt_tuning import processes
+
+number = int(sys.argv[2])
+processes.join(sys.argv[1], number, 2)
+time.sleep(40 * number)  # one reads its settings slowly, the other a model
+processes.check_same("other settings", "the same")
+time.sleep(40 * (1 - number))
+assert processes.agreed(number) == 1
+"""
+
+
+@pytest.mark.slow
+def test_one_that_comes_late_is_waited_for():
+  """Gloo alone waits for 30 seconds."""
+  address = f"127.0.0.1:{free_port()}"
+  both = [
+    subprocess.Popen(
+      [sys.executable, "-c", LATE, address, str(number)],
+      env={**os.environ, "PYTHONPATH": str(places.ROOT)},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for number in range(2)
+  ]
+  said = [each.communicate(timeout=400)[1] for each in both]
+  assert [each.returncode for each in both] == [0, 0], said
+
+
 @pytest.mark.parametrize(
   "given, message",
   [

@@ -8,6 +8,8 @@ import toy_tasks
 
 from prompt_tuning import storage
 from prompt_tuning.frozen import pretrained, stored_model
+from prompt_tuning.model import t5gemma
+from prompt_tuning.model.t5gemma import grouped
 from prompt_tuning.training import mimetic
 
 
@@ -53,3 +55,55 @@ def test_stacked_layers_are_taken_apart_first():
     for choice in (False, True)
   )
   assert plain.stored_hash == stacked.stored_hash
+
+
+def test_mimetic_weights_of_two_widths_are_those_of_the_encoder():
+  """Its attention, and its words; cross-attention cannot be so."""
+  config = tiny_t5.gemma()
+  model = toy_tasks.model(config=config)
+  after = mimetic.mimetic(model)
+  stored_model.check_tree(after.params, config, "mimetic")
+  old, new = storage.flatten(model.params), storage.flatten(after.params)
+  changed = {path for path in old if not np.array_equal(old[path], new[path])}
+  assert changed == {
+    "token_embedder/embedding",
+    *(
+      f"encoder/layers_{i}/attention/{part}/kernel"
+      for i in range(2)
+      for part in ("query", "key", "out")
+    ),
+  }
+  value = new["encoder/layers_0/attention/value/kernel"].reshape(16, 2, 6)
+  out = new["encoder/layers_0/attention/out/kernel"].reshape(2, 2, 6, 16)
+  np.testing.assert_array_equal(np.moveaxis(out[:, 0], -1, 0), value)
+
+
+def test_mimetic_heads_look_at_equal_words_and_at_near_places():
+  """Of an encoder, though its attention has no position bias."""
+  width, heads, groups, size = 64, 4, 2, 16
+  stack = t5gemma.Stack(width, heads, groups, size, 128, 2)
+  config = t5gemma.T5GemmaConfig(encoder=stack, decoder=stack, vocab_size=99)
+  new = storage.flatten(mimetic.mimetic(pretrained.random(config)).params)
+  ids = np.array([*range(3, 15), *range(3, 15)])  # twelve words, twice
+  x = new["token_embedder/embedding"][ids]
+  x = x / np.sqrt(np.square(x).mean(-1, keepdims=True))
+  query, key = (
+    grouped.rotated(
+      (x @ new[f"encoder/layers_0/attention/{part}/kernel"]).reshape(
+        1, len(ids), count, size
+      ),
+      *(0, stack.rope_base),
+    )[0]
+    for part, count in (("query", heads), ("key", groups))
+  )
+  key = np.repeat(key, heads // groups, axis=1)
+  scores = np.einsum("qhd,shd->hqs", query, key) / size**0.5
+  weights = np.asarray(jax.nn.softmax(scores))
+  for head in (0, 2):
+    again = (np.diagonal(weights[head], d).mean() for d in (-12, 12))
+    assert min(again) > 0.3 > 3 * np.diagonal(weights[head]).mean()
+  behind, ahead = (
+    [sum(np.diagonal(w, side * d).mean() for d in (1, 2)) for w in weights]
+    for side in (-1, 1)
+  )
+  assert behind[1] > 0.3 > 3 * ahead[1] and ahead[3] > 0.3 > 3 * behind[3]

@@ -12,14 +12,12 @@ import pytest
 import tiny_t5
 import toy_tasks
 
-from prompt_tuning import storage
-from prompt_tuning.frozen import stored_model
 from prompt_tuning.inference import infer
 from prompt_tuning.inference.prompted_model import PromptedModel
 from prompt_tuning.prompts import checkpoints
 from prompt_tuning.serving import bank as banks
 from prompt_tuning.serving import engine, programs, rows, sizes
-from prompt_tuning.training import mimetic, optimizers
+from prompt_tuning.training import optimizers
 
 CONFIG = tiny_t5.gemma()
 TEXTS = ["the cat sat", "a dog ran to the red house", "mat"]
@@ -115,23 +113,3 @@ def test_eight_devices_train_and_predict_as_one_does():
   np.testing.assert_allclose(several["losses"], alone["losses"], rtol=1e-5)
   np.testing.assert_allclose(several["rows"], alone["rows"], atol=1e-5)
   assert several["predictions"] == alone["predictions"]
-
-
-def test_mimetic_weights_have_equal_queries_and_keys_in_every_group(model):
-  """Stacks of two widths have one attention that can be so: the encoder's."""
-  after = mimetic.mimetic(model)
-  stored_model.check_tree(after.params, CONFIG, "mimetic")
-  old, new = storage.flatten(model.params), storage.flatten(after.params)
-  changed = {path for path in old if not np.array_equal(old[path], new[path])}
-  assert changed == {
-    f"encoder/layers_{i}/attention/{part}/kernel"
-    for i in range(2)
-    for part in ("key", "out")
-  }
-  query = new["encoder/layers_0/attention/query/kernel"].reshape(16, 2, 2, 6)
-  key = new["encoder/layers_0/attention/key/kernel"].reshape(16, 2, 6)
-  np.testing.assert_array_equal(query[:, :, 0], key)
-  value = new["encoder/layers_0/attention/value/kernel"].reshape(16, 2, 6)
-  out = new["encoder/layers_0/attention/out/kernel"].reshape(2, 2, 6, 16)
-  for head in range(2):
-    np.testing.assert_array_equal(np.moveaxis(out[:, head], -1, 0), value)
