@@ -48,8 +48,19 @@ _OF_TEXT = {
 }
 """What a macro of texts must be; a file may have None for nothing."""
 _MAY_BE_NONE = {"VALIDATION_SPLIT"}
-_MEANT = {"PROMPT_FILE": "PROMPT_PATH"}
-"""What takes the place of a macro where a run has the other only."""
+_MEANT = {
+  "PROMPT_FILE": (
+    "PROMPT_PATH",
+    "it is what training starts from. Set PROMPT_PATH to the prompt that is to "
+    "be used.",
+  ),
+  "TRAIN_STEPS": (
+    "STAGES",
+    "it is how long a prompt trains. Pre-training has steps for each of its "
+    "STAGES, which their gin file names: --gin.<stage>/pretrain.Stage.steps=N.",
+  ),
+}
+"""What takes the place of a macro where a run has the other only, and why."""
 TASK_MODULES = "MIXTURE_OR_TASK_MODULE"
 
 
@@ -120,11 +131,9 @@ def check_flags(names: Iterable[str], known: Collection[str]) -> None:
   for name in unused:
     hint = spelling.hint(name, sorted(known), alike=0.6)
     files = elsewhere[name][:3]
-    if (meant := _MEANT.get(name)) in known:
-      raise ValueError(
-        f"{name} is set, but nothing in this run uses it: it is what training "
-        f"starts from. Set {meant} to the prompt that is to be used."
-      )
+    meant, why = _MEANT.get(name, ("", ""))
+    if meant in known:
+      raise ValueError(f"{name} is set, but nothing in this run uses it: {why}")
     advice = "Leave it out, or add the file."
     if all(file.startswith("t5x/") for file in files):
       advice = "They are for t5x's launchers. Leave it out."

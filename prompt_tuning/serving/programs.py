@@ -7,13 +7,14 @@ prompts there are is a shape too, of the encoder alone: a bank that grows gets
 its programs (`add_bank`) while those of the smaller one run on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.prompts.prompted import Prompted
@@ -51,31 +52,40 @@ class Programs:
     """How many there are."""
     return len(self._compiled)
 
-  def _add(self, key: tuple, function: Callable, *shapes, donated=(0,)) -> None:
+  def compile(self, prompted: Prompted) -> None:
+    """Makes all of them; shows how far it is."""
+    programs = [*self._of_rows(), *self._of_bank(prompted)]
+    for program in tqdm.tqdm(programs, desc="compile", disable=None):
+      self._add(*program)
+
+  def add_bank(self, prompted: Prompted) -> None:
+    """Makes the encoder's programs for a bank of this size, if it is new."""
+    for program in self._of_bank(prompted):
+      self._add(*program)
+
+  def _add(self, key: tuple, function: Callable, shapes, donated=(0,)) -> None:
     if self.is_given_up:
       raise GivenUp()
     if key not in self._compiled:
       jitted = jax.jit(function, donate_argnums=donated)
       self._compiled[key] = jitted.lower(*shapes).compile()
 
-  def compile(self) -> None:
-    """Makes all but the encoder's, which `add_bank` does."""
+  def _of_rows(self) -> Iterator[tuple]:
+    """What `_add` is given, for all but the encoder's."""
     rows, slots = self._rows, self._rows.slots
-    self._add(("empty",), rows.empty, donated=())
+    yield ("empty",), rows.empty, (), ()
     for count in self.sizes.counts:
       ids = jax.ShapeDtypeStruct((count,), jnp.int32)
-      self._add(("copy", count), rows.copy, slots, ids, ids)
+      yield ("copy", count), rows.copy, (slots, ids, ids)
       for width in self.sizes.widths:
         step = functools.partial(rows.step, width)
-        self._add(
-          ("step", count, width), step, slots, self._params, ids, ids, ids
-        )
+        yield ("step", count, width), step, (slots, self._params, ids, ids, ids)
       logits = jax.ShapeDtypeStruct((count, self._vocab), jnp.float32)
       draws = jax.tree.map(_shape, draws_of(count))
-      self._add(("drawn", count), picking.drawn, logits, ids, draws, donated=())
+      yield ("drawn", count), picking.drawn, (logits, ids, draws), ()
 
-  def add_bank(self, prompted: Prompted) -> None:
-    """Makes the encoder's programs for a bank of this size, if it is new."""
+  def _of_bank(self, prompted: Prompted) -> Iterator[tuple]:
+    """The same of the encoder's."""
     function = functools.partial(self._rows.encode, prompted.network)
     for width in self.sizes.widths:
       most = self.sizes.together(width)
@@ -84,10 +94,10 @@ class Programs:
           break
         tokens = jax.ShapeDtypeStruct((count, width), jnp.int32)
         places = jax.ShapeDtypeStruct((count,), jnp.int32)
-        self._add(
+        yield (
           ("encode", count, width, prompted.network),
           function,
-          *(self._rows.slots, prompted.params, tokens, places),
+          (self._rows.slots, prompted.params, tokens, places),
         )
 
   def empty(self) -> Slots:

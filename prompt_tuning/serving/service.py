@@ -107,8 +107,7 @@ class Service:
 
   def prepare(self) -> int:
     """Compiles all programs, and starts; returns how many there are."""
-    self._programs.compile()
-    self._programs.add_bank(self.bank.prompted)
+    self._programs.compile(self.bank.prompted)
     self._engine = Engine(self._programs, self.settings.most_waiting)
     self._is_counting = True
     _listen(self)

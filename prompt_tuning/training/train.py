@@ -240,6 +240,7 @@ def _save_prompts(
         "initializer": initializer_name(start),
         **({"method": method} if method else {}),
         **(pull.record(n) if pull else {}),
+        **_beside(prepared.tuning),
         **placing.record(),
         "scores": {r.split: r.metrics for r in trained.results[n]},
         "truncated": {
@@ -249,6 +250,14 @@ def _save_prompts(
         "versions": checkpoints.versions(),
       },
     )
+
+
+def _beside(tuning: Tuning) -> dict:
+  """What the prompt was taught by, and what it was trained together with."""
+  said: dict = {"teachers": str(tuning.teachers)} if tuning.teachers else {}
+  if tuple(tuning.trainable) != freeze.PROMPT:
+    said["trainable"] = list(tuning.trainable)
+  return said
 
 
 def _form_of(task: str) -> dict:

@@ -47,6 +47,17 @@ def test_a_flag_of_another_run_is_named(binding, message):
     configure(["models/microworld.gin", "runs/eval.gin"], binding)
 
 
+def test_steps_of_a_prompt_are_no_steps_of_pretraining():
+  with pytest.raises(ValueError, match="steps for each of its STAGES"):
+    configure(["demo/pretrain_sizes.gin"], "TRAIN_STEPS=3")
+
+
+def test_a_run_has_one_method():
+  files = ["runs/prompt_tuning.gin", "methods/ia3.gin", "methods/deep.gin"]
+  with pytest.raises(ValueError, match=r"ia3.gin and methods/deep.gin each"):
+    configure(files)
+
+
 def test_a_file_may_set_what_another_run_uses(tmp_path):
   (tmp_path / "mine.gin").write_text("TRAIN_STEPS = 5\nBATCH_SIZE = 3\n")
   configure(

@@ -40,8 +40,7 @@ def bank():
 @pytest.fixture(scope="module")
 def compiled(bank):
   made = programs.Programs(toy_tasks.model(), SIZES)
-  made.compile()
-  made.add_bank(bank.prompted)
+  made.compile(bank.prompted)
   return made
 
 
@@ -100,8 +99,7 @@ def test_a_server_of_quantised_weights_answers_as_predictions_do():
   model = dataclasses.replace(plain, params=params)
   own = banks.empty(model, "toy", sizes.Room(7)).changed({"p0": PROMPTS[0]})
   made = programs.Programs(model, SIZES)
-  made.compile()
-  made.add_bank(own.prompted)
+  made.compile(own.prompted)
   running = engine.Engine(made, most_waiting=20)
   asked = [("p0", text, rows.Writing(8)) for text in TEXTS]
   found = asking.Request(running, own, asked).wait()

@@ -81,8 +81,7 @@ def engine_of(model, own) -> tuple[banks.Bank, engine.Engine]:
   bank = banks.empty(model, "toy", room).changed(own)
   shapes = dataclasses.replace(chosen.sizes(room), encoded=64)
   made = programs.Programs(model, shapes)
-  made.compile()
-  made.add_bank(bank.prompted)
+  made.compile(bank.prompted)
   return bank, engine.Engine(made, most_waiting=200)
 
 

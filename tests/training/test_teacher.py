@@ -122,9 +122,13 @@ def test_a_shared_part_learns_from_a_teacher_of_each_task(teachers, tmp_path):
   assert (metrics[step.DISTILLED] > 0).all()
 
 
-def test_another_teacher_is_not_gone_on_with(teachers, tmp_path):
+def test_a_record_names_the_teachers_and_another_is_not_gone_on_with(
+  teachers, tmp_path
+):
   short = loop.Plan(2, eval_every=2, steps_per_dispatch=2)
   toy_tasks.run(tmp_path / "a", plan=short, tuned=tuning(teachers))
+  record = checkpoints.load_prompt(tmp_path / "a").record
+  assert record["teachers"] == str(teachers) and "trainable" not in record
   for other in (tuning(None), tuning(teachers, teacher_weight=2.0)):
     with pytest.raises(ValueError, match="belongs to a run with TEACHER"):
       toy_tasks.run(tmp_path / "a", plan=short, tuned=other)
