@@ -201,6 +201,7 @@ def convert(
         "Leave it out."
       )
     prompts = checkpoints.load_prompts(source)
+    _check_base(base_model, prompts[0])
     _check_free(pathlib.Path(target))
     if len(prompts) == 1:
       return conversion.convert(prompts[0], target, to, base_model)
@@ -219,6 +220,23 @@ def convert(
     _check_free(pathlib.Path(target))
   model = pretrained.load(source, dtype=dtype or kept)
   return pretrained.save(target, model, to)
+
+
+def _check_base(base_model: str, saved: checkpoints.SavedPrompt) -> None:
+  """Compares the width of a prompt with that of a base model that is here.
+
+  Raises:
+    ValueError: they differ.
+  """
+  if not base_model or not pathlib.Path(base_model).is_dir():
+    return  # of none, or of one that its reader will find
+  width = pretrained.open_model(base_model).config.emb_dim
+  if len(saved.values) and saved.values.shape[1] != width:
+    raise ValueError(
+      f"{saved.path} has a width of {saved.values.shape[1]}, and the model at "
+      f"{base_model} has {width}. Give --base_model the model that the prompt "
+      "was trained for."
+    )
 
 
 def _check_free(target: pathlib.Path) -> None:

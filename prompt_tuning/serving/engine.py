@@ -270,6 +270,7 @@ class Engine:
       draws=_draws(here),
     )
     tokens, log_p = picked.token.tolist(), picked.log_p.tolist()
+    likely, nats = map(np.asarray, (picked.likely, picked.likely_log_p))
     self.counts.steps += 1
     self.counts.rows += len(rows)
     self.counts.tokens += len(rows)
@@ -277,7 +278,7 @@ class Engine:
       if row is not None:
         # The log-probability last: who reads it finds the others there.
         if row.writing.likely:
-          row.likely.append((picked.likely[at], picked.likely_log_p[at]))
+          row.likely.append((likely[at], nats[at]))
         row.ids.append(tokens[at])
         row.log_p.append(log_p[at])
         self._written(at, row)

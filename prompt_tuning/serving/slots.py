@@ -150,12 +150,14 @@ class Rows:
       cache = self._begun(prompted, params, source)
       put = {k: x.at[places].set(cache[k]) for k, x in slots.cache.items()}
       slots = slots._replace(cache=put)
-    vectors = {
-      name: all_of.at[places, 0].set(
-        params[prompt.NAME][name][source.prompt_id[:, 0]]
-      )
-      for name, all_of in slots.vectors.items()
-    }
+    vectors = {}
+    if slots.vectors:
+      assert source.prompt_id is not None
+      which, own = source.prompt_id[:, 0], params[prompt.NAME]
+      vectors = {
+        name: all_of.at[places, 0].set(own[name][which])
+        for name, all_of in slots.vectors.items()
+      }
     return slots._replace(
       vectors=vectors,
       real=slots.real.at[places].set(real),

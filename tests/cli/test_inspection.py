@@ -69,6 +69,17 @@ def test_every_format_of_a_prompt_is_recognised(prompt, tmp_path):
     assert inspection.inspect(target)["what"] == f"a prompt ({name})"
 
 
+def test_a_base_model_of_another_width_is_refused(folder, tmp_path):
+  checkpoints.save_prompt(tmp_path / "wide", np.ones((3, 20)), {"task": "t"})
+  with pytest.raises(
+    ValueError, match="a width of 20, and the model .* has 16"
+  ):
+    inspection.convert(
+      *(tmp_path / "wide", tmp_path / "x", "peft"), base_model=str(folder)
+    )
+  assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize(
   "source, to, message",
   [

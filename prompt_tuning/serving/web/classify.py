@@ -79,7 +79,7 @@ async def answer(
   for row in rows:
     check_ended(row, settings.most_seconds)
 
-  read = sum(row.read for row in rows[:: len(labels)])
+  given = sum(row.read for row in rows[:: len(labels)])
   nats = np.array([sum(row.log_p) for row in rows]).reshape(-1, len(labels))
   data = [
     {
@@ -98,7 +98,7 @@ async def answer(
       "model": model,
       "labels": labels,
       "data": data,
-      "usage": serving.metrics.used(model, read, rows),
+      "usage": serving.metrics.used(model, given, rows),
     }
   )
 
