@@ -98,12 +98,29 @@ def train(
       return report(prepared, outcome, folder, frozen_unchanged=unchanged)
 
 
-_STUCK = (
-  "Some begin to learn later. If it stays there, give other SEEDS or another "
-  "LEARNING_RATE, start from class labels (prompts/class_labels.gin) or from "
-  "the prompt of a related task (prompts/file.gin), or take a steadier method, "
-  "methods/low_rank.gin or methods/ia3.gin (docs/methods.md)."
+_OTHERS = "give other SEEDS or another LEARNING_RATE"
+_LABELS = "start from class labels (prompts/class_labels.gin)"
+_RELATED = "start from the prompt of a related task (prompts/file.gin)"
+_METHODS = (
+  "take a steadier method, methods/low_rank.gin or methods/ia3.gin "
+  "(docs/methods.md)"
 )
+
+
+def _advice(prepared: prepare.Prepared) -> str:
+  """What may help prompts at chance, of what has not been done."""
+  starts = {initializer_name(one.initializer) for one in prepared.members}
+  labels = initializers.from_class_labels.__name__
+  ways = [_OTHERS, _LABELS, _RELATED, _METHODS]
+  if starts == {labels}:
+    ways.remove(_LABELS)
+  if prepared.tuning.module is not prompt.Prompt:
+    ways.remove(_METHODS)
+  *first, last = ways
+  return (
+    "Some begin to learn later. If it stays there, "
+    f"{', '.join(first)}, or {last}."
+  )
 
 
 def watch_for_chance(
@@ -134,7 +151,7 @@ def watch_for_chance(
       logging.getLogger(__name__).warning(
         "After %d of %d steps prompts score on %s no better than always giving "
         "the most frequent answer: %s. %s",
-        *(at, plan.steps, split, ", ".join(stuck), _STUCK),
+        *(at, plan.steps, split, ", ".join(stuck), _advice(prepared)),
       )
 
   return watch

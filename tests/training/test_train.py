@@ -14,7 +14,12 @@ from prompt_tuning.data import layout
 from prompt_tuning.frozen import pretrained
 from prompt_tuning.inference import infer
 from prompt_tuning.model import decode, freeze, t5
-from prompt_tuning.prompts import checkpoints, initializers, prompted
+from prompt_tuning.prompts import (
+  checkpoints,
+  initializers,
+  prompted,
+  reparameterised,
+)
 from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.training import loop, optimizers, prepare, train
 
@@ -462,6 +467,19 @@ def test_a_prompt_above_chance_is_not_said_to_be_there(caplog):
   whole = toy_tasks.tuning(trainable=(".*",), prompt_length=0)
   tuned = prepare.prepare(toy_tasks.model(), toy_tasks.tasks(), whole)
   assert train.watch_for_chance(tuned, loop.Plan(100)) is None
+
+
+def test_what_has_been_done_is_no_advice(caplog):
+  tuned = toy_tasks.tuning(
+    initializer=initializers.from_class_labels(),
+    module=reparameterised.low_rank(2),
+  )
+  prepared = prepare.prepare(toy_tasks.model(), toy_tasks.tasks(), tuned)
+  watch = train.watch_for_chance(prepared, loop.Plan(100, eval_every=4))
+  watch(12, [0.0])
+  (said,) = at_chance(caplog)
+  assert "LEARNING_RATE, or start from the prompt of a related task" in said
+  assert "class_labels.gin" not in said and "methods/" not in said
 
 
 @pytest.mark.parametrize(
