@@ -271,9 +271,11 @@ def check_expected(own: t5.Config, expected: t5.Config, where) -> None:
   if kinds[0] == kinds[1]:
     # How it computes is the run's choice, and no sign of another model.
     chosen = {"dtype": own.dtype, "dropout_rate": own.dropout_rate}
-    want = {**dataclasses.asdict(expected), **chosen}
-    have = dataclasses.asdict(own).items()
-    other = [f"{k} {v}, not {want[k]}" for k, v in have if v != want[k]]
+    want, have = (
+      storage.flatten({**dataclasses.asdict(config), **chosen})
+      for config in (expected, own)
+    )
+    other = [f"{k} {v}, not {want[k]}" for k, v in have.items() if v != want[k]]
   if other:
     raise ValueError(
       f"{where} holds another T5 than the run asks for: {'; '.join(other)}. "

@@ -450,7 +450,7 @@ def test_sizes_that_no_published_model_has_need_to_be_said(folders, tmp_path):
 @pytest.mark.parametrize(
   "expected, message",
   [
-    (OWN, "another T5 than the run asks for.*'emb_dim': 16"),
+    (OWN, "another T5 than the run asks for.*encoder/emb_dim 16, not"),
     (tiny_t5.config(), "T5GemmaConfig, not T5Config"),
     (dataclasses.replace(SHARED, logits_via_embedding=False), "embedding True"),
   ],
