@@ -20,6 +20,7 @@ from prompt_tuning.data import layout
 from prompt_tuning.frozen import placement
 from prompt_tuning.inference import infer
 from prompt_tuning.model import forms, freeze, t5
+from prompt_tuning.processes import joining
 from prompt_tuning.prompts.prompted import Prompted
 from prompt_tuning.run_folder import RunFolder
 from prompt_tuning.training import interruption, loop, optimizers, step
@@ -189,6 +190,7 @@ def writes() -> list[str]:
 def main(asked: dict) -> int:
   """Joins the others, and prints the outcome."""
   number, count = asked.pop("number"), asked.pop("count")
+  joining._WAIT = 60  # seconds for one of them to come
   processes.join(asked.pop("coordinator"), number, count)
   tiny_t5.vocabulary()  # which it makes, in a folder of its own
   written, folder = writes(), asked.pop("folder")

@@ -123,7 +123,8 @@ class Devices:
 
 def lay(value: Any, sharding: Sharding) -> jax.Array:
   """An array where it shall lie; of several processes each lays its part."""
-  if sharding.is_fully_addressable:
+  is_spread = isinstance(value, jax.Array) and not value.is_fully_addressable
+  if is_spread or sharding.is_fully_addressable:
     return jax.device_put(value, sharding)
   value = np.asarray(value)
   return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)

@@ -64,31 +64,37 @@ def join(
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
   try:
-    jax.distributed.initialize(
-      **(
-        {}
-        if is_auto
-        else {
-          "coordinator_address": coordinator,
-          "process_id": process_id,
-          "num_processes": num_processes,
-          "cluster_detection_method": "deactivate",
-        }
-      ),
-      initialization_timeout=_WAIT,
-      heartbeat_timeout_seconds=_HEARTBEAT,
-    )
+    with watch.explained(_apart("process 0 is not there"), code=2):
+      jax.distributed.initialize(
+        **(
+          {}
+          if is_auto
+          else {
+            "coordinator_address": coordinator,
+            "process_id": process_id,
+            "num_processes": num_processes,
+            "cluster_detection_method": "deactivate",
+          }
+        ),
+        initialization_timeout=_WAIT,
+        heartbeat_timeout_seconds=_HEARTBEAT,
+      )
   except (RuntimeError, ValueError) as error:
-    raise OSError(
-      f"The processes did not come together ({_first_line(error)}). Start the "
-      "same command once for each PROCESS_ID from 0 to NUM_PROCESSES - 1, "
-      f"within {_WAIT} seconds, with a COORDINATOR=host:port of process 0 that "
-      "all of them reach and nothing else uses."
-    ) from error
+    raise OSError(_apart(_first_line(error))) from error
   if count() > 1:
     watch.start(number(), count())
     if not is_first():
       logging.getLogger().setLevel(logging.ERROR)
+
+
+def _apart(why: str) -> str:
+  """What is said where not all of them came."""
+  return (
+    f"The processes did not come together ({why}). Start the same command once "
+    f"for each PROCESS_ID from 0 to NUM_PROCESSES - 1, within {_WAIT} seconds, "
+    "with a COORDINATOR=host:port of process 0 that all of them reach and "
+    "nothing else uses."
+  )
 
 
 def _check(given: Mapping[str, object]) -> None:

@@ -9,6 +9,8 @@ looking is a thread's, and the last sentence is written by the handler of the
 abort itself.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
 import ctypes
 import os
 import re
@@ -42,8 +44,7 @@ class _Watch:
     self.number, self.count = number, count
     self.is_over = threading.Event()
     self._lock = threading.Lock()
-    self._abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
-    ctypes.CDLL(None).signal(signal.SIGABRT, self._abort)
+    _at_abort(lambda: self.end(self.lost))
     threading.Thread(target=self._look, daemon=True).start()
 
   @property
@@ -72,10 +73,6 @@ class _Watch:
       os._exit(LOST)
     time.sleep(60)
 
-  def _aborted(self, number: int) -> None:
-    del number
-    self.end(self.lost)
-
   def _look(self) -> None:
     while not self.is_over.wait(_PERIOD):
       try:
@@ -86,6 +83,13 @@ class _Watch:
         self.end(message)
 
 
+def _at_abort(call: Callable[[], None]) -> None:
+  """Calls a function where JAX aborts the process, which then ends."""
+  handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: call())
+  _left.append(handler)
+  ctypes.CDLL(None).signal(signal.SIGABRT, handler)
+
+
 _watch: _Watch | None = None
 _has_told = False
 _left: list[Any] = []  # what must not be destroyed while the process lasts
@@ -94,6 +98,21 @@ _left: list[Any] = []  # what must not be destroyed while the process lasts
 def client() -> Any:
   """Of JAX's service: what the processes tell each other, by name."""
   return distributed.global_state.client
+
+
+@contextlib.contextmanager
+def explained(message: str, code: int) -> Iterator[None]:
+  """Inside, a process that JAX aborts says why and ends with a code."""
+
+  def end() -> None:
+    os.write(2, f"\n{message}\n".encode())
+    os._exit(code)
+
+  _at_abort(end)
+  try:
+    yield
+  finally:
+    ctypes.CDLL(None).signal(signal.SIGABRT, None)  # the default
 
 
 def start(number: int, count: int) -> None:
