@@ -1,7 +1,7 @@
 """What each device holds for a step of t5x's trainer: compiled, not run.
 
     PYTHONPATH=…t5x:…airio:…jestimator python benchmarks/t5x_memory.py
-      [--runs xl:2x4:2 xxl:1x8:4 …]
+      [--runs xl:2x4:2 xxl:1x8:4 …] [--dtype float32]
 
 A run is a size, data x model partitions, and microbatches. The step of prompt
 tuning is compiled for forced CPU devices, from shapes alone, for the paper's
@@ -38,7 +38,7 @@ SIZES = {
 }
 
 
-def compiled(size: str, mesh: tuple[int, int], microbatches: int):
+def compiled(size: str, mesh: tuple[int, int], microbatches: int, dtype: str):
   """The step, and the devices that it runs on."""
   fields = (
     *("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"),
@@ -48,7 +48,7 @@ def compiled(size: str, mesh: tuple[int, int], microbatches: int):
     **dict(zip(fields, SIZES[size], strict=True)),
     mlp_activations=("gelu", "linear"),
     logits_via_embedding=False,
-    dtype="bfloat16",
+    dtype=dtype,
   )
   model = t5x_models.PromptModel(
     t5x_models.t5x_network(config, P),
@@ -97,13 +97,16 @@ def main() -> None:
   """Prints a row for each run."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--runs", nargs="+", default=RUNS)
+  parser.add_argument("--dtype", default="bfloat16", help="of activations")
+  flags = parser.parse_args()
   print("| T5 1.1 | data x model | microbatches | arguments | temporary |")
   print("|---|---|---|---|---|")
-  for run in parser.parse_args().runs:
+  for run in flags.runs:
     size, mesh, parts = run.split(":")
     data, model = map(int, mesh.split("x"))
     begin = time.monotonic()
-    memory = compiled(size, (data, model), int(parts)).memory_analysis()
+    made = compiled(size, (data, model), int(parts), flags.dtype)
+    memory = made.memory_analysis()
     print(
       f"| {size} | {data} x {model} | {parts} "
       f"| {memory.argument_size_in_bytes / 1e9:.2f} GB "

@@ -85,7 +85,7 @@ def check_same(what: str, text: str) -> None:
       f"Process {joining.number()} has {what} than process 0. Give every "
       "process the same command; only PROCESS_ID is each one's own."
     )
-  watch.client().wait_at_barrier("prompt_tuning/same", _DAY)
+  watch.client().wait_at_barrier(f"prompt_tuning/{next(_numbers)}", _DAY)
   agreed(0)
 
 

@@ -113,7 +113,8 @@ def _placed(
   What turns fast from place to place is the same for all words, so that a score
   knows how far apart two places are; what turns slowly compares the words. The
   first head of a group looks away from its own place, the others at near
-  places: those behind in the first group, ahead in the next, and so on.
+  places: those behind in the first group, ahead in the next, and so on. Where
+  each head has its own keys, every second one looks at near places.
   """
   half = stack.head_dim // 2
   speed = stack.rope_base ** (-np.arange(half) / half)
@@ -134,10 +135,12 @@ def _placed(
   size = np.where(of_places, size, 0.0).astype(np.float32)
   here = size * np.repeat([1.0, 0.0], half)
   looks = np.zeros(query.shape[1:], np.float32)
+  is_alone = query.shape[2] == 1
   for group in range(len(looks)):
-    angle = _NEAR * (-1) ** group * speed
+    angle = _NEAR * (-1) ** (group // 2 if is_alone else group) * speed
     looks[group] = size * np.concatenate([np.cos(angle), -np.sin(angle)])
-    looks[group, 0] = -here
+    if not is_alone or group % 2 == 0:
+      looks[group, 0] = -here
   key = comparing(key) * (stack.head_dim / of_words / (1 - share))
   key = key + np.multiply.outer(towards, here)[:, None]
   return comparing(query) + np.multiply.outer(towards, looks), key

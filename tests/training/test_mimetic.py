@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny_t5
 import toy_tasks
 
@@ -78,9 +79,10 @@ def test_mimetic_weights_of_two_widths_are_those_of_the_encoder():
   np.testing.assert_array_equal(np.moveaxis(out[:, 0], -1, 0), value)
 
 
-def test_mimetic_heads_look_at_equal_words_and_at_near_places():
+@pytest.mark.parametrize("groups", [2, 4])
+def test_mimetic_heads_look_at_equal_words_and_at_near_places(groups):
   """Of an encoder, though its attention has no position bias."""
-  width, heads, groups, size = 64, 4, 2, 16
+  width, heads, size = 64, 4, 16
   stack = t5gemma.Stack(width, heads, groups, size, 128, 2)
   config = t5gemma.T5GemmaConfig(encoder=stack, decoder=stack, vocab_size=99)
   new = storage.flatten(mimetic.mimetic(pretrained.random(config)).params)
@@ -101,9 +103,9 @@ def test_mimetic_heads_look_at_equal_words_and_at_near_places():
   weights = np.asarray(jax.nn.softmax(scores))
   for head in (0, 2):
     again = (np.diagonal(weights[head], d).mean() for d in (-12, 12))
-    assert min(again) > 0.3 > 3 * np.diagonal(weights[head]).mean()
+    assert min(again) > 0.15 > 3 * np.diagonal(weights[head]).mean()
   behind, ahead = (
     [sum(np.diagonal(w, side * d).mean() for d in (1, 2)) for w in weights]
     for side in (-1, 1)
   )
-  assert behind[1] > 0.3 > 3 * ahead[1] and ahead[3] > 0.3 > 3 * behind[3]
+  assert behind[1] > 0.15 > 3 * ahead[1] and ahead[3] > 0.15 > 3 * behind[3]
