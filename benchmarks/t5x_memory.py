@@ -32,24 +32,11 @@ from prompt_tuning.training import optimizers
 
 RUNS = "xl:2x4:2 xxl:4x8:2 xxl:4x16:1 xxl:1x8:4".split()
 BATCH, P, T, L = 32, 100, 512, 16
-SIZES = {
-  "small": (32128, 512, 6, 64, 1024, 8, 8),
-  **scaling.SIZES,
-}
 
 
 def compiled(size: str, mesh: tuple[int, int], microbatches: int, dtype: str):
-  """The step, and the devices that it runs on."""
-  fields = (
-    *("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"),
-    *("num_encoder_layers", "num_decoder_layers"),
-  )
-  config = t5.T5Config(
-    **dict(zip(fields, SIZES[size], strict=True)),
-    mlp_activations=("gelu", "linear"),
-    logits_via_embedding=False,
-    dtype=dtype,
-  )
+  """The step for a data x model mesh."""
+  config = t5.T5Config(*scaling.SIZES[size], dtype=dtype)
   model = t5x_models.PromptModel(
     t5x_models.t5x_network(config, P),
     t5x_data.vocabulary(pretrained.SHIPPED),

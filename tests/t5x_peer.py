@@ -171,21 +171,18 @@ def train(
   )
 
 
-def by_two_processes(*folders: pathlib.Path, **bindings) -> str:
-  """The same by two processes of one device each; what the first printed.
-
-  The second writes into the last of the folders, what it writes.
-  """
+def by_two_processes(folder: pathlib.Path, **bindings) -> str:
+  """The same by two processes of one device each; what the first printed."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]
-  settings = {"PROMPT_LENGTH": P, **bindings}
+  settings = {**_settings(folder), "PROMPT_LENGTH": P, **bindings}
   logs = [tempfile.TemporaryFile("w+") for _ in range(2)]
   # A pipe that nobody empties would stop a process that another waits for.
   processes = [
     subprocess.Popen(
       [
-        *command("train", TRAIN, **(_settings(folder) | settings)),
+        *command("train", TRAIN, **settings),
         "--multiprocess_gpu",
         f"--coordinator_address=localhost:{port}",
         "--process_count=2",
@@ -194,9 +191,7 @@ def by_two_processes(*folders: pathlib.Path, **bindings) -> str:
       env=environment(),
       stderr=log,
     )
-    for index, (folder, log) in enumerate(
-      zip((folders[0], folders[-1]), logs, strict=True)
-    )
+    for index, log in enumerate(logs)
   ]
   try:
     codes = [process.wait(timeout=800) for process in processes]

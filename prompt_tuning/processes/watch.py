@@ -83,16 +83,16 @@ class _Watch:
         self.end(message)
 
 
-def _at_abort(call: Callable[[], None]) -> None:
-  """Calls a function where JAX aborts the process, which then ends."""
-  handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: call())
-  _left.append(handler)
-  ctypes.CDLL(None).signal(signal.SIGABRT, handler)
-
-
 _watch: _Watch | None = None
 _has_told = False
 _left: list[Any] = []  # what must not be destroyed while the process lasts
+
+
+def _at_abort(call: Callable[[], None]) -> None:
+  """Calls a function where JAX aborts the process, which it has to end."""
+  handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: call())
+  _left.append(handler)
+  ctypes.CDLL(None).signal(signal.SIGABRT, handler)
 
 
 def client() -> Any:

@@ -64,8 +64,7 @@ def test_the_server_says_what_predictions_say(model):
   made = programs.Programs(
     model, sizes.Sizes(rows=2, inputs=24, targets=4, encoded=32)
   )
-  made.compile()
-  made.add_bank(bank.prompted)
+  made.compile(bank.prompted)
   ended, left = threading.Event(), [len(TEXTS) * 2]
 
   def told(row):
