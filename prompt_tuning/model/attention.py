@@ -101,11 +101,31 @@ def mask_bias(mask: Bool[Array, "#B 1 Q S"], dtype) -> Float[Array, "#B 1 Q S"]:
 KeysValues = tuple[Float[Array, "B S H D"], Float[Array, "B S H D"]]
 """The keys and values of one attention."""
 
-OfLayers = (
-  list[KeysValues]
-  | tuple[Float[Array, "B layers S H D"], Float[Array, "B layers S H D"]]
-)
-"""Those of every layer; of stacked layers (see `forms`) in one array."""
+
+class Kept(NamedTuple):
+  """Keys and values for cached decoding, in the order in which it reads them.
+
+  A place that is written alone reads all S of each head and each of its
+  dimensions, which otherwise would be turned for it again and again.
+  """
+
+  key: Float[Array, "B H D S"]
+  value: Float[Array, "B H D S"]
+
+
+def kept(keys_values: KeysValues) -> Kept:
+  """The same keys and values, to be kept."""
+  return Kept(*(jnp.moveaxis(x, -3, -1) for x in keys_values))
+
+
+def axes(keys_values: KeysValues | Kept) -> str:
+  """The axes of either as `einsum` names them."""
+  return "bhds" if isinstance(keys_values, Kept) else "bshd"
+
+
+OfLayers = list[Kept] | Kept
+"""Those of every layer; of stacked layers (see `forms`) in one array, with an
+axis for the layers behind that of the examples."""
 
 
 def keys_values_of(
@@ -114,7 +134,7 @@ def keys_values_of(
   """Cross-attention keys and values of all `count` layers of a decoder."""
   return forms.of_each(
     layers,
-    lambda layer: layer.encoder_decoder_attention.keys_values(encoded),
+    lambda layer: kept(layer.encoder_decoder_attention.keys_values(encoded)),
     count=count,
   )
 
@@ -184,7 +204,7 @@ class Attention(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B Q E"],
-    source: Float[Array, "B S E"] | KeysValues,
+    source: Float[Array, "B S E"] | KeysValues | Kept,
     bias: Float[Array, "#B #H Q S"],
     vectors: Vectors = NO_VECTORS,
   ) -> Float[Array, "B Q E"]:
@@ -197,16 +217,15 @@ class Attention(nn.Module):
     if not isinstance(source, tuple) and self._absorbs(x.shape, source.shape):
       mixed = self._absorbed(query, source, bias)
     else:
-      key, value = (
-        source if isinstance(source, tuple) else self.keys_values(source)
-      )
+      found = source if isinstance(source, tuple) else self.keys_values(source)
+      (key, value), order = found, axes(found)
       mixed = None
-      if self._fuses(x.shape):
+      if not isinstance(found, Kept) and self._fuses(x.shape):
         mixed = fused(query, key, value, bias)
       if mixed is None:
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        logits = jnp.einsum(f"bqhd,{order}->bhqs", query, key)
         weights = self._weights(logits, bias)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        mixed = jnp.einsum(f"bhqs,{order}->bqhd", weights, value)
     mixed = mixed.reshape(*x.shape[:-1], -1)
     return self.out(scaled(mixed, vectors, "values"))
 
@@ -224,7 +243,7 @@ class Attention(nn.Module):
     return (
       jax.default_backend() == "gpu"
       and config.dtype == "bfloat16"
-      and x[-2] > 1  # no place of cached decoding
+      and x[-2] > 1  # a single place has no weights to speak of
       and not (config.dropout_rate and self.has_rng("dropout"))
     )
 
@@ -259,40 +278,58 @@ class Attention(nn.Module):
   @nn.compact
   def remember(
     self, keys_values: KeysValues, bias: Float[Array, "#B #H L L"]
-  ) -> tuple[
-    tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
-    Float[Array, "#B #H Q L"],
-  ]:
+  ) -> tuple[Kept, Float[Array, "#B #H Q L"]]:
     """`remember` for this attention."""
     return remember(self, keys_values, bias)
 
 
 def remember(
   module: nn.Module, keys_values: KeysValues, bias: Float[Array, "#B #H L L"]
-) -> tuple[
-  tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
-  Float[Array, "#B #H Q L"],
-]:
+) -> tuple[Kept, Float[Array, "#B #H Q L"]]:
   """Writes positions into a module's `cache`; keys, values and bias of all.
 
   A first pass, while there is no cache, lays it out from the keys and values
-  of all L positions.
+  of all L positions. Where the index of the next position is one for each
+  example, they are at different ones, and the cache may be that of more than
+  these B.
   """
-  key, value = keys_values
+  new = kept(keys_values)
   filled = module.has_variable("cache", "cached_key")
-  keys = module.variable("cache", "cached_key", jnp.zeros_like, key)
-  values = module.variable("cache", "cached_value", jnp.zeros_like, value)
+  keys = module.variable("cache", "cached_key", jnp.zeros_like, new.key)
+  values = module.variable("cache", "cached_value", jnp.zeros_like, new.value)
   index = module.variable("cache", _INDEX, jnp.zeros, (), jnp.int32)
   if not filled:
-    return keys_values, bias
-  here = index.value
-  keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, here, 1)
-  values.value = lax.dynamic_update_slice_in_dim(values.value, value, here, 1)
-  index.value = here + key.shape[1]
-  bias = lax.dynamic_slice_in_dim(bias, here, key.shape[1], axis=2)
-  return (keys.value, values.value), bias
+    return new, bias
+  here, (batch, *_, count) = index.value, new.key.shape
+  keys.value = _put(keys.value, new.key, here)
+  values.value = _put(values.value, new.value, here)
+  index.value = here + count
+  bias = _seen_from(bias, here, count)
+  return Kept(keys.value[:batch], values.value[:batch]), bias
 
 
-def written(module: nn.Module) -> Int[Array, ""]:
-  """How many positions a module's `cache` holds."""
-  return module.get_variable("cache", _INDEX, jnp.int32(0))
+def _put(
+  kept: jax.Array, new: Float[Array, "B H D Q"], here: Int[Array, "*B"]
+) -> jax.Array:
+  """What is kept, [R, H, D, L], with new positions of its first B examples.
+
+  They are put at one place, or each at its own.
+  """
+  if not here.ndim:
+    return lax.dynamic_update_slice_in_dim(kept, new, here, -1)
+  return kept.at[np.arange(len(here)), ..., here].set(new[..., 0])
+
+
+def _seen_from(
+  bias: Float[Array, "#B #H L L"], here: Int[Array, "*B"], count: int
+) -> Float[Array, "#B #H Q L"]:
+  """The bias of the positions that `_put` puts."""
+  if not here.ndim:
+    return lax.dynamic_slice_in_dim(bias, here, count, axis=2)
+  rows = np.minimum(np.arange(len(here)), len(bias) - 1)
+  return bias[rows, :, here][:, :, None]
+
+
+def written(module: nn.Module) -> Int[Array, "#B"]:
+  """How many positions a module's `cache` holds, of all or of each example."""
+  return module.get_variable("cache", _INDEX, jnp.int32(0)).reshape(-1)

@@ -72,7 +72,7 @@ class DecoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B L E"],
-    source: Float[Array, "B S E"] | attention.KeysValues,
+    source: Float[Array, "B S E"] | attention.Kept,
     biases: tuple[Float[Array, "#B #H span span"], Float[Array, "B 1 L S"]],
     vectors: Vectors,
     *,

@@ -4,12 +4,12 @@
 
 A slot has the keys and values of its input in every layer, and those of what
 is written so far. A row's place is its own: rows that began at different times
-take their next place in one step. That is the network's cached decoding of one
-row, mapped over the slots.
+take their next place in one step. What is kept is the network's own cache, of
+all slots at once: a step writes one place of each row into it, and copies none.
 
 What the row's prompt has for the decoder is kept with it (see `inside`): rows
-in front of the answer are the first of the cache, vectors are one more leaf. So
-a row decodes as with a bank of its own prompt alone.
+in front of the answer are the first of the cache, vectors are one more leaf, a
+bank of as many prompts as there are slots.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from prompt_tuning import storage
-from prompt_tuning.model import t5
+from prompt_tuning.model import forms, t5
 from prompt_tuning.prompts import prompt
 from prompt_tuning.prompts.inner import tensors
 from prompt_tuning.serving import picking
@@ -33,10 +33,10 @@ class Slots(NamedTuple):
 
   Attributes:
     real: [R, S], which of the S places of an input are no padding.
-    keys_values: of every layer's cross-attention, leaves [R, …, H, D, S]: the
-      order in which a step reads them, which would turn all of them otherwise.
-    cache: keys and values of what is written, by path, leaves likewise.
-    vectors: of the row's prompt for the decoder, by name, [R, 1, layers, _].
+    keys_values: of every layer's cross-attention, leaves [R, …, H, D, S].
+    cache: keys and values of what is written, by path, leaves likewise; those
+      of stacked layers have the axis of the layers in front.
+    vectors: of the row's prompt for the decoder, by name, [R, layers, _].
   """
 
   real: PyTree
@@ -59,45 +59,32 @@ class Rows:
 
   def __init__(self, config: t5.Config, params: PyTree, sizes: Sizes):
     self._before, self._span = sizes.before, sizes.before + sizes.targets
+    self._is_stacked = forms.is_stacked(params)
     shapes = {
       name: shape
       for name, shape in tensors.vector_shapes(config).items()
       if name.startswith("decoder") and sizes.vectors
     }
-    alone = tensors.Bank(0, config.emb_dim, 1, tuple(shapes.items()))
-    self._network = t5.T5(config, prompt=alone if shapes else None)
+    count = sizes.rows
+    of_slots = tensors.Bank(0, config.emb_dim, count, tuple(shapes.items()))
+    self._network = t5.T5(config, prompt=of_slots if shapes else None)
     vectors = {
-      name: jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+      name: jax.ShapeDtypeStruct((count, *shape), jnp.float32)
       for name, shape in shapes.items()
     }
-    tokens = jax.ShapeDtypeStruct((1, sizes.widths[-1]), jnp.int32)
-    ids = jax.ShapeDtypeStruct((1, self._span), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((count, sizes.widths[-1]), jnp.int32)
+    ids = jax.ShapeDtypeStruct((count, self._span), jnp.int32)
 
-    def one(params, vectors, tokens, ids):
+    def all_of(params, vectors, tokens, ids):
       params = {**params, prompt.NAME: vectors}
       source = _read(self._network, params, tokens)
       return source, self._write(self._network, params, source, ids)[1]
 
-    source, cache = jax.eval_shape(one, params, vectors, tokens, ids)
+    source, cache = jax.eval_shape(all_of, params, vectors, tokens, ids)
     flat = storage.flatten(cache)
     self._indices = {k: x.shape for k, x in flat.items() if k.endswith(_INDEX)}
-
-    def of_all(leaf, shape):
-      return jax.ShapeDtypeStruct((sizes.rows, *shape), leaf.dtype)
-
-    self.slots = Slots(
-      of_all(source.real, source.real.shape[1:]),
-      jax.tree.map(
-        lambda x: of_all(x, (*x.shape[1:-3], *x.shape[-2:], x.shape[-3])),
-        source.keys_values,
-      ),
-      {
-        k: of_all(x, (*x.shape[:-3], *x.shape[-2:], x.shape[-3]))
-        for k, x in flat.items()
-        if k not in self._indices
-      },
-      {k: of_all(x, x.shape) for k, x in vectors.items()},
-    )
+    keys_values = {k: x for k, x in flat.items() if k not in self._indices}
+    self.slots = Slots(source.real, source.keys_values, keys_values, vectors)
 
   def _write(self, network, params, source, ids, cache=None):
     """Logits of the places of `ids`, and the cache with them."""
@@ -110,16 +97,22 @@ class Rows:
       method="write",
     )
 
-  def _cache(self, kept: dict[str, Any], place) -> PyTree:
-    """The cache of one row of which `place` places are written."""
-    here = {k: jnp.full(shape, place) for k, shape in self._indices.items()}
-    turned = {k: jnp.moveaxis(x, -1, -3) for k, x in kept.items()}
-    return storage.unflatten({**turned, **here})
+  def _cache(self, kept: dict[str, Any], place: Int[Array, "*B"]) -> PyTree:
+    """The cache of rows of which `place` places are written."""
+    indices = {
+      k: jnp.broadcast_to(place, (*shape, *place.shape))
+      for k, shape in self._indices.items()
+    }
+    return storage.unflatten({**kept, **indices})
 
   def _kept(self, cache: PyTree) -> dict[str, Any]:
-    """What a slot keeps of a row's cache."""
+    """What slots keep of a cache."""
     flat = storage.flatten(cache)
-    return {k: jnp.moveaxis(flat[k], -3, -1) for k in self.slots.cache}
+    return {k: flat[k] for k in self.slots.cache}
+
+  def _at(self, rows: Any) -> tuple:
+    """Where some rows are in the leaves of a cache."""
+    return (slice(None), rows) if self._is_stacked else (rows,)
 
   def empty(self) -> Slots:
     """Slots that hold nothing."""
@@ -147,22 +140,22 @@ class Rows:
     real = jnp.pad(source.real, ((0, 0), (0, behind)))
     inside = (places, ..., slice(0, tokens.shape[1]))
     if self._before:
-      cache = self._begun(prompted, params, source)
-      put = {k: x.at[places].set(cache[k]) for k, x in slots.cache.items()}
+      begun, at = self._begun(prompted, params, source), self._at(places)
+      put = {k: x.at[at].set(begun[k]) for k, x in slots.cache.items()}
       slots = slots._replace(cache=put)
     vectors = {}
     if slots.vectors:
       assert source.prompt_id is not None
       which, own = source.prompt_id[:, 0], params[prompt.NAME]
       vectors = {
-        name: all_of.at[places, 0].set(own[name][which])
+        name: all_of.at[places].set(own[name][which])
         for name, all_of in slots.vectors.items()
       }
     return slots._replace(
       vectors=vectors,
       real=slots.real.at[places].set(real),
       keys_values=jax.tree.map(
-        lambda all_of, new: all_of.at[inside].set(jnp.moveaxis(new, -3, -1)),
+        lambda all_of, new: all_of.at[inside].set(new),
         *(slots.keys_values, source.keys_values),
       ),
     )
@@ -173,27 +166,25 @@ class Rows:
     The source's places are filled: every prompt of the bank has as many rows.
     """
 
-    def of_row(real, keys_values, prompt_id, before):
-      parts = jax.tree.map(
-        lambda x: x[None], (real, None, keys_values, prompt_id, before)
-      )
-      nothing = {
-        k: jnp.zeros(x.shape[1:], x.dtype) for k, x in self.slots.cache.items()
-      }
-      after = self._write(
-        *(network, params, t5.Source(jnp.zeros((1, len(real), 1)), *parts)),
-        *(before[None], self._cache(nothing, 0)),
-      )[1]
-      return self._kept(after)
-
-    return jax.vmap(of_row)(
-      source.real, source.keys_values, source.prompt_id, source.before
+    first = self._at(slice(0, len(source.real)))
+    nothing = jax.tree.map(
+      lambda x: jnp.zeros_like(x[first]), self.empty().cache
     )
+    _, cache = self._write(
+      *(network, params, source, source.before),
+      self._cache(nothing, jnp.int32(0)),
+    )
+    return self._kept(cache)
 
-  @staticmethod
-  def copy(slots: Slots, origin: Int[Array, "B"], to: Int[Array, "B"]) -> Slots:
+  def copy(
+    self, slots: Slots, origin: Int[Array, "B"], to: Int[Array, "B"]
+  ) -> Slots:
     """Slots with some of them at other places as well."""
-    return jax.tree.map(lambda x: x.at[to].set(x[origin]), slots)
+    from_, at = self._at(origin), self._at(to)
+    cache = {k: x.at[at].set(x[from_]) for k, x in slots.cache.items()}
+    others = slots._replace(cache={})
+    others = jax.tree.map(lambda x: x.at[to].set(x[origin]), others)
+    return others._replace(cache=cache)
 
   def step(
     self,
@@ -218,33 +209,22 @@ class Rows:
       The slots, the logits of that place, and its likeliest tokens.
     """
     count = len(last)
-
-    def of_row(real, keys_values, cache, vectors, last, place):
-      real, keys_values = jax.tree.map(lambda x: x[None], (real, keys_values))
+    source = t5.Source(
       # Where there are keys and values, `encoded` is not looked at.
-      source = t5.Source(jnp.zeros((1, width, 1)), real, None, keys_values)
-      logits, after = self._write(
-        *(self._network, {**params, prompt.NAME: vectors}, source),
-        *(last[None, None], self._cache(cache, place)),
-      )
-      return logits[0, 0], self._kept(after)
-
-    def looked_at(leaf):
-      return jnp.moveaxis(leaf[:count, ..., :width], -1, -3)
-
-    logits, after = jax.vmap(of_row)(
-      slots.real[:count, :width],
-      jax.tree.map(looked_at, slots.keys_values),
-      {k: leaf[:count] for k, leaf in slots.cache.items()},
-      {k: leaf[:count] for k, leaf in slots.vectors.items()},
-      last,
-      place,
+      encoded=jnp.zeros((count, width, 1)),
+      real=slots.real[:count, :width],
+      keys_values=jax.tree.map(
+        lambda leaf: leaf[:count, ..., :width], slots.keys_values
+      ),
+      prompt_id=jnp.arange(count)[:, None] if slots.vectors else None,
     )
-    cache = {
-      k: leaf.at[:count].set(after[k]) for k, leaf in slots.cache.items()
-    }
+    logits, cache = self._write(
+      *(self._network, {**params, prompt.NAME: slots.vectors}, source),
+      *(last[:, None], self._cache(slots.cache, place)),
+    )
+    logits = logits[:, 0]
     picked = picking.likeliest(logits, given)
-    return slots._replace(cache=cache), logits, picked
+    return slots._replace(cache=self._kept(cache)), logits, picked
 
 
 def _read(

@@ -55,11 +55,11 @@ def test_a_rotation_tells_only_how_far_two_places_are_apart():
   query, key = (tiny_t5.rows(1, 5, 2, 8, seed=i) for i in range(2))
 
   def scores(first):
-    turned = [rotated(x, first, 100.0) for x in (query, key)]
+    turned = [rotated(x, np.array([first]), 100.0) for x in (query, key)]
     return jnp.einsum("bqhd,bshd->bhqs", *turned)
 
   np.testing.assert_allclose(scores(0), scores(37), atol=1e-4)
-  same = rotated(query, 0, 100.0)[:, 0]
+  same = rotated(query, np.array([0]), 100.0)[:, 0]
   np.testing.assert_allclose(same, query[:, 0], atol=1e-6)  # place 0 stays
 
 

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning.model import attention, layers
-from prompt_tuning.model.attention import KeysValues
+from prompt_tuning.model.attention import Kept, KeysValues
 from prompt_tuning.model.layers import NO_VECTORS, Dense, Vectors
 from prompt_tuning.model.t5gemma.config import Part
 from prompt_tuning.shapes import Array, Float, Int
 
 
 def rotated(
-  x: Float[Array, "B L H D"], first: Int[Array, ""] | int, base: float
+  x: Float[Array, "B L H D"], first: Int[Array, "#B"], base: float
 ) -> Float[Array, "B L H D"]:
   """Heads turned by the places that they stand at, `first` and those behind.
 
@@ -27,8 +27,8 @@ def rotated(
   """
   half = x.shape[-1] // 2
   speed = base ** (-np.arange(half, dtype=np.float32) / half)
-  place = (first + jnp.arange(x.shape[1])).astype(jnp.float32)
-  angle = (place[:, None] * speed)[:, None, :]
+  place = (first[:, None] + jnp.arange(x.shape[1])).astype(jnp.float32)
+  angle = (place[..., None] * speed)[:, :, None, :]
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   one, two = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   turned = [one * cos - two * sin, two * cos + one * sin]
@@ -81,10 +81,7 @@ class GroupedAttention(nn.Module):
   @nn.compact
   def remember(
     self, keys_values: KeysValues, bias: Float[Array, "#B 1 L L"]
-  ) -> tuple[
-    tuple[Float[Array, "B L H D"], Float[Array, "B L H D"]],
-    Float[Array, "#B 1 Q L"],
-  ]:
+  ) -> tuple[Kept, Float[Array, "#B 1 Q L"]]:
     """`attention.remember` for this attention."""
     return attention.remember(self, keys_values, bias)
 
@@ -103,7 +100,7 @@ class GroupedAttention(nn.Module):
   def __call__(
     self,
     query: Float[Array, "B Q H G D"],
-    keys_values: KeysValues,
+    keys_values: KeysValues | Kept,
     bias: Float[Array, "#B 1 Q S"],
     vectors: Vectors = NO_VECTORS,
   ) -> Float[Array, "B Q E"]:
@@ -113,13 +110,14 @@ class GroupedAttention(nn.Module):
     multiplies values may multiply their mean, and that of keys the query.
     """
     config, (key, value) = self.config, keys_values
+    order = attention.axes(keys_values)
     scores = jnp.einsum(
-      "bqhgd,bshd->bhgqs", self._times(query, vectors, "keys"), key
+      f"bqhgd,{order}->bhgqs", self._times(query, vectors, "keys"), key
     )
     scores = capped(scores, config.attention_cap).astype(jnp.float32)
     scores = scores + bias[:, :, None].astype(jnp.float32)
     weights = nn.softmax(scores).astype(config.dtype)
-    mixed = jnp.einsum("bhgqs,bshd->bqhgd", weights, value)
+    mixed = jnp.einsum(f"bhgqs,{order}->bqhgd", weights, value)
     mixed = self._times(mixed, vectors, "values")
     return self.out(mixed.reshape(*mixed.shape[:2], -1))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning.model import attention, forms, inside, layers
-from prompt_tuning.model.attention import KeysValues, Source
+from prompt_tuning.model.attention import Kept, Source
 from prompt_tuning.model.layers import Embed, Vectors
 from prompt_tuning.model.t5gemma.config import Part, Stack, T5GemmaConfig
 from prompt_tuning.model.t5gemma.grouped import GroupedAttention, capped
@@ -69,7 +69,7 @@ class DecoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B L E"],
-    source: Float[Array, "B S _"] | KeysValues,
+    source: Float[Array, "B S _"] | Kept,
     biases: tuple[Float[Array, "#B 1 span span"], Float[Array, "B 1 L S"]],
     vectors: Vectors,
     *,
@@ -80,9 +80,8 @@ class DecoderLayer(nn.Module):
     x = x + layers.dropout(self, self.post_self_attention_layer_norm(y))
     cross = self.encoder_decoder_attention
     query = cross.queries(self.pre_cross_attention_layer_norm(x))
-    if not isinstance(source, tuple):
-      source = cross.keys_values(source)
-    y = cross(query, source, biases[1], layers.across(vectors))
+    found = source if isinstance(source, Kept) else cross.keys_values(source)
+    y = cross(query, found, biases[1], layers.across(vectors))
     x = x + layers.dropout(self, self.post_cross_attention_layer_norm(y))
     y = self.mlp(self.pre_mlp_layer_norm(x), vectors)
     return x + layers.dropout(self, self.post_mlp_layer_norm(y))
