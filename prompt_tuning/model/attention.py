@@ -118,6 +118,35 @@ def kept(keys_values: KeysValues) -> Kept:
   return Kept(*(jnp.moveaxis(x, -3, -1) for x in keys_values))
 
 
+_COPY = 4  # what it costs to copy a place, in places that are read
+
+
+def first_of(found: Kept, rows: int, places: int) -> Kept:
+  """The first examples and places of what is kept; more where that costs less.
+
+  A product of few reads a copy of them, a product of many (`product`) reads
+  all and drops what it was not asked for.
+  """
+  every = found.key.shape[0] * found.key.shape[-1]
+  if not copies_some(rows * places, every):
+    return found
+  return Kept(*(x[:rows, ..., :places] for x in found))
+
+
+def copies_some(some: int, every: int) -> bool:
+  """Whether some places are so few of all that they are copied to be read."""
+  return _COPY * some < every
+
+
+def product(
+  equation: str, x: Float[Array, "B *shape"], found: Float[Array, "R *more"]
+) -> Float[Array, "B *product"]:
+  """`einsum` of examples and those that come first in what was kept."""
+  rows = len(x)
+  behind = ((0, len(found) - rows), *((0, 0),) * (x.ndim - 1))
+  return jnp.einsum(equation, jnp.pad(x, behind), found)[:rows]
+
+
 def axes(keys_values: KeysValues | Kept) -> str:
   """The axes of either as `einsum` names them."""
   return "bhds" if isinstance(keys_values, Kept) else "bshd"
@@ -223,9 +252,9 @@ class Attention(nn.Module):
       if not isinstance(found, Kept) and self._fuses(x.shape):
         mixed = fused(query, key, value, bias)
       if mixed is None:
-        logits = jnp.einsum(f"bqhd,{order}->bhqs", query, key)
+        logits = product(f"bqhd,{order}->bhqs", query, key)
         weights = self._weights(logits, bias)
-        mixed = jnp.einsum(f"bhqs,{order}->bqhd", weights, value)
+        mixed = product(f"bhqs,{order}->bqhd", weights, value)
     mixed = mixed.reshape(*x.shape[:-1], -1)
     return self.out(scaled(mixed, vectors, "values"))
 
@@ -305,7 +334,8 @@ def remember(
   values.value = _put(values.value, new.value, here)
   index.value = here + count
   bias = _seen_from(bias, here, count)
-  return Kept(keys.value[:batch], values.value[:batch]), bias
+  every = Kept(keys.value, values.value)
+  return first_of(every, batch, every.key.shape[-1]), bias
 
 
 def _put(

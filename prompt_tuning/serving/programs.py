@@ -77,7 +77,9 @@ class Programs:
     for count in self.sizes.counts:
       ids = jax.ShapeDtypeStruct((count,), jnp.int32)
       yield ("copy", count), rows.copy, (slots, ids, ids)
-      for width in self.sizes.widths:
+      for width in sorted(
+        {self.sizes.read(count, w) for w in self.sizes.widths}
+      ):
         step = functools.partial(rows.step, width)
         yield ("step", count, width), step, (slots, self._params, ids, ids, ids)
       logits = jax.ShapeDtypeStruct((count, self._vocab), jnp.float32)
@@ -135,7 +137,7 @@ class Programs:
     The slots that are given are used up. The tokens are the likeliest, in the
     same program, or `picking.drawn`.
     """
-    key = ("step", len(last), width)
+    key = ("step", len(last), self.sizes.read(len(last), width))
     slots, logits, picked = self._compiled[key](
       slots, self._params, last, place, given
     )

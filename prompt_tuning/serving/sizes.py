@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from prompt_tuning.model import attention
 from prompt_tuning.shapes import power_of_two, rounded
 
 _NARROWEST = 32  # less saves next to nothing
@@ -74,6 +75,15 @@ class Sizes:
   def width(self, length: int) -> int:
     """The narrowest width that holds a length."""
     return next(width for width in self.widths if width >= length)
+
+  def read(self, rows: int, width: int) -> int:
+    """How many places of an input a step of so many rows looks at.
+
+    They are those of the width or, where these are copied in vain, all.
+    """
+    longest = self.widths[-1]
+    few = attention.copies_some(rows * width, self.rows * longest)
+    return width if few else longest
 
   def together(self, width: int) -> int:
     """How many rows of a width one call encodes at most."""

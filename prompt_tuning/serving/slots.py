@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from prompt_tuning import storage
-from prompt_tuning.model import forms, t5
+from prompt_tuning.model import attention, forms, t5
 from prompt_tuning.prompts import prompt
 from prompt_tuning.prompts.inner import tensors
 from prompt_tuning.serving import picking
@@ -214,7 +214,9 @@ class Rows:
       encoded=jnp.zeros((count, width, 1)),
       real=slots.real[:count, :width],
       keys_values=jax.tree.map(
-        lambda leaf: leaf[:count, ..., :width], slots.keys_values
+        lambda kept: attention.first_of(kept, count, width),
+        slots.keys_values,
+        is_leaf=lambda x: isinstance(x, attention.Kept),
       ),
       prompt_id=jnp.arange(count)[:, None] if slots.vectors else None,
     )

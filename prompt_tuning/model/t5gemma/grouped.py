@@ -111,13 +111,13 @@ class GroupedAttention(nn.Module):
     """
     config, (key, value) = self.config, keys_values
     order = attention.axes(keys_values)
-    scores = jnp.einsum(
+    scores = attention.product(
       f"bqhgd,{order}->bhgqs", self._times(query, vectors, "keys"), key
     )
     scores = capped(scores, config.attention_cap).astype(jnp.float32)
     scores = scores + bias[:, :, None].astype(jnp.float32)
     weights = nn.softmax(scores).astype(config.dtype)
-    mixed = jnp.einsum(f"bhgqs,{order}->bqhgd", weights, value)
+    mixed = attention.product(f"bhgqs,{order}->bqhgd", weights, value)
     mixed = self._times(mixed, vectors, "values")
     return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
