@@ -38,7 +38,7 @@ CASES = {
   "equal": ("equal shapes, batch 16, 128 in, 8 out", 16, 2),
   "mrpc": ("lengths of MRPC, batch 32", 32, 2),
   "boolq": ("lengths like BoolQ's, batch 16", 16, 2),
-  "evaluate": ("greedy answers, lengths of MRPC, batch 64", 64, 1),
+  "evaluate": ("greedy answers, lengths of MRPC, batch 64", 64, 4),
   "mixed": ("the same of 16 prompts in a batch and of one", 64, 1),
   "five": ("5 prompts of the microworld at once and in 5 runs", 32, 1),
 }

@@ -37,13 +37,13 @@ def beside(
     folder: of the prompts.
   """
   from prompt_tuning.frozen import pretrained
-  from prompt_tuning.prompts import checkpoints
+  from prompt_tuning.prompts import checkpoints, conversion
 
   place = folder.parent
   model = pretrained.load(pretrained.SHIPPED)
   pretrained.save(place / "base", model, "huggingface")
   for one in sorted(folder.iterdir()):
-    checkpoints.convert(
+    conversion.convert(
       checkpoints.load_prompt(one),
       *(place / "adapters" / one.name, "peft", str(place / "base")),
     )

@@ -58,7 +58,7 @@ def configure(
   """
   folders = [*map(pathlib.Path, search_paths), pathlib.Path(), gin_folder()]
   paths = [_find(name, folders) for name in files]
-  _check_methods(paths)
+  check_methods(paths)
   bindings = [_binding(binding) for binding in bindings]
   texts = _texts(paths, folders)
   typed = "\n".join(bindings)
@@ -83,6 +83,20 @@ def configure(
   finally:
     logging.disable(logging.NOTSET)
   check_kinds(texts)
+
+
+def check_methods(paths: Iterable[pathlib.Path]) -> None:
+  """Refuses two methods, of which the first would be forgotten.
+
+  Raises:
+    ValueError: with both.
+  """
+  names = {path.name: None for path in paths if path.parent.name == "methods"}
+  if len(names) > 1:
+    both = " and ".join(f"methods/{name}" for name in names)
+    raise ValueError(
+      f"{both} each say what trains, and a run has one method. Name one."
+    )
 
 
 @contextlib.contextmanager
@@ -114,20 +128,6 @@ def _find(name: str, folders: Iterable[pathlib.Path]) -> pathlib.Path:
   searched += f"current one and in {gin_folder()}."
   hint = spelling.hint(name, have, searched)
   raise FileNotFoundError(f"There is no gin file {name!r}. {hint}")
-
-
-def _check_methods(paths: Iterable[pathlib.Path]) -> None:
-  """Refuses two methods, of which the first would be forgotten.
-
-  Raises:
-    ValueError: with both.
-  """
-  names = {path.name: None for path in paths if path.parent.name == "methods"}
-  if len(names) > 1:
-    both = " and ".join(f"methods/{name}" for name in names)
-    raise ValueError(
-      f"{both} each say what trains, and a run has one method. Name one."
-    )
 
 
 def _texts(paths, folders) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,10 @@ def train(
 
 
 def by_two_processes(folder: pathlib.Path, **bindings) -> str:
-  """The same by two processes of one device each; what the first printed."""
+  """The same by two processes of one device each; what the first printed.
+
+  What the second has made is known by its mode: others of its group may write.
+  """
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]
@@ -190,6 +194,7 @@ def by_two_processes(folder: pathlib.Path, **bindings) -> str:
       ],
       env=environment(),
       stderr=log,
+      umask=0o002 if index else 0o022,
     )
     for index, log in enumerate(logs)
   ]
@@ -205,6 +210,15 @@ def by_two_processes(folder: pathlib.Path, **bindings) -> str:
       texts.append(log.read())
   assert not any(codes), texts[0][-3000:]
   return texts[0]
+
+
+def of_the_second(folder: pathlib.Path) -> set[str]:
+  """The files that the second of `by_two_processes` has made, and folders."""
+  return {
+    str(path.relative_to(folder))
+    for path in folder.rglob("*")
+    if path.stat().st_mode & stat.S_IWGRP
+  }
 
 
 def infer(folder: pathlib.Path, **bindings) -> list[dict]:

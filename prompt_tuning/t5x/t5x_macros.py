@@ -3,6 +3,7 @@
 MODEL is `checked`: every launcher makes it first, before data and weights.
 """
 
+import pathlib
 from typing import Any
 
 from absl import flags
@@ -16,8 +17,9 @@ def check() -> None:
 
   Raises:
     ValueError: a macro that nothing uses; the message has the closest name. Or
-      a method that a later file takes back.
+      a method that a later file takes back, or two of them.
   """
+  configuration.check_methods(map(pathlib.Path, _given("gin_file")))
   text = gin_utils.get_gin_config_str()
   chosen = gin_macros.macro("PROMPT")
   if "train.Tuning.module" in text and chosen is None:
@@ -26,16 +28,16 @@ def check() -> None:
       "PROMPT=None again: a plain prompt would train. Name it behind."
     )
   used = configuration.used([text])
-  configuration.check_flags(configuration.defined([_flags()]), used)
+  configuration.check_flags(
+    configuration.defined(["\n".join(_given("gin_bindings"))]), used
+  )
   used |= configuration.used(configuration.own_texts())
   configuration.check_macros(configuration.defined([text]), used)
 
 
-def _flags() -> str:
-  """The bindings of the command line, which t5x keeps in a flag."""
-  name = "gin_bindings"
-  given = flags.FLAGS[name].value if name in flags.FLAGS else None
-  return "\n".join(given or ())
+def _given(name: str) -> list[str]:
+  """What the launcher was given for a flag that may be repeated."""
+  return (flags.FLAGS[name].value if name in flags.FLAGS else None) or []
 
 
 def checked(model: Any) -> Any:

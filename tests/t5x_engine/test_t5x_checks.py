@@ -418,9 +418,9 @@ def test_a_seed_is_one():
     t5x_data.one_seed((0, 1))
 
 
-def test_a_method_that_a_later_file_takes_back_is_said(monkeypatch):
+def macros_of(monkeypatch, said: str, files=()):
+  """The module, in a run of t5x with this configuration and these files."""
   name = "prompt_tuning.t5x.t5x_macros"
-  said = "train.Tuning.module = %PROMPT"
   utils = types.SimpleNamespace(get_gin_config_str=lambda: said)
   monkeypatch.setitem(
     sys.modules, "t5x", types.SimpleNamespace(gin_utils=utils)
@@ -428,9 +428,25 @@ def test_a_method_that_a_later_file_takes_back_is_said(monkeypatch):
   monkeypatch.delitem(sys.modules, name, raising=False)
   macros = importlib.import_module(name)
   monkeypatch.setitem(sys.modules, name, macros)  # and away with it afterwards
+  given = {"gin_file": types.SimpleNamespace(value=list(files))}
+  monkeypatch.setattr(macros.flags, "FLAGS", given)
+  return macros
+
+
+def test_a_method_that_a_later_file_takes_back_is_said(monkeypatch):
+  macros = macros_of(monkeypatch, "train.Tuning.module = %PROMPT")
   with pytest.raises(
     ValueError, match="methods/ stands in front of the model's"
   ):
     macros.checked("the model")
-  said = ""
-  assert macros.checked("the model") == "the model"
+  assert macros_of(monkeypatch, "").checked("the model") == "the model"
+
+
+def test_two_methods_are_refused(monkeypatch):
+  files = ["t5x/models/microworld.gin", "methods/low_rank.gin"]
+  assert macros_of(monkeypatch, "", files).checked("the model") == "the model"
+  macros = macros_of(monkeypatch, "", [*files, "methods/residual.gin"])
+  with pytest.raises(
+    ValueError, match=r"low_rank.gin and methods/residual.gin"
+  ):
+    macros.checked("the model")
