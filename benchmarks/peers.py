@@ -140,12 +140,8 @@ class Ours:
   def turn(self, first: int, count: int) -> int:
     """Does the batches from `first` on; the real tokens of their inputs."""
     if self._is_evaluation and count:
-      rows = [
-        np.array(row)
-        for row in self._inputs[
-          first * self._size : (first + count) * self._size
-        ]
-      ]
+      at = first * self._size % len(self._inputs)
+      rows = [*map(np.array, self._inputs[at : at + count * self._size])]
       self._predict(rows, np.arange(len(rows)) % self.num_prompts)
       return sum(len(row) + P for row in rows)
     real = 0
@@ -251,8 +247,8 @@ class Peft:
   def turn(self, first: int, count: int) -> int:
     """See `Ours.turn`."""
     torch, size, real = self._torch, self._size, 0
-    for at in range(first, first + count):
-      index = self._order[at * size : (at + 1) * size]
+    for at in range(first * size, (first + count) * size, size):
+      index = self._order[at % len(self._order) :][:size]
       inputs = self._padded([self._inputs[i] for i in index], 0)
       mask = (inputs != 0).long()
       real += int(mask.sum()) + P * size
