@@ -93,3 +93,5 @@ def test_two_processes_write_one_prompt(alone, tmp_path):
     prompt(tmp_path / "run"), prompt(folder), rtol=0, atol=1e-5
   )
   assert len(list((tmp_path / "run").rglob("prompt.npy"))) == 4
+  own = t5x_peer.of_the_second(tmp_path / "run")  # its parts of checkpoints
+  assert own and all("process_1" in path for path in own)
