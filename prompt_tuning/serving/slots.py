@@ -137,12 +137,16 @@ class Rows:
     """
     source = _read(prompted, params, tokens)
     behind = slots.real.shape[1] - tokens.shape[1]
-    real = jnp.pad(source.real, ((0, 0), (0, behind)))
-    inside = (places, ..., slice(0, tokens.shape[1]))
-    if self._before:
-      begun, at = self._begun(prompted, params, source), self._at(places)
-      put = {k: x.at[at].set(begun[k]) for k, x in slots.cache.items()}
-      slots = slots._replace(cache=put)
+
+    def put(all_of, new):
+      filled = (*((0, 0),) * (new.ndim - 1), (0, behind))
+      return all_of.at[places].set(jnp.pad(new, filled))
+
+    # Nothing is left of whoever was there: what is masked and not finite would
+    # be no number with the mask either.
+    at = self._at(places)
+    begun = self._begun(prompted, params, source) if self._before else {}
+    cache = {k: x.at[at].set(begun.get(k, 0)) for k, x in slots.cache.items()}
     vectors = {}
     if slots.vectors:
       assert source.prompt_id is not None
@@ -151,13 +155,11 @@ class Rows:
         name: all_of.at[places].set(own[name][which])
         for name, all_of in slots.vectors.items()
       }
-    return slots._replace(
-      vectors=vectors,
-      real=slots.real.at[places].set(real),
-      keys_values=jax.tree.map(
-        lambda all_of, new: all_of.at[inside].set(new),
-        *(slots.keys_values, source.keys_values),
-      ),
+    return Slots(
+      put(slots.real, source.real),
+      jax.tree.map(put, slots.keys_values, source.keys_values),
+      cache,
+      vectors,
     )
 
   def _begun(self, network, params, source: t5.Source) -> dict[str, Any]:

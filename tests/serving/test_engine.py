@@ -278,3 +278,23 @@ def test_a_bank_grows_while_rows_of_the_smaller_one_decode(
 def test_only_a_power_of_two_of_rows():
   with pytest.raises(ValueError, match="got 6; the next is 8"):
     sizes.Sizes(rows=6, inputs=10, targets=3, encoded=64)
+
+
+def test_what_is_not_finite_leaves_nothing_in_its_slot(compiled, answers):
+  huge = checkpoints.SavedPrompt(np.full((7, 16), np.inf), {}, "huge")
+  none = banks.empty(toy_tasks.model(), "toy", sizes.Room(7))
+  together = {f"p{n}": one for n, one in enumerate(PROMPTS[:3])}
+  bank = none.changed({**together, "huge": huge})
+  compiled.add_bank(bank.prompted)
+  running = engine.Engine(compiled, most_waiting=20)
+  try:
+    long = ("huge", " ".join(TEXTS[:2]), rows.Writing(8))
+    wrong = asking.Request(running, bank, [long] * SIZES.rows).wait()
+    assert not any(np.isfinite(row.log_p).any() for row in wrong)
+    asked = [("p0", text, rows.Writing(8)) for text in TEXTS]
+    right = asking.Request(running, bank, asked).wait()
+  finally:
+    running.close()
+  decoded = tiny_t5.vocabulary().decode
+  found = [decoded(row.ids) for row in right]
+  assert found == [answers["p0", text] for text in TEXTS]
