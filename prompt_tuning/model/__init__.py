@@ -4,6 +4,7 @@
                        ^ `inject` swaps prompt rows in among the embedded words,
                          `inside` those of layers and the decoder
     tokens [B, T] -> `decode` (by `beams` of `cached` places) -> ids [B, L]
+                       ^ `kept` has the keys and values
 
 `stacks`, `layers` and `attention` are the parts of a T5, `t5gemma` has those of
 a T5Gemma. `freeze` splits the parameters into those that train and the others,
@@ -17,6 +18,7 @@ __all__ = [
   "freeze",
   "inject",
   "inside",
+  "kept",
   "losses",
   "t5",
   "t5gemma",

@@ -9,7 +9,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import attention, forms, inside
+from prompt_tuning.model import attention, forms, inside, kept
 from prompt_tuning.model.attention import Source
 from prompt_tuning.model.layers import (
   Embed,
@@ -72,7 +72,7 @@ class DecoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B L E"],
-    source: Float[Array, "B S E"] | attention.Kept,
+    source: Float[Array, "B S E"] | kept.Kept,
     biases: tuple[Float[Array, "#B #H span span"], Float[Array, "B 1 L S"]],
     vectors: Vectors,
     *,
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
     if not config.logits_via_embedding:
       self.logits_dense = head(config.vocab_size)
 
-  def keys_values(self, encoded: Float[Array, "B T E"]) -> attention.OfLayers:
+  def keys_values(self, encoded: Float[Array, "B T E"]) -> kept.OfLayers:
     """Cross-attention keys and values of every layer."""
     count = self.config.num_decoder_layers
     return attention.keys_values_of(self.layers, encoded, count)

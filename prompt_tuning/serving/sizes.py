@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from prompt_tuning.model import attention
+from prompt_tuning.model import kept
 from prompt_tuning.shapes import power_of_two, rounded
 
 _NARROWEST = 32  # less saves next to nothing
@@ -82,7 +82,7 @@ class Sizes:
     They are those of the width or, where these are copied in vain, all.
     """
     longest = self.widths[-1]
-    few = attention.copies_some(rows * width, self.rows * longest)
+    few = kept.copies_some(rows * width, self.rows * longest)
     return width if few else longest
 
   def together(self, width: int) -> int:

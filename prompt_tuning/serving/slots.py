@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from prompt_tuning import storage
-from prompt_tuning.model import attention, forms, t5
+from prompt_tuning.model import forms, kept, t5
 from prompt_tuning.prompts import prompt
 from prompt_tuning.prompts.inner import tensors
 from prompt_tuning.serving import picking
@@ -97,13 +97,13 @@ class Rows:
       method="write",
     )
 
-  def _cache(self, kept: dict[str, Any], place: Int[Array, "*B"]) -> PyTree:
+  def _cache(self, found: dict[str, Any], place: Int[Array, "*B"]) -> PyTree:
     """The cache of rows of which `place` places are written."""
     indices = {
       k: jnp.broadcast_to(place, (*shape, *place.shape))
       for k, shape in self._indices.items()
     }
-    return storage.unflatten({**kept, **indices})
+    return storage.unflatten({**found, **indices})
 
   def _kept(self, cache: PyTree) -> dict[str, Any]:
     """What slots keep of a cache."""
@@ -216,9 +216,9 @@ class Rows:
       encoded=jnp.zeros((count, width, 1)),
       real=slots.real[:count, :width],
       keys_values=jax.tree.map(
-        lambda kept: attention.first_of(kept, count, width),
+        lambda one: kept.first_of(one, count, width),
         slots.keys_values,
-        is_leaf=lambda x: isinstance(x, attention.Kept),
+        is_leaf=lambda x: isinstance(x, kept.Kept),
       ),
       prompt_id=jnp.arange(count)[:, None] if slots.vectors else None,
     )

@@ -94,7 +94,7 @@ def test_mimetic_heads_look_at_equal_words_and_at_near_places(groups):
       (x @ new[f"encoder/layers_0/attention/{part}/kernel"]).reshape(
         1, len(ids), count, size
       ),
-      *(0, stack.rope_base),
+      *(np.array([0]), stack.rope_base),
     )[0]
     for part, count in (("query", heads), ("key", groups))
   )

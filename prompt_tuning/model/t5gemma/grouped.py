@@ -10,8 +10,8 @@ from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import attention, layers
-from prompt_tuning.model.attention import Kept, KeysValues
+from prompt_tuning.model import kept, layers
+from prompt_tuning.model.kept import Kept, KeysValues
 from prompt_tuning.model.layers import NO_VECTORS, Dense, Vectors
 from prompt_tuning.model.t5gemma.config import Part
 from prompt_tuning.shapes import Array, Float, Int
@@ -76,14 +76,14 @@ class GroupedAttention(nn.Module):
     return self._turned(key), value
 
   def _turned(self, x: Float[Array, "B L _ D"]) -> Float[Array, "B L _ D"]:
-    return rotated(x, attention.written(self), self.config.rope_base)
+    return rotated(x, kept.written(self), self.config.rope_base)
 
   @nn.compact
   def remember(
     self, keys_values: KeysValues, bias: Float[Array, "#B 1 L L"]
   ) -> tuple[Kept, Float[Array, "#B 1 Q L"]]:
-    """`attention.remember` for this attention."""
-    return attention.remember(self, keys_values, bias)
+    """`kept.remember` for this attention."""
+    return kept.remember(self, keys_values, bias)
 
   def queries(
     self, x: Float[Array, "B Q E"], *, turned: bool = False
@@ -110,14 +110,14 @@ class GroupedAttention(nn.Module):
     multiplies values may multiply their mean, and that of keys the query.
     """
     config, (key, value) = self.config, keys_values
-    order = attention.axes(keys_values)
-    scores = attention.product(
+    order = kept.axes(keys_values)
+    scores = kept.product(
       f"bqhgd,{order}->bhgqs", self._times(query, vectors, "keys"), key
     )
     scores = capped(scores, config.attention_cap).astype(jnp.float32)
     scores = scores + bias[:, :, None].astype(jnp.float32)
     weights = nn.softmax(scores).astype(config.dtype)
-    mixed = attention.product(f"bhgqs,{order}->bqhgd", weights, value)
+    mixed = kept.product(f"bhgqs,{order}->bqhgd", weights, value)
     mixed = self._times(mixed, vectors, "values")
     return self.out(mixed.reshape(*mixed.shape[:2], -1))
 

@@ -12,8 +12,9 @@ from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.model import attention, forms, inside, layers
-from prompt_tuning.model.attention import Kept, Source
+from prompt_tuning.model import attention, forms, inside, kept, layers
+from prompt_tuning.model.attention import Source
+from prompt_tuning.model.kept import Kept
 from prompt_tuning.model.layers import Embed, Vectors
 from prompt_tuning.model.t5gemma.config import Part, Stack, T5GemmaConfig
 from prompt_tuning.model.t5gemma.grouped import GroupedAttention, capped
@@ -173,7 +174,7 @@ class Decoder(nn.Module):
     if not self.config.logits_via_embedding:
       self.logits_dense = layers.head(self.config.vocab_size)
 
-  def keys_values(self, encoded: Float[Array, "B T _"]) -> attention.OfLayers:
+  def keys_values(self, encoded: Float[Array, "B T _"]) -> kept.OfLayers:
     """Cross-attention keys and values of every layer."""
     count = self.config.num_decoder_layers
     return attention.keys_values_of(self.layers, encoded, count)
