@@ -167,7 +167,6 @@ class Rows:
 
     The source's places are filled: every prompt of the bank has as many rows.
     """
-
     first = self._at(slice(0, len(source.real)))
     nothing = jax.tree.map(
       lambda x: jnp.zeros_like(x[first]), self.empty().cache
