@@ -42,6 +42,7 @@ CASES = {
   "mixed": ("the same of 16 prompts in a batch and of one", 64, 1),
   "five": ("5 prompts of the microworld at once and in 5 runs", 32, 1),
 }
+"""The work, how many examples a batch has, and how many batches a turn has."""
 BANK = 16  # prompts of the case "mixed"
 SIZES = {
   "small": (512, 6, 1024, 8),
@@ -51,7 +52,6 @@ SIZES = {
 }
 """Of T5 1.1: width, heads, width of the feed-forward part, layers of a stack;
 a head is 64 wide."""
-"""The work, how many examples a batch has, and how many batches a turn has."""
 
 
 def lengths(case: str, count: int) -> np.ndarray:

@@ -212,13 +212,13 @@ def by_two_processes(folder: pathlib.Path, **bindings) -> str:
   return texts[0]
 
 
-def of_the_second(folder: pathlib.Path) -> set[str]:
-  """The files that the second of `by_two_processes` has made, and folders."""
-  return {
+def of_the_second(folder: pathlib.Path) -> list[str]:
+  """What the second of `by_two_processes` has made; no files of data."""
+  return sorted(
     str(path.relative_to(folder))
     for path in folder.rglob("*")
-    if path.stat().st_mode & stat.S_IWGRP
-  }
+    if path.stat().st_mode & stat.S_IWGRP and path.parent.name != "d"
+  )
 
 
 def infer(folder: pathlib.Path, **bindings) -> list[dict]:

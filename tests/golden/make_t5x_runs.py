@@ -110,6 +110,7 @@ def main() -> None:
       for row in t5x_peer.infer(folder / "beams", **tuned, **t5x_peer.BEAMS)
     ],
     "partitions": partitions(folder / "runs" / partitioning.TWO_DIMENSIONAL),
+    "of_the_second": t5x_peer.of_the_second(folder / "runs" / "two processes"),
   }
   np.savez_compressed(HERE / "t5x_runs.npz", **arrays)
   (HERE / "t5x_runs.json").write_text(

@@ -166,6 +166,12 @@ def test_parameters_lie_where_t5x_laid_them(model):
   assert found == wanted
 
 
+def test_a_second_process_writes_its_parts_of_checkpoints_alone():
+  made = RECORD["of_the_second"]
+  assert made and all("/state/" in path for path in made)
+  assert all("process_1" in path for path in made)
+
+
 def test_adafactor_is_t5xs():
   optimizer = optimizers.adafactor(0.3, 1e-5)
   prompt = tiny_t5.rows(3, 16, seed=9)
